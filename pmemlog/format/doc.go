@@ -1,0 +1,87 @@
+// Package format is the vocabulary of Graven's replicated log: how records,
+// header slots and hint lines look as bytes, and what a scan of them proves.
+//
+// # What it promises
+//
+// Pure functions over bytes: no I/O, no clock, no goroutine, no state. The
+// agent, the writer and the simulation read the same bytes with the same code,
+// so they can't disagree on what a replica holds. Decoding never panics, never
+// reads past what it was given and never allocates what the bytes merely claim.
+//
+// # What it assumes
+//
+// A region is written only by its agent's CPU, or as records that a fenced
+// writer encoded with this package. Capacities and record sizes are multiples
+// of [Align].
+//
+// # Concurrency
+//
+// Functions may be called from any goroutine; the values, [Ring] among them,
+// have no lock of their own.
+//
+// # Version 0
+//
+// The layouts below carry version 0: they may still change, and then an older
+// pool has to be made anew. All integers are little endian.
+//
+// A replica's region:
+//
+//	0      header slot A                     4096 bytes
+//	4096   header slot B                     4096 bytes
+//	8192   hint page: line A at 0, line B at 512; the rest is zero
+//	12288  ring                              capacity bytes
+//
+// A record, at ring offset LSN mod capacity; it never wraps, a pad record
+// fills the end of the ring:
+//
+//	0   u32  CRC32C of bytes 4 to 64+length (the rest of the header, the payload)
+//	4   u32  CRC of the record before it: the chain
+//	8   u16  magic 0x6772
+//	10  u8   version
+//	11  u8   kind: 1 data, 2 pad
+//	12  u32  flags, zero so far
+//	16  u32  payload length in bytes
+//	20  u32  reserved, zero
+//	24  u64  LSN
+//	32  u64  epoch of the writer
+//	40  u64  commit LSN known to the writer when it wrote
+//	48  16 bytes of the caller's metadata
+//	64  payload, then zeroes up to the next multiple of 64
+//
+// A header slot; of the two, the valid one with the higher generation counts:
+//
+//	0    u64  magic "GRVNSLOT"
+//	8    u32  version
+//	12   u32  number of seals, 0 to 32
+//	16   u64  generation
+//	24   cluster ID, 40 log ID, 56 replica ID: 16 bytes each
+//	72   u64  capacity of the ring in bytes
+//	80   u64  fenced epoch, 88 u64 its nonce
+//	96   u64  trim LSN, 104 u64 epoch and 112 u32 CRC of the record that ends there
+//	120  u64  epoch and 128 u64 LSN of the hint
+//	144  u32  number of replicas in the newest seal's set, 0 to 7
+//	152  7 replica IDs of 16 bytes
+//	264  32 seals of 40 bytes: u64 epoch, u64 nonce, u64 T, u32 CRC of the
+//	     record before T, u32 zero, u64 version of the replica set
+//	4092 u32  CRC32C of bytes 0 to 4092
+//
+// A hint line; it counts only with the header generation that it names, so one
+// header write replaces seals and hint together:
+//
+//	0   u32  magic "GHNT"
+//	4   u32  CRC32C of bytes 8 to 64
+//	8   u64  header generation
+//	16  u64  sequence number; of the two lines the higher one counts
+//	24  u64  epoch, 32 u64 LSN
+//	40  zeroes
+//
+// # What a scan proves
+//
+// A record is valid at L when its own CRC holds, it says LSN L, it carries the
+// CRC of the valid record before it, and its epoch is not lower than that
+// record's nor than the epoch of any matching seal at or below L. The LSN rejects what an
+// earlier lap left; the chain rejects what was written after a predecessor that
+// a power cut took back; the epoch rejects what an older writer left beyond the
+// point where a newer one went on. See [Scan] for the rest: where a log ends,
+// and what tells a hole from a tail.
+package format

@@ -1,0 +1,166 @@
+package format
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+)
+
+// Sizes of the format, in bytes.
+const (
+	Align      = 64      // records start and end at multiples of it
+	HeaderSize = 64      // of a record
+	MaxPayload = 1 << 20 // of one record
+	MetaSize   = 16      // caller's metadata in a record header
+
+	Version     = 0 // of everything in this package; 0 means: may change
+	recordMagic = 0x6772
+)
+
+// Kind says what a record is.
+type Kind uint8
+
+// The kinds of records.
+const (
+	KindData Kind = 1 // one append of the caller's
+	KindPad  Kind = 2 // fills the ring up to its end; readers skip it
+)
+
+// Why bytes are no record. Scan stops at the first; the reason is for people.
+var (
+	ErrNoRecord = errors.New("format: no record here")                    // the magic is missing: nothing was written, or something else
+	ErrVersion  = errors.New("format: unknown version")                   // made by a newer Graven
+	ErrLength   = errors.New("format: length out of range")               // longer than allowed, or past the end of the ring
+	ErrLSN      = errors.New("format: LSN of another place or lap")       // left by an earlier lap
+	ErrCRC      = errors.New("format: checksum does not match")           // torn or damaged
+	ErrChain    = errors.New("format: does not follow the record before") // its predecessor was another record
+	ErrEpoch    = errors.New("format: epoch is lower than the log's")     // left by an older writer
+)
+
+//nolint:gochecknoglobals // a constant table
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// Header is a record's header, decoded.
+type Header struct {
+	CRC    uint32 // of this record
+	Prev   uint32 // CRC of the record before it
+	Kind   Kind
+	Length uint32 // payload bytes, 0 to MaxPayload
+	LSN    uint64
+	Epoch  uint64
+	Commit uint64 // commit LSN known to the writer when it wrote
+	Meta   [MetaSize]byte
+}
+
+// Size returns the bytes that the record takes in the ring.
+func (h *Header) Size() uint64 { return RecordSize(int(h.Length)) }
+
+// End returns the LSN behind the record.
+func (h *Header) End() uint64 { return h.LSN + h.Size() }
+
+// RecordSize returns the ring bytes of a record with a payload of n bytes.
+func RecordSize(n int) uint64 {
+	return (HeaderSize + uint64(n) + Align - 1) &^ (Align - 1)
+}
+
+// MaxRecordPayload returns the largest payload, in bytes, that a ring of the
+// given capacity takes: a quarter of the ring at most, so that a pad and a
+// record always fit beside what is in flight.
+func MaxRecordPayload(capacity uint64) int {
+	return min(MaxPayload, int(capacity/4)-HeaderSize)
+}
+
+// EncodeHeader writes h in front of a payload that already stands in
+// rec[HeaderSize:HeaderSize+h.Length], computes the CRC, zeroes the padding and
+// returns the CRC. rec must be exactly the record's size.
+func EncodeHeader(rec []byte, h *Header) uint32 {
+	if uint64(len(rec)) != h.Size() {
+		panic(fmt.Sprintf("format: a record of %d bytes encoded into %d", h.Size(), len(rec)))
+	}
+	le := binary.LittleEndian
+	le.PutUint32(rec[4:], h.Prev)
+	le.PutUint16(rec[8:], recordMagic)
+	rec[10], rec[11] = Version, byte(h.Kind)
+	le.PutUint32(rec[12:], 0)
+	le.PutUint32(rec[16:], h.Length)
+	le.PutUint32(rec[20:], 0)
+	le.PutUint64(rec[24:], h.LSN)
+	le.PutUint64(rec[32:], h.Epoch)
+	le.PutUint64(rec[40:], h.Commit)
+	copy(rec[48:64], h.Meta[:])
+	end := HeaderSize + int(h.Length)
+	clear(rec[end:])
+	h.CRC = crc32.Checksum(rec[4:end], castagnoli)
+	le.PutUint32(rec, h.CRC)
+	return h.CRC
+}
+
+// DecodeHeader reads a header from the first HeaderSize bytes of b and checks
+// what can be checked without the payload: magic, version, kind and length.
+func DecodeHeader(b []byte) (Header, error) {
+	if len(b) < HeaderSize {
+		return Header{}, ErrLength
+	}
+	le := binary.LittleEndian
+	if le.Uint16(b[8:]) != recordMagic {
+		return Header{}, ErrNoRecord
+	}
+	if b[10] != Version {
+		return Header{}, fmt.Errorf("%w %d of a record, this program reads version %d", ErrVersion, b[10], Version)
+	}
+	h := Header{
+		CRC: le.Uint32(b), Prev: le.Uint32(b[4:]), Kind: Kind(b[11]), Length: le.Uint32(b[16:]),
+		LSN: le.Uint64(b[24:]), Epoch: le.Uint64(b[32:]), Commit: le.Uint64(b[40:]),
+	}
+	copy(h.Meta[:], b[48:64])
+	if h.Kind != KindData && h.Kind != KindPad {
+		return Header{}, ErrNoRecord
+	}
+	if h.Length > MaxPayload {
+		return Header{}, ErrLength
+	}
+	return h, nil
+}
+
+// CheckCRC reports whether rec, at least HeaderSize+h.Length bytes, has the CRC
+// that its header names.
+func (h *Header) CheckCRC(rec []byte) bool {
+	end := HeaderSize + int(h.Length)
+	return len(rec) >= end && crc32.Checksum(rec[4:end], castagnoli) == h.CRC
+}
+
+// Chain is the state that the next record must follow: where it must stand,
+// the CRC that it must carry, and the lowest epoch that it may have.
+type Chain struct {
+	LSN   uint64
+	CRC   uint32
+	Epoch uint64
+}
+
+// Follow checks that rec begins with a record that is valid behind c and moves
+// c past it. rec may hold more than the record. Seals are the scan's business:
+// it raises c.Epoch where one matches.
+func (c *Chain) Follow(rec []byte) (Header, error) {
+	h, err := DecodeHeader(rec)
+	if err != nil {
+		return Header{}, err
+	}
+	if h.LSN != c.LSN { // rule: lsn
+		return h, ErrLSN
+	}
+	if uint64(len(rec)) < h.Size() {
+		return h, ErrLength
+	}
+	if !h.CheckCRC(rec) {
+		return h, ErrCRC
+	}
+	if h.Prev != c.CRC { // rule: chain
+		return h, ErrChain
+	}
+	if h.Epoch < c.Epoch { // rule: epoch
+		return h, ErrEpoch
+	}
+	c.LSN, c.CRC, c.Epoch = h.End(), h.CRC, h.Epoch
+	return h, nil
+}

@@ -1,0 +1,48 @@
+package rdmaio
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/gravenio/graven/pmemlog/format"
+)
+
+// What a session can fail with. Each has a number on the wire ([Code]); both
+// ends test with errors.Is.
+var (
+	ErrVersion        = errors.New("rdmaio: no common protocol version")
+	ErrFrame          = errors.New("rdmaio: malformed frame")
+	ErrTooLarge       = errors.New("rdmaio: frame is larger than agreed")
+	ErrUnknownLog     = errors.New("rdmaio: unknown log or replica")
+	ErrReplicaMissing = errors.New("rdmaio: replica has been present here but its region can't be found")
+	ErrGrant          = errors.New("rdmaio: grant refused")
+	ErrFenced         = errors.New("rdmaio: fenced by another writer")
+	ErrSessionEnded   = errors.New("rdmaio: session ended by a newer one")
+	ErrReadOnly       = errors.New("rdmaio: session is read-only")
+	ErrRange          = errors.New("rdmaio: out of the replica's range")
+	ErrChain          = errors.New("rdmaio: bytes do not follow what the replica holds")
+	ErrNotSealed      = errors.New("rdmaio: replica does not hold the writer's seal")
+	ErrMedium         = errors.New("rdmaio: medium failed")
+	ErrNoSpace        = errors.New("rdmaio: no room in the pool")
+	ErrClosed         = errors.New("rdmaio: session closed")
+	ErrInternal       = errors.New("rdmaio: internal error at the far end")
+)
+
+// Error is a refusal with what the far end said about it. It is, for errors.Is,
+// the sentinel that Kind holds.
+type Error struct {
+	Kind   error        // one of the sentinels
+	Detail string       // for people
+	Fenced format.Fence // with ErrFenced: the term that the replica promised
+}
+
+// Error renders kind and detail.
+func (e *Error) Error() string {
+	if e.Detail == "" {
+		return e.Kind.Error()
+	}
+	return fmt.Sprintf("%v: %s", e.Kind, e.Detail)
+}
+
+// Unwrap returns the sentinel.
+func (e *Error) Unwrap() error { return e.Kind }
