@@ -1,0 +1,160 @@
+package store
+
+import "time"
+
+// RegisterRequest is what a daemon says of itself when it starts.
+type RegisterRequest struct {
+	DaemonID    string            `json:"daemon_id"`
+	PoolID      string            `json:"pool_id"`
+	Incarnation uint64            `json:"incarnation"`
+	Addresses                     // Where it serves; TCPAddr and TCPPort are required.
+	Capacity    int64             `json:"capacity_bytes"`
+	Free        int64             `json:"free_bytes"`
+	Media       string            `json:"media"`
+	Transports  []string          `json:"transports"`
+	FlushModes  []string          `json:"flush_modes"`
+	Labels      map[string]string `json:"labels"`
+	Version     string            `json:"version"`
+	Health      Health            `json:"health"`
+	Replicas    []ReplicaSummary  `json:"replicas"`
+	// LeaseTTL is rounded up to whole seconds; zero takes the store's default.
+	LeaseTTL time.Duration `json:"lease_ttl"`
+}
+
+// Verdict is what a daemon shall do with a replica in its inventory.
+type Verdict string
+
+// The verdicts. Quarantine means: keep it, list it, serve it to nobody.
+const (
+	VerdictKeep       Verdict = "keep"
+	VerdictRemove     Verdict = "remove"
+	VerdictQuarantine Verdict = "quarantine"
+)
+
+// ReplicaVerdict names one replica of the inventory.
+type ReplicaVerdict struct {
+	ReplicaID string  `json:"replica_id"`
+	LogID     string  `json:"log_id"`
+	Verdict   Verdict `json:"verdict"`
+}
+
+// Registration answers Register.
+type Registration struct {
+	LeaseTTL   time.Duration
+	RenewEvery time.Duration
+	// Replicas has one verdict for each replica of the inventory, in its order.
+	Replicas []ReplicaVerdict
+	// Missing lists replicas that should be present and were not reported.
+	Missing []string
+	// ClusterID and GrantKeys (key ID to base64 of the Ed25519 public key) are
+	// what the daemon needs to check grants without the control plane.
+	ClusterID string
+	GrantKeys map[string]string
+	Revision  int64
+}
+
+// HeartbeatRequest renews a daemon's lease.
+type HeartbeatRequest struct {
+	DaemonID    string
+	Incarnation uint64
+	// Free is what the pool has left.
+	Free   int64
+	Health Health
+	// Addresses replace the registered ones if TCPPort is not zero.
+	Addresses Addresses
+	// Replicas are the current summaries; nil leaves the recorded ones.
+	Replicas []ReplicaSummary
+	Results  []StepResult
+}
+
+// HeartbeatAnswer answers Heartbeat.
+type HeartbeatAnswer struct {
+	LeaseTTL   time.Duration
+	RenewEvery time.Duration
+	Steps      []Step
+	Revision   int64
+}
+
+// CreateLogRequest makes a log on the given daemons.
+type CreateLogRequest struct {
+	Name string `json:"name"`
+	// Daemons are the chosen ones, all different, 1 to 7.
+	Daemons       []string `json:"daemons"`
+	AckQuorum     int      `json:"ack_quorum"`
+	CapacityBytes int64    `json:"capacity_bytes"`
+	// IdempotencyKey makes a repetition return the first answer; "" is none.
+	// The hash that tells a repetition from a misuse covers RequestHash if it
+	// is set, else everything in this request but the daemons, which placement
+	// may choose differently the second time.
+	IdempotencyKey string `json:"-"`
+	RequestHash    string `json:"-"`
+}
+
+// OpenLogRequest asks for the next epoch.
+type OpenLogRequest struct {
+	// Log is a log's ID or name.
+	Log  string `json:"log"`
+	Name string `json:"name"`
+	Host string `json:"host"`
+	PID  int    `json:"pid"`
+	// Takeover opens although another writer's lease lives.
+	Takeover bool `json:"takeover"`
+	// Recovering marks an agent that opens on nobody's behalf; a client's open
+	// preempts it without Takeover.
+	Recovering bool `json:"recovering"`
+	// MinEpoch is the least epoch that will do; the answer's epoch is the
+	// higher of it and the recorded one plus one.
+	MinEpoch uint64 `json:"min_epoch"`
+	// LeaseTTL is rounded up to whole seconds; zero takes the store's default.
+	LeaseTTL       time.Duration `json:"lease_ttl"`
+	IdempotencyKey string        `json:"-"`
+}
+
+// OpenAnswer is what a writer needs to fence and append.
+type OpenAnswer struct {
+	LogID    string `json:"log_id"`
+	Name     string `json:"name"`
+	WriterID string `json:"writer_id"`
+	Epoch    uint64 `json:"epoch"`
+	// Nonce is 16 hexadecimal digits.
+	Nonce         string        `json:"nonce"`
+	SetVersion    uint64        `json:"set_version"`
+	AckQuorum     int           `json:"ack_quorum"`
+	CapacityBytes int64         `json:"capacity_bytes"`
+	Replicas      []Endpoint    `json:"replicas"`
+	Grant         string        `json:"grant"`
+	LeaseTTL      time.Duration `json:"lease_ttl"`
+	RenewEvery    time.Duration `json:"renew_every"`
+	ClusterID     string        `json:"cluster_id"`
+}
+
+// WriterRef names a writer in its epoch.
+type WriterRef struct {
+	// Log is a log's ID or name.
+	Log      string
+	WriterID string
+	Epoch    uint64
+}
+
+// RenewAnswer answers Renew.
+type RenewAnswer struct {
+	LeaseTTL   time.Duration
+	RenewEvery time.Duration
+	SetVersion uint64
+	// Replicas have the daemons' current addresses.
+	Replicas []Endpoint
+	// Steps are what the control plane asks of the writer.
+	Steps    []Step
+	Revision int64
+}
+
+// SetReplicasRequest makes allocated replicas present.
+type SetReplicasRequest struct {
+	// Log is a log's ID or name.
+	Log        string
+	Epoch      uint64
+	Nonce      string
+	SetVersion uint64
+	// Present lists the replica IDs that shall be present.
+	Present []string
+}

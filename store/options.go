@@ -1,0 +1,105 @@
+package store
+
+import (
+	"log/slog"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+)
+
+// Limits of what a caller may ask for.
+const (
+	// ReplicaOverheadBytes is what a replica takes beyond its ring: two header
+	// slots and a hint page of 4 KiB each.
+	ReplicaOverheadBytes = 3 * 4096
+	// MinLeaseTTL is the shortest lease; etcd cannot keep shorter ones through
+	// an election.
+	MinLeaseTTL = 2 * time.Second
+	// MaxLeaseTTL is the longest lease.
+	MaxLeaseTTL = time.Hour
+	// MaxBytes bounds every size, so that sums stay far from overflow.
+	MaxBytes = int64(1) << 50
+	// MaxEpoch bounds epochs; it is the highest integer that JSON readers agree
+	// on.
+	MaxEpoch = uint64(1)<<53 - 1
+	// MaxReplicas is the most replicas of a log.
+	MaxReplicas = 7
+	// MaxInventory is the most replicas that a daemon may report.
+	MaxInventory = 4096
+)
+
+// Options tune a Store. The zero value is good.
+type Options struct {
+	// Logger takes what Run has to say; slog.Default() if nil.
+	Logger *slog.Logger
+	// CallTimeout bounds each call's dealings with etcd; 5 s if zero. A call
+	// returns ErrUnavailable after it.
+	CallTimeout time.Duration
+	// MaxLag is how old the view may be before Ready fails; 5 s if zero.
+	MaxLag time.Duration
+	// DaemonTTL and WriterTTL are the leases given when none was asked for;
+	// 10 s if zero.
+	DaemonTTL, WriterTTL time.Duration
+	// ReportEvery is how often a daemon's replica summaries are rewritten at
+	// most; 30 s if zero.
+	ReportEvery time.Duration
+	// IdempotencyTTL is for how long answers are kept at least; 1 h if zero.
+	IdempotencyTTL time.Duration
+	// SubscriberBuffer is how many events wait for a subscriber before it is
+	// told that it is too slow; 256 if zero.
+	SubscriberBuffer int
+	// Lease is how keep-alives reach etcd. It is needed for a client that has
+	// no connection of its own (in-process, see Embedded); otherwise nil.
+	Lease pb.LeaseClient
+}
+
+func (o Options) withDefaults() Options {
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	def := func(d *time.Duration, v time.Duration) {
+		if *d == 0 {
+			*d = v
+		}
+	}
+	def(&o.CallTimeout, 5*time.Second)
+	def(&o.MaxLag, 5*time.Second)
+	def(&o.DaemonTTL, 10*time.Second)
+	def(&o.WriterTTL, 10*time.Second)
+	def(&o.ReportEvery, 30*time.Second)
+	def(&o.IdempotencyTTL, time.Hour)
+	if o.SubscriberBuffer == 0 {
+		o.SubscriberBuffer = 256
+	}
+	return o
+}
+
+func (o Options) validate() error {
+	for _, f := range []struct {
+		name string
+		v    time.Duration
+	}{
+		{"CallTimeout", o.CallTimeout},
+		{"MaxLag", o.MaxLag},
+		{"ReportEvery", o.ReportEvery},
+		{"IdempotencyTTL", o.IdempotencyTTL},
+	} {
+		if f.v < 0 {
+			return invalid(f.name, "must not be negative")
+		}
+	}
+	if o.SubscriberBuffer < 1 {
+		return invalid("SubscriberBuffer", "must be positive")
+	}
+	if err := checkTTL("DaemonTTL", o.DaemonTTL); err != nil {
+		return err
+	}
+	return checkTTL("WriterTTL", o.WriterTTL)
+}
+
+func checkTTL(field string, d time.Duration) error {
+	if d < MinLeaseTTL || d > MaxLeaseTTL {
+		return invalid(field, "must be between %v and %v, not %v", MinLeaseTTL, MaxLeaseTTL, d)
+	}
+	return nil
+}
