@@ -1,0 +1,50 @@
+package lint
+
+// Everything, in a row's imports, allows any package of the module but harnesses.
+const Everything = "*"
+
+// Package is one row of the import table. Paths are relative to the module.
+type Package struct {
+	Path string
+
+	// Imports names the packages of ours that its code may import.
+	Imports []string
+
+	// Tests names those that only its tests may import. Harnesses need no mention.
+	Tests []string
+
+	// Pure packages decide and compute; they do no I/O, read no clock and start nothing.
+	Pure bool
+
+	// Harness marks code that exists for tests.
+	Harness bool
+}
+
+// Table is the architecture as a list: each package may import only packages
+// that stand below it. To add a package, put its row as low as its imports
+// allow and name as few imports as it needs; an arrow that would have to point
+// up is a sign that something lives in the wrong place.
+func Table() []Package {
+	return []Package{
+		{Path: "cmd/graven", Imports: []string{Everything}},
+		{Path: "agent", Imports: []string{
+			"openapi", "rdmaio", "rdmaio/tcp", "pmemlog", "pmemlog/format", "replog", "grant",
+		}, Tests: []string{"server", "store", "placement"}},
+		{
+			Path: "replog", Imports: []string{"rdmaio", "rdmaio/tcp", "pmemlog/format", "replog/core"},
+			Tests: []string{"pmemlog"},
+		},
+		{Path: "replog/core", Imports: []string{"pmemlog/format"}, Pure: true},
+		{Path: "server", Imports: []string{"openapi", "store", "placement", "web"}, Tests: []string{"grant"}},
+		{Path: "store", Imports: []string{"placement", "grant"}},
+		{Path: "placement", Pure: true},
+		{Path: "rdmaio/tcp", Imports: []string{"rdmaio", "pmemlog/format"}},
+		{Path: "rdmaio", Imports: []string{"pmemlog/format"}},
+		{Path: "pmemlog", Imports: []string{"pmemlog/format"}},
+		{Path: "pmemlog/format", Pure: true},
+		{Path: "grant"},
+		{Path: "openapi"},
+		{Path: "web"},
+		{Path: "internal/lint", Harness: true},
+	}
+}
