@@ -1,6 +1,6 @@
 package lint
 
-// Everything, in a row's imports, allows any package of the module but harnesses.
+// Everything stands in a row's imports for any package of the module but harnesses.
 const Everything = "*"
 
 // Package is one row of the import table. Paths are relative to the module.
