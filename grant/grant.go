@@ -198,7 +198,7 @@ func Verify(token string, keys Keys) (Claims, error) {
 	return c.Claims, nil
 }
 
-// parser is never written to after it is made.
+// parser is read-only once made.
 var parser = jwt.NewParser(
 	jwt.WithValidMethods([]string{jwt.SigningMethodEdDSA.Alg()}),
 	jwt.WithoutClaimsValidation(),

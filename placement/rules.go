@@ -64,7 +64,7 @@ func removedBy(d *Daemon, r *Request) Rule {
 	return ""
 }
 
-// ruleOrder is the order of removedBy.
+// ruleOrder is the order of removedBy; read-only.
 var ruleOrder = [...]Rule{
 	RuleDown, RuleDraining, RuleExclude, RuleMedia, RuleTransport,
 	RuleLabel, RuleDomainLabel, RuleSpace,
