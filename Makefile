@@ -8,7 +8,7 @@ TOOLS := $(CURDIR)/.tools
 
 # The version comes from git; without git the binary says so itself.
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
-COMMIT  ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+COMMIT  ?= $(shell git rev-parse --verify --quiet HEAD 2>/dev/null || echo unknown)
 DATE    ?= $(shell git log -1 --format=%cI 2>/dev/null || echo unknown)
 LDFLAGS := -X main.version=$(VERSION) -X main.commit=$(COMMIT) -X main.date=$(DATE)
 
@@ -36,7 +36,7 @@ help: ## list the targets (default)
 
 .PHONY: build
 build: ## build bin/graven
-	go build -trimpath -ldflags "$(LDFLAGS)" -o $(BIN)/graven ./cmd/graven
+	go build -ldflags "$(LDFLAGS)" -o $(BIN)/graven ./cmd/graven
 
 .PHONY: run
 run: build ## build, then start a cluster on this machine; more flags in ARGS
