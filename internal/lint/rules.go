@@ -75,8 +75,11 @@ func fixed(name string, typ, value ast.Expr) bool {
 	if name == "_" {
 		return true
 	}
-	if _, made := value.(*ast.UnaryExpr); made && sentinel(name) {
-		return true
+	switch value.(type) {
+	case *ast.UnaryExpr, *ast.SelectorExpr: // &Error{...}, another package's sentinel
+		if sentinel(name) {
+			return true
+		}
 	}
 	if sel, ok := typ.(*ast.SelectorExpr); ok && isName(sel.X, "embed") {
 		return true

@@ -28,8 +28,9 @@ func Table() []Package {
 	return []Package{
 		{Path: "cmd/graven", Imports: []string{Everything}},
 		{Path: "agent", Imports: []string{
-			"openapi", "rdmaio", "rdmaio/tcp", "pmemlog", "pmemlog/format", "replog", "grant",
+			"openapi", "rdmaio", "rdmaio/tcp", "pmemlog", "pmemlog/format", "replog", "replog/control", "grant",
 		}, Tests: []string{"server", "store", "placement"}},
+		{Path: "replog/control", Imports: []string{"openapi", "replog", "replog/core", "pmemlog/format"}},
 		{
 			Path: "replog", Imports: []string{"rdmaio", "rdmaio/tcp", "pmemlog/format", "replog/core"},
 			Tests: []string{"pmemlog"},
