@@ -59,7 +59,7 @@ check: fmt-check build-cgo build-nocgo vet lint unit-short ## the quick loop bef
 
 .PHONY: test
 test: ## everything that CI runs, with seconds per stage
-	@tools/stages prereqs generate-check fmt-check build-cgo build-nocgo lint spec-lint unit fuzz-short
+	@tools/stages prereqs generate-check fmt-check build-cgo build-nocgo tools lint spec-lint unit fuzz-short
 
 .PHONY: prereqs
 prereqs: ## find (as root: install) what the full tests need
