@@ -1,0 +1,206 @@
+package control
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/gravenio/graven/openapi"
+	"github.com/gravenio/graven/pmemlog/format"
+	"github.com/gravenio/graven/replog"
+	"github.com/gravenio/graven/replog/core"
+)
+
+// API is what this package needs of the generated client.
+type API interface {
+	OpenLogWithResponse(ctx context.Context, log openapi.LogRef, params *openapi.OpenLogParams, body openapi.OpenLogJSONRequestBody, edit ...openapi.RequestEditorFn) (*openapi.OpenLogResponse, error)
+	RenewLogWithResponse(ctx context.Context, log openapi.LogRef, body openapi.RenewLogJSONRequestBody, edit ...openapi.RequestEditorFn) (*openapi.RenewLogResponse, error)
+	CloseLogWithResponse(ctx context.Context, log openapi.LogRef, body openapi.CloseLogJSONRequestBody, edit ...openapi.RequestEditorFn) (*openapi.CloseLogResponse, error)
+	ChangeReplicasWithResponse(ctx context.Context, log openapi.LogRef, body openapi.ChangeReplicasJSONRequestBody, edit ...openapi.RequestEditorFn) (*openapi.ChangeReplicasResponse, error)
+}
+
+// Client is a replog.Control over the API.
+type Client struct {
+	api  API
+	name string
+	ttl  time.Duration
+}
+
+var _ replog.Control = (*Client)(nil)
+
+// New returns a control for a writer that people know by name, such as the
+// command that runs it. ttl is the writer's lease, in whole seconds; zero
+// leaves it to the server.
+func New(api API, name string, ttl time.Duration) *Client {
+	return &Client{api: api, name: name, ttl: ttl}
+}
+
+// Open implements replog.Control. A call whose answer is lost is found again by
+// its idempotency key when the transport repeats it.
+func (c *Client) Open(ctx context.Context, r replog.OpenRequest) (replog.Grant, error) {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	key := uuid.NewString()
+	res, err := c.api.OpenLogWithResponse(ctx, r.Log, &openapi.OpenLogParams{IdempotencyKey: &key}, openapi.OpenLogRequest{
+		LeaseTTLSeconds: openapi.LeaseTTL(c.ttl / time.Second),
+		MinEpoch:        int64(r.MinEpoch),
+		Takeover:        r.Takeover,
+		Writer:          openapi.WriterInfo{Host: host, PID: int32(os.Getpid()), Name: c.name},
+	})
+	if err != nil {
+		return replog.Grant{}, err
+	}
+	if err := check(res); err != nil {
+		return replog.Grant{}, err
+	}
+	if res.JSON200 == nil {
+		return replog.Grant{}, fmt.Errorf("the server answered %s without a body", res.Status())
+	}
+	return grantOf(res.JSON200)
+}
+
+// Renew implements replog.Control.
+func (c *Client) Renew(ctx context.Context, g replog.Grant) ([]replog.Replica, error) {
+	res, err := c.api.RenewLogWithResponse(ctx, g.Log.String(), writerOf(g))
+	if err != nil {
+		return nil, err
+	}
+	if err := check(res); err != nil {
+		return nil, err
+	}
+	if res.JSON200 == nil {
+		return nil, fmt.Errorf("the server answered %s without a body", res.Status())
+	}
+	return replicasOf(res.JSON200.Replicas)
+}
+
+// Close implements replog.Control.
+func (c *Client) Close(ctx context.Context, g replog.Grant) error {
+	res, err := c.api.CloseLogWithResponse(ctx, g.Log.String(), writerOf(g))
+	if err != nil {
+		return err
+	}
+	return check(res)
+}
+
+// MakePresent implements replog.Control.
+func (c *Client) MakePresent(ctx context.Context, g replog.Grant, replicas []format.ID) error {
+	w := writerOf(g)
+	body := openapi.ChangeReplicasRequest{Epoch: w.Epoch, Nonce: w.Nonce, SetVersion: int64(g.SetVersion)}
+	for _, id := range replicas {
+		body.Replicas = append(body.Replicas, openapi.ReplicaChange{
+			ReplicaID: id.String(), State: openapi.ChangeReplicasRequestReplicasState(openapi.ReplicaPresent),
+		})
+	}
+	res, err := c.api.ChangeReplicasWithResponse(ctx, g.Log.String(), body)
+	if err != nil {
+		return err
+	}
+	return check(res)
+}
+
+func check(r openapi.Response) error {
+	err := openapi.Check(r)
+	switch {
+	case openapi.IsProblem(err, openapi.ProblemLogInUse):
+		return fmt.Errorf("%w: %w", replog.ErrInUse, err)
+	case openapi.IsProblem(err, openapi.ProblemSuperseded):
+		return fmt.Errorf("%w: %w", replog.ErrSuperseded, err)
+	}
+	return err
+}
+
+func writerOf(g replog.Grant) openapi.WriterRequest {
+	return openapi.WriterRequest{
+		Epoch: int64(g.Term.Epoch), Nonce: fmt.Sprintf("%016x", g.Term.Nonce), WriterID: g.Writer,
+	}
+}
+
+func grantOf(o *openapi.OpenedLog) (replog.Grant, error) {
+	g := replog.Grant{
+		Name: o.Name, SetVersion: uint64(o.SetVersion), AckQuorum: int(o.AckQuorum), Capacity: uint64(o.CapacityBytes),
+		Token: o.Grant, Writer: o.WriterID, RenewEvery: time.Duration(o.RenewEverySeconds * float64(time.Second)),
+	}
+	g.Term.Epoch = uint64(o.Epoch)
+	var errs [4]error
+	g.Cluster, errs[0] = parseID("cluster_id", o.ClusterID)
+	g.Log, errs[1] = parseID("log_id", o.LogID)
+	g.Term.Nonce, errs[2] = parseNonce(o.Nonce)
+	g.Replicas, errs[3] = replicasOf(o.Replicas)
+	return g, errors.Join(errs[:]...)
+}
+
+func replicasOf(endpoints []openapi.Endpoint) ([]replog.Replica, error) {
+	out := make([]replog.Replica, 0, len(endpoints))
+	for _, e := range endpoints {
+		id, err := parseID("replica_id", e.ReplicaID)
+		if err != nil {
+			return nil, err
+		}
+		r := replog.Replica{ID: id, Daemon: e.DaemonID, State: core.Allocated}
+		if e.State == openapi.ReplicaPresent {
+			r.State = core.Present
+		}
+		if e.TCPAddr != "" && e.TCPPort > 0 {
+			r.Address = net.JoinHostPort(e.TCPAddr, strconv.Itoa(int(e.TCPPort)))
+		}
+		out = append(out, r)
+	}
+	return out, nil
+}
+
+// LogOf returns what readers need of a log that the API described, with the
+// addresses of its daemons.
+func LogOf(cluster string, l *openapi.Log, daemons []openapi.Daemon) (replog.Log, error) {
+	out := replog.Log{Name: l.Name, Capacity: uint64(l.CapacityBytes), AckQuorum: int(l.AckQuorum)}
+	var err error
+	if out.Cluster, err = parseID("cluster_id", cluster); err != nil {
+		return out, err
+	}
+	if out.ID, err = parseID("log_id", l.LogID); err != nil {
+		return out, err
+	}
+	address := make(map[string]string, len(daemons))
+	for _, d := range daemons {
+		if a := d.Addresses; a.TCPAddr != "" && a.TCPPort > 0 {
+			address[d.DaemonID] = net.JoinHostPort(a.TCPAddr, strconv.Itoa(int(a.TCPPort)))
+		}
+	}
+	for _, r := range l.Replicas {
+		id, err := parseID("replica_id", r.ReplicaID)
+		if err != nil {
+			return out, err
+		}
+		state := core.Allocated
+		if r.State == openapi.ReplicaPresent {
+			state = core.Present
+		}
+		out.Replicas = append(out.Replicas, replog.Replica{ID: id, Daemon: r.DaemonID, State: state, Address: address[r.DaemonID]})
+	}
+	return out, nil
+}
+
+func parseID(field, s string) (format.ID, error) {
+	id, err := uuid.Parse(s)
+	if err != nil {
+		return format.ID{}, fmt.Errorf("%s %q: must be a UUID: %w", field, s, err)
+	}
+	return format.ID(id), nil
+}
+
+func parseNonce(s string) (uint64, error) {
+	b, err := hex.DecodeString(s)
+	if err != nil || len(b) != 8 {
+		return 0, fmt.Errorf("nonce %q: must be 16 hexadecimal digits", s)
+	}
+	return strconv.ParseUint(s, 16, 64)
+}

@@ -1,0 +1,104 @@
+package replog
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"github.com/gravenio/graven/pmemlog/format"
+	"github.com/gravenio/graven/replog/core"
+)
+
+// renew keeps the writer's lease and learns where the daemons are now. A
+// control plane that can't be reached stops nothing: the replicas alone decide
+// who may append.
+func (w *Writer) renew(ctx context.Context) {
+	every := w.grant.RenewEvery
+	if every <= 0 {
+		every = time.Second
+	}
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		call, cancel := context.WithTimeout(ctx, every)
+		replicas, err := w.control.Renew(call, w.grant)
+		cancel()
+		switch {
+		case errors.Is(err, ErrSuperseded):
+			w.event(func(c *core.Core) { c.Superseded(format.Fence{Epoch: w.grant.Term.Epoch + 1}) })
+			return
+		case err != nil:
+			w.opts.Log.Debug("renew the writer's lease", "log", w.grant.Name, "err", err)
+		default:
+			w.follow(replicas)
+		}
+	}
+}
+
+func (w *Writer) follow(replicas []Replica) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, r := range replicas {
+		i := slices.IndexFunc(w.peers, func(p *peer) bool { return p.id == r.ID })
+		if i >= 0 {
+			w.peers[i].move(r.Address)
+		}
+	}
+}
+
+// wantPresent has the control plane record a replica as present; the writer's
+// lock is held.
+func (w *Writer) wantPresent(id format.ID) {
+	if !slices.Contains(w.present, id) {
+		w.present = append(w.present, id)
+	}
+	select {
+	case w.record <- struct{}{}:
+	default:
+	}
+}
+
+// recordPresent asks the control plane until it knows the outcome: a replica's
+// acknowledgements count only then.
+func (w *Writer) recordPresent(ctx context.Context) {
+	for {
+		select {
+		case <-w.record:
+		case <-ctx.Done():
+			return
+		}
+		w.mu.Lock()
+		ids := w.present
+		w.present = nil
+		w.mu.Unlock()
+		_, err := backoff.Retry(ctx, func() (struct{}, error) {
+			err := w.control.MakePresent(ctx, w.grant, ids)
+			if errors.Is(err, ErrSuperseded) {
+				return struct{}{}, backoff.Permanent(err)
+			}
+			return struct{}{}, err
+		}, backoff.WithMaxElapsedTime(0), backoff.WithMaxTries(0))
+		switch {
+		case errors.Is(err, ErrSuperseded):
+			w.event(func(c *core.Core) { c.Superseded(format.Fence{Epoch: w.grant.Term.Epoch + 1}) })
+			return
+		case err != nil: // ctx has ended
+			return
+		}
+		w.event(func(c *core.Core) {
+			for i, r := range w.grant.Replicas {
+				if slices.Contains(ids, r.ID) {
+					c.MadePresent(i)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,72 @@
+package replog
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/gravenio/graven/rdmaio"
+	"github.com/gravenio/graven/rdmaio/tcp"
+	"github.com/gravenio/graven/replog/core"
+)
+
+// Dialer opens a session with the daemon at an address.
+type Dialer func(ctx context.Context, address string, h rdmaio.Hello, ev rdmaio.Events) (rdmaio.Session, rdmaio.Welcome, error)
+
+// DialTCP returns the Dialer of the TCP provider.
+func DialTCP(o tcp.Options) Dialer {
+	return func(ctx context.Context, address string, h rdmaio.Hello, ev rdmaio.Events) (rdmaio.Session, rdmaio.Welcome, error) {
+		conn, w, err := tcp.Dial(ctx, address, h, ev, o)
+		if err != nil {
+			return nil, w, err
+		}
+		return conn, w, nil
+	}
+}
+
+// Options of a writer. The zero value is ready to use.
+type Options struct {
+	Dial Dialer // default: TCP
+
+	// WaitForSpace makes an append to a full log wait for a trim; without it the
+	// append fails with ErrFull.
+	WaitForSpace bool
+
+	Window      int           // sends to one replica that may wait for completion; default 2
+	RetryFirst  time.Duration // wait before the first reconnect to a replica; default 20 ms
+	RetryMax    time.Duration // longest wait between reconnects; default 2 s
+	DialTimeout time.Duration // for one attempt to reach a replica; default 3 s
+	Log         *slog.Logger  // default: discards
+}
+
+func (o Options) withDefaults() Options {
+	if o.Dial == nil {
+		o.Dial = DialTCP(tcp.Options{})
+	}
+	setDefault(&o.Window, core.DefaultWindow)
+	setDefault(&o.RetryFirst, 20*time.Millisecond)
+	setDefault(&o.RetryMax, 2*time.Second)
+	setDefault(&o.DialTimeout, 3*time.Second)
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return o
+}
+
+func setDefault[T comparable](p *T, v T) {
+	var zero T
+	if *p == zero {
+		*p = v
+	}
+}
+
+func (o Options) validate() error {
+	if o.Window < 1 {
+		return fmt.Errorf("replog: Options.Window is %d: must be at least 1", o.Window)
+	}
+	if o.RetryFirst < 0 || o.RetryMax < o.RetryFirst {
+		return fmt.Errorf("replog: Options.RetryMax %v must not be below RetryFirst %v", o.RetryMax, o.RetryFirst)
+	}
+	return nil
+}

@@ -1,0 +1,239 @@
+package replog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"github.com/gravenio/graven/pmemlog/format"
+	"github.com/gravenio/graven/rdmaio"
+	"github.com/gravenio/graven/replog/core"
+)
+
+// peer keeps a session with one replica: it dials, asks what the core wants to
+// know, and dials again when the session is over. Sends don't pass through its
+// goroutine; they are posted by whoever made the core want them.
+type peer struct {
+	w     *Writer
+	index int
+	id    format.ID
+	log   func(msg string, args ...any)
+
+	// Guarded by the writer's lock.
+	address string
+	session uint64
+	conn    rdmaio.Session // nil without one
+	asked   []core.Effect  // for the peer's goroutine, in order
+	wake    chan struct{}  // there is something in asked, or the session is over
+	ended   error          // why the session is over
+	closing chan struct{}  // closed when a session that was cut reads the mirror no more
+	redial  chan struct{}  // the address has changed: don't wait any longer
+
+	segments [][]byte // scratch of send
+	report   format.Report
+}
+
+func newPeer(w *Writer, index int, r Replica) *peer {
+	p := &peer{
+		w: w, index: index, id: r.ID, address: r.Address,
+		wake: make(chan struct{}, 1), redial: make(chan struct{}, 1),
+	}
+	log := w.opts.Log.With("log", w.grant.Name, "replica", r.ID, "daemon", r.Daemon)
+	p.log = log.Debug
+	return p
+}
+
+var (
+	errUnreachable = errors.New("replog: daemon has no address: it is not registered")
+	errCut         = errors.New("replog: session cut")
+)
+
+// run keeps a session until ctx ends.
+func (p *peer) run(ctx context.Context) {
+	pause := &backoff.ExponentialBackOff{
+		InitialInterval: p.w.opts.RetryFirst, MaxInterval: p.w.opts.RetryMax, Multiplier: 2, RandomizationFactor: 0.3,
+	}
+	for ctx.Err() == nil {
+		joined, err := p.serve(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		p.log("session over", "why", err)
+		if joined {
+			pause.Reset()
+		}
+		timer := time.NewTimer(pause.NextBackOff())
+		select {
+		case <-timer.C:
+		case <-p.redial:
+		case <-ctx.Done():
+		}
+		timer.Stop()
+	}
+}
+
+// serve is one session from dial to end. It reports whether the replica was
+// fenced in it.
+func (p *peer) serve(ctx context.Context) (joined bool, err error) {
+	p.w.mu.Lock()
+	p.session++
+	me := core.Peer{Index: p.index, Session: p.session}
+	p.asked, p.ended = p.asked[:0], nil
+	address := p.address
+	hello := p.w.hello(p.index)
+	p.w.mu.Unlock()
+
+	conn, err := p.dial(ctx, address, hello, me)
+	if err != nil {
+		p.over(me, err)
+		return false, err
+	}
+	p.w.event(func(c *core.Core) {
+		p.conn = conn
+		c.Connected(me)
+	})
+	for err == nil {
+		var e core.Effect
+		if e, err = p.next(ctx); err == nil {
+			err = p.carryOut(ctx, conn, e)
+			joined = joined || err == nil
+		}
+	}
+	p.w.mu.Lock()
+	p.conn = nil
+	p.w.mu.Unlock()
+	_ = conn.Close() // its error is the one that ended it
+	p.over(me, err)
+	return joined, err
+}
+
+func (p *peer) dial(ctx context.Context, address string, h rdmaio.Hello, me core.Peer) (rdmaio.Session, error) {
+	if address == "" {
+		return nil, errUnreachable
+	}
+	ctx, cancel := context.WithTimeout(ctx, p.w.opts.DialTimeout)
+	defer cancel()
+	conn, _, err := p.w.opts.Dial(ctx, address, h, rdmaio.Events{
+		Flushed: func(durable uint64) {
+			p.w.event(func(c *core.Core) { c.Flushed(me, durable) })
+		},
+		Ended: func(err error) { p.end(me, err) },
+	})
+	return conn, err
+}
+
+// over tells the core that the session is over, or was never had.
+func (p *peer) over(me core.Peer, err error) {
+	p.w.event(func(c *core.Core) {
+		if p.closing != nil {
+			close(p.closing)
+			p.closing = nil
+		}
+		var refused *rdmaio.Error
+		if errors.As(err, &refused) && errors.Is(refused, rdmaio.ErrFenced) {
+			c.Fenced(me, refused.Fenced)
+			return
+		}
+		c.Disconnected(me, err)
+	})
+}
+
+// end makes the peer's goroutine see that the session is over.
+func (p *peer) end(me core.Peer, err error) {
+	p.w.mu.Lock()
+	defer p.w.mu.Unlock()
+	if p.session == me.Session {
+		p.endLocked(err)
+	}
+}
+
+func (p *peer) endLocked(err error) {
+	if p.ended == nil {
+		p.ended = err
+	}
+	p.wakeUp()
+}
+
+func (p *peer) wakeUp() {
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+// next waits for what the core asks next of the session.
+func (p *peer) next(ctx context.Context) (core.Effect, error) {
+	for {
+		p.w.mu.Lock()
+		if err := p.ended; err != nil {
+			p.w.mu.Unlock()
+			return core.Effect{}, err
+		}
+		if len(p.asked) > 0 {
+			e := p.asked[0]
+			p.asked = append(p.asked[:0], p.asked[1:]...)
+			p.w.mu.Unlock()
+			return e, nil
+		}
+		p.w.mu.Unlock()
+		select {
+		case <-p.wake:
+		case <-ctx.Done():
+			return core.Effect{}, context.Cause(ctx)
+		}
+	}
+}
+
+// ask hands an effect to the peer's goroutine; the writer's lock is held.
+func (p *peer) ask(e *core.Effect) {
+	if p.conn != nil && e.Peer.Session == p.session {
+		p.asked = append(p.asked, *e)
+		p.wakeUp()
+	}
+}
+
+// cut ends the session; the writer's lock is held. closing says when nothing of
+// it reads the mirror any more.
+func (p *peer) cut(e *core.Effect) {
+	if p.conn == nil || e.Peer.Session != p.session {
+		return
+	}
+	if p.closing == nil {
+		p.closing = make(chan struct{})
+	}
+	p.endLocked(fmt.Errorf("%w: %w", errCut, e.Err))
+}
+
+// send posts a range of the mirror; the writer's lock is held.
+func (p *peer) send(e *core.Effect) {
+	if p.conn == nil || e.Peer.Session != p.session {
+		return
+	}
+	p.segments = p.w.mirror.Segments(p.segments[:0], e.From, e.To)
+	if err := p.conn.Post(e.From, p.segments); err != nil {
+		p.endLocked(err)
+	}
+}
+
+// move follows a daemon to another address; the writer's lock is held.
+func (p *peer) move(address string) {
+	if address == "" || address == p.address {
+		return
+	}
+	p.address = address
+	select {
+	case p.redial <- struct{}{}:
+	default:
+	}
+}
+
+func (w *Writer) hello(index int) rdmaio.Hello {
+	return rdmaio.Hello{
+		Cluster: w.grant.Cluster, Log: w.grant.Log, Replica: w.grant.Replicas[index].ID,
+		Term: w.grant.Term, Capacity: w.grant.Capacity, Grant: w.grant.Token,
+		Create: w.core.Status()[index].State == core.Allocated,
+	}
+}

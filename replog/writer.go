@@ -1,0 +1,247 @@
+package replog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/gravenio/graven/pmemlog/format"
+	"github.com/gravenio/graven/replog/core"
+)
+
+// Writer is the one process that may append to a log in its epoch. It is made
+// by [Open] and ends with [Writer.Close].
+type Writer struct {
+	grant   Grant
+	control Control
+	opts    Options
+	peers   []*peer
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+	opened  chan struct{} // closed when the log is open or the core is over
+
+	mu       sync.Mutex
+	core     *core.Core
+	mirror   format.Ring
+	chain    format.Chain  // behind the last record in the mirror
+	waiting  tickets       // appended, not yet committed; in the order of their LSNs
+	changed  chan struct{} // closed and made anew at every change but appends and commits
+	settling int           // callers of Settle: they want to see those too
+	present  []format.ID   // to be recorded by the control plane
+	record   chan struct{} // wakes the goroutine that does so
+	effects  []core.Effect // scratch
+	closed   bool
+}
+
+// Open takes the log over in a new epoch, recovers it, and returns a writer that
+// is ready to append. It waits, as long as ctx allows, for the replicas that it
+// needs; the error then names each replica and what is wrong with it.
+//
+// Replicas may have promised a higher epoch than the control plane remembers,
+// when that was restored from a backup; Open then asks for a higher one.
+func Open(ctx context.Context, c Control, r OpenRequest, o Options) (*Writer, error) {
+	o = o.withDefaults()
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	for {
+		w, err := openOnce(ctx, c, r, o)
+		var fenced *core.FencedError
+		if !errors.As(err, &fenced) || fenced.By.Epoch < r.MinEpoch {
+			return w, err
+		}
+		if _, rerr := c.Renew(ctx, w.grant); rerr != nil {
+			return nil, fmt.Errorf("open log %s: %w", r.Log, err)
+		}
+		// The control plane still takes us for the writer: it has forgotten the
+		// epoch that the replicas have promised.
+		r.MinEpoch, r.Takeover = fenced.By.Epoch+1, true
+	}
+}
+
+// openOnce returns a writer with only its grant, and the error, when it fails
+// after the control plane has granted it.
+func openOnce(ctx context.Context, c Control, r OpenRequest, o Options) (*Writer, error) {
+	g, err := c.Open(ctx, r)
+	if err != nil {
+		return nil, fmt.Errorf("open log %s: %w", r.Log, err)
+	}
+	w, err := start(g, c, o)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open log %s: %w", r.Log, err), c.Close(ctx, g))
+	}
+	select {
+	case <-w.opened:
+		err = w.Err()
+	case <-ctx.Done():
+		err = fmt.Errorf("open log %s: %w: %s", r.Log, context.Cause(ctx), w.Waiting())
+	}
+	if err == nil {
+		return w, nil
+	}
+	var fenced *core.FencedError
+	if errors.As(err, &fenced) {
+		w.stop()
+		return &Writer{grant: g}, err
+	}
+	return nil, errors.Join(err, w.Close())
+}
+
+func start(g Grant, c Control, o Options) (*Writer, error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	w := &Writer{
+		grant: g, control: c, opts: o, cancel: cancel,
+		opened: make(chan struct{}), changed: make(chan struct{}), record: make(chan struct{}, 1),
+	}
+	cfg := core.Config{
+		Term: g.Term, AckQuorum: g.AckQuorum, Capacity: g.Capacity, SetVersion: g.SetVersion,
+		Window: o.Window, Cut: w.cutAt,
+	}
+	for _, r := range g.Replicas {
+		cfg.Replicas = append(cfg.Replicas, core.Replica{ID: r.ID, State: r.State})
+	}
+	var err error
+	if w.core, err = core.New(cfg); err != nil {
+		cancel()
+		return nil, err
+	}
+	w.mirror = make(format.Ring, g.Capacity)
+	for i, r := range g.Replicas {
+		w.peers = append(w.peers, newPeer(w, i, r))
+	}
+	for _, p := range w.peers {
+		w.running.Go(func() { p.run(ctx) })
+	}
+	w.running.Go(func() { w.renew(ctx) })
+	w.running.Go(func() { w.recordPresent(ctx) })
+	return w, nil
+}
+
+// Grant returns what the control plane granted at open.
+func (w *Writer) Grant() Grant { return w.grant }
+
+// Commit returns the LSN below which all is committed.
+func (w *Writer) Commit() uint64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.core.Commit()
+}
+
+// Tail returns the LSN of the next record.
+func (w *Writer) Tail() uint64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.core.Tail()
+}
+
+// TrimLSN returns the LSN where the log begins.
+func (w *Writer) TrimLSN() uint64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.core.TrimPoint().LSN
+}
+
+// Free returns how many bytes of the ring are free.
+func (w *Writer) Free() uint64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.core.Free()
+}
+
+// MaxPayload returns the largest payload of one record, in bytes.
+func (w *Writer) MaxPayload() int { return format.MaxRecordPayload(w.grant.Capacity) }
+
+// Err returns why the writer acknowledges nothing any more, or nil. It is
+// ErrFenced once another writer has taken over, ErrClosed after Close.
+func (w *Writer) Err() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.errLocked()
+}
+
+func (w *Writer) errLocked() error {
+	if err := w.core.Err(); errors.Is(err, core.ErrClosed) {
+		return ErrClosed
+	} else if err != nil {
+		return err
+	}
+	return nil
+}
+
+// Status returns what is known of each replica.
+func (w *Writer) Status() []core.ReplicaStatus {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.core.Status()
+}
+
+// Waiting says in words which replicas keep the log from opening or committing,
+// and why; it is empty when enough of them work.
+func (w *Writer) Waiting() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.core.Waiting()
+}
+
+// Settle waits until every replica either takes part or is away: none is being
+// brought up to date any more.
+func (w *Writer) Settle(ctx context.Context) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.settling++
+	defer func() { w.settling-- }()
+	for {
+		if err := w.errLocked(); err != nil || w.settledLocked() {
+			return err
+		}
+		changed := w.changed
+		w.mu.Unlock()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+		}
+		w.mu.Lock()
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+	}
+}
+
+func (w *Writer) settledLocked() bool {
+	for _, s := range w.core.Status() {
+		if !s.Settled {
+			return false
+		}
+	}
+	return true
+}
+
+// Close stops acknowledging, ends the sessions and gives the lease back.
+// Appends that wait get ErrClosed; whether they survive, the next open decides.
+// It returns after everything that the writer started has ended, and may be
+// called twice.
+func (w *Writer) Close() error {
+	if !w.stop() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), w.opts.DialTimeout)
+	defer cancel()
+	if err := w.control.Close(ctx, w.grant); err != nil && !errors.Is(err, ErrSuperseded) {
+		return fmt.Errorf("close log %s: give the lease back: %w", w.grant.Name, err)
+	}
+	return nil
+}
+
+// stop reports whether it was the first to be called.
+func (w *Writer) stop() bool {
+	w.mu.Lock()
+	first := !w.closed
+	w.closed = true
+	w.core.Close()
+	w.dispatch()
+	w.mu.Unlock()
+	w.cancel()
+	w.running.Wait()
+	return first
+}
