@@ -24,6 +24,8 @@ var (
 	ErrNotSealed      = errors.New("rdmaio: replica does not hold the writer's seal")
 	ErrMedium         = errors.New("rdmaio: medium failed")
 	ErrNoSpace        = errors.New("rdmaio: no room in the pool")
+	ErrBusy           = errors.New("rdmaio: far end has no room for another session")
+	ErrLost           = errors.New("rdmaio: connection lost")
 	ErrClosed         = errors.New("rdmaio: session closed")
 	ErrInternal       = errors.New("rdmaio: internal error at the far end")
 )

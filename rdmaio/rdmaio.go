@@ -52,7 +52,9 @@ type Info struct {
 // Post may be called from one goroutine at a time and never waits for the
 // network; the other methods may be called from any goroutine, wait for the far
 // end's answer, and come after what was posted before them. All return the
-// error that ended the session once it has ended.
+// error that ended the session once it has ended: the far end's word if it gave
+// one, else ErrLost with the cause, or ErrClosed after Close. An ended session
+// still has to be closed.
 type Session interface {
 	// Fence makes the replica promise the Hello's term, ends every other session
 	// of the replica that is not read-only, and returns what the replica holds,
@@ -62,9 +64,10 @@ type Session interface {
 
 	// Post writes the bytes at lsn, whole records that follow what the replica
 	// holds, and asks for a flush. The segments must stay unchanged until
-	// a completion covers them or Close has returned. The completion, the
-	// durable LSN behind all that is persistent, comes to the session's
-	// Flushed callback; completions are cumulative and may be merged.
+	// a completion covers them or Close has returned; the slice of them may be
+	// used again at once. The completion, the durable LSN behind all that is
+	// persistent, comes to the session's Flushed callback; completions are
+	// cumulative and may be merged. Post without bytes only asks for a flush.
 	Post(lsn uint64, segments [][]byte) error
 
 	// Read fills p with the ring's bytes from lsn on; [lsn, lsn+len(p)) lies
@@ -96,7 +99,9 @@ type Session interface {
 }
 
 // Events are a session's callbacks. They come from the session's own goroutine,
-// one at a time, and must not block; none comes after Close has returned.
+// one at a time, and must not block; none comes after Close has returned. Close
+// waits for the one that runs, so a callback must not call Close, nor wait for a
+// lock that is held around it. Either may be nil.
 type Events struct {
 	// Flushed reports that all below durable is persistent at the far end.
 	Flushed func(durable uint64)

@@ -1,0 +1,183 @@
+package tcp
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+
+	"github.com/gravenio/graven/pmemlog/format"
+	"github.com/gravenio/graven/rdmaio"
+)
+
+// Bounds of the protocol, in bytes unless said otherwise. Nobody allocates more
+// for a frame than its type's bound, whatever its header claims.
+const (
+	headerSize = 32
+
+	maxHello = 16 << 10
+	maxSmall = 16 << 10                   // of a message other than Write and Bytes
+	maxWrite = format.MaxPayload + 64<<10 // the largest record, and room
+	maxBytes = 256 << 10                  // of one answer to Read
+	maxBatch = 256 << 10                  // into which Post gathers records; a longer record goes alone
+	maxGrant = maxHello - helloFixed      // of the grant in a Hello
+	maxText  = 1 << 10                    // of a string in a message; longer ones are cut
+	maxPairs = 128                        // in a Report, counted; the newest ones are sent
+	version  = 0                          // of the protocol, the only one so far
+	magic    = uint32('G' | 'r'<<8 | 'v'<<16 | 'T'<<24)
+
+	flagFlush = 1 << 0 // of Write: as if a Flush followed
+)
+
+// kind says what a frame is.
+type kind uint8
+
+const (
+	kindHello   kind = 1
+	kindWelcome kind = 2
+	kindFence   kind = 3
+	kindReport  kind = 4
+	kindWrite   kind = 5
+	kindFlush   kind = 6
+	kindFlushed kind = 7
+	kindRead    kind = 8
+	kindBytes   kind = 9
+	kindAlign   kind = 10
+	kindReset   kind = 11
+	kindSeal    kind = 12
+	kindTrim    kind = 13
+	kindDone    kind = 14
+	kindInfo    kind = 15
+	kindState   kind = 16
+	kindError   kind = 17
+	kindBusy    kind = 18
+)
+
+// side is an end of a session.
+type side uint8
+
+const (
+	client side = 1
+	server side = 2
+)
+
+// kinds says who sends which frame and how long its body may be; read-only.
+var kinds = [...]struct {
+	name string
+	from side
+	max  uint32
+}{
+	kindHello:   {"Hello", client, maxHello},
+	kindWelcome: {"Welcome", server, maxSmall},
+	kindFence:   {"Fence", client, 0},
+	kindReport:  {"Report", server, maxSmall},
+	kindWrite:   {"Write", client, maxWrite},
+	kindFlush:   {"Flush", client, 0},
+	kindFlushed: {"Flushed", server, 0},
+	kindRead:    {"Read", client, readBody},
+	kindBytes:   {"Bytes", server, maxBytes},
+	kindAlign:   {"Align", client, 0},
+	kindReset:   {"Reset", client, trimBody},
+	kindSeal:    {"Seal", client, maxSmall},
+	kindTrim:    {"Trim", client, trimBody},
+	kindDone:    {"Done", server, 0},
+	kindInfo:    {"Info", client, 0},
+	kindState:   {"State", server, maxSmall},
+	kindError:   {"Error", server, maxSmall},
+	kindBusy:    {"Busy", server, 0},
+}
+
+// String returns the frame's name as in the package documentation.
+func (k kind) String() string {
+	if int(k) < len(kinds) && kinds[k].name != "" {
+		return kinds[k].name
+	}
+	return fmt.Sprintf("type %d", uint8(k))
+}
+
+//nolint:gochecknoglobals // a constant table
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// header is a frame's head, decoded.
+type header struct {
+	kind   kind
+	flags  uint16
+	id     uint32 // of a request and its answer
+	length uint32 // of the body, in bytes
+	arg    uint64 // an LSN, as the kind has it
+	crc    uint32 // of the body; zero for Write
+}
+
+// put encodes h into b, which must be headerSize long.
+func (h *header) put(b []byte) {
+	_ = b[headerSize-1]
+	le := binary.LittleEndian
+	le.PutUint32(b, magic)
+	b[4], b[5] = version, byte(h.kind)
+	le.PutUint16(b[6:], h.flags)
+	le.PutUint32(b[8:], h.id)
+	le.PutUint32(b[12:], h.length)
+	le.PutUint64(b[16:], h.arg)
+	le.PutUint32(b[24:], h.crc)
+	le.PutUint32(b[28:], crc32.Checksum(b[:28], castagnoli))
+}
+
+// parseHeader decodes a header that came from the given side and checks all
+// that can be checked without the body.
+func parseHeader(b []byte, from side) (header, error) {
+	_ = b[headerSize-1]
+	le := binary.LittleEndian
+	if m := le.Uint32(b); m != magic {
+		return header{}, refuse(rdmaio.ErrFrame, "the frame begins with %#08x, not with this protocol's magic", m)
+	}
+	if crc32.Checksum(b[:28], castagnoli) != le.Uint32(b[28:]) {
+		return header{}, refuse(rdmaio.ErrFrame, "checksum of a frame's header does not match")
+	}
+	if b[4] != version {
+		return header{}, refuse(rdmaio.ErrVersion, "frame of version %d, this program speaks %d", b[4], version)
+	}
+	h := header{
+		kind: kind(b[5]), flags: le.Uint16(b[6:]), id: le.Uint32(b[8:]),
+		length: le.Uint32(b[12:]), arg: le.Uint64(b[16:]), crc: le.Uint32(b[24:]),
+	}
+	return h, h.check(from)
+}
+
+func (h *header) check(from side) error {
+	if int(h.kind) >= len(kinds) || kinds[h.kind].from != from {
+		return refuse(rdmaio.ErrFrame, "unexpected frame: %v", h.kind)
+	}
+	if limit := kinds[h.kind].max; h.length > limit {
+		return refuse(rdmaio.ErrTooLarge, "%v of %d bytes, at most %d are allowed", h.kind, h.length, limit)
+	}
+	if h.flags&^flagFlush != 0 || h.flags != 0 && h.kind != kindWrite {
+		return refuse(rdmaio.ErrFrame, "%v with unknown flags %#x", h.kind, h.flags)
+	}
+	return nil
+}
+
+// checkBody compares the body with the checksum in the header. Write has none:
+// each record in it carries its own, which the target checks.
+func (h *header) checkBody(body []byte) error {
+	if h.kind != kindWrite && crc32.Checksum(body, castagnoli) != h.crc {
+		return refuse(rdmaio.ErrFrame, "checksum of the body of %v does not match", h.kind)
+	}
+	return nil
+}
+
+// appendFrame appends a whole frame with a checked body.
+func appendFrame(b []byte, h header, body []byte) []byte {
+	return append(h.seal(b, body), body...)
+}
+
+// seal appends the header of a frame with a checked body.
+func (h *header) seal(b, body []byte) []byte {
+	h.length, h.crc = uint32(len(body)), crc32.Checksum(body, castagnoli)
+	b = append(b, make([]byte, headerSize)...)
+	h.put(b[len(b)-headerSize:])
+	return b
+}
+
+// refuse makes an error of one of rdmaio's kinds.
+func refuse(kind error, text string, args ...any) error {
+	return &rdmaio.Error{Kind: kind, Detail: fmt.Sprintf(text, args...)}
+}

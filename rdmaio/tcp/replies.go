@@ -1,0 +1,115 @@
+package tcp
+
+import (
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// enoughReplies is how many bytes of replies are gathered before they are sent
+// in any case.
+const enoughReplies = 32 << 10
+
+// replies is the sending half of a session at the far end. Replies gather while
+// there is more to read, and go out together. Whoever is at work for longer
+// than a moment has a Busy sent now and then, so that the peer can tell a slow
+// daemon from a dead one.
+type replies struct {
+	conn  net.Conn
+	every time.Duration
+
+	mu   sync.Mutex
+	buf  []byte
+	err  error // of the connection; what comes later is dropped
+	sent uint32
+
+	working atomic.Int32
+	armed   atomic.Bool
+	timer   *time.Timer
+	seen    uint32 // what sent was at the last tick; the timer's own
+}
+
+func newReplies(conn net.Conn, every time.Duration) *replies {
+	r := &replies{conn: conn, every: every}
+	r.timer = time.AfterFunc(time.Hour, r.tick)
+	r.timer.Stop()
+	return r
+}
+
+// add queues a reply. A large body is sent at once and from its place.
+func (r *replies) add(h header, body []byte) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(body) >= enoughReplies {
+		r.buf = h.seal(r.buf, body)
+		r.write(net.Buffers{r.buf, body})
+		return
+	}
+	r.buf = appendFrame(r.buf, h, body)
+	if len(r.buf) >= enoughReplies {
+		_ = r.flushLocked() // r.err remembers
+	}
+}
+
+// flush sends what has gathered and returns the connection's error, if it has
+// failed.
+func (r *replies) flush() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.flushLocked()
+}
+
+func (r *replies) flushLocked() error {
+	if len(r.buf) > 0 {
+		r.write(net.Buffers{r.buf})
+	}
+	return r.err
+}
+
+func (r *replies) write(bufs net.Buffers) {
+	if r.err == nil {
+		if _, err := bufs.WriteTo(r.conn); err != nil {
+			r.err = lost(err)
+		}
+		r.sent++
+	}
+	r.buf = r.buf[:0]
+}
+
+// begin and end enclose work that somebody waits for.
+func (r *replies) begin() {
+	r.working.Add(1)
+	if !r.armed.Load() && r.armed.CompareAndSwap(false, true) {
+		r.timer.Reset(r.every)
+	}
+}
+
+func (r *replies) end() { r.working.Add(-1) }
+
+func (r *replies) stop() {
+	r.armed.Store(true) // nobody starts it again
+	r.timer.Stop()
+}
+
+// tick sends Busy if the work at hand has had nothing sent for a while.
+func (r *replies) tick() {
+	if r.working.Load() == 0 {
+		r.armed.Store(false)
+		if r.working.Load() > 0 && r.armed.CompareAndSwap(false, true) {
+			r.timer.Reset(r.every)
+		}
+		return
+	}
+	r.mu.Lock()
+	if r.sent == r.seen {
+		r.buf = appendFrame(r.buf, header{kind: kindBusy}, nil)
+		_ = r.flushLocked() // r.err remembers
+	}
+	r.seen = r.sent
+	failed := r.err != nil
+	r.mu.Unlock()
+	if !failed {
+		r.timer.Reset(r.every)
+	}
+}
