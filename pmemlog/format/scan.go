@@ -53,6 +53,9 @@ func Scan(src Source, in ScanInput, visit func(Header, []byte) error) (ScanResul
 	s := scanner{src: src, in: in, seals: append([]Seal(nil), in.Seals...)}
 	SortSeals(s.seals)
 	s.begin()
+	if in.Trim.LSN%Align != 0 || src.Capacity() < Align || src.Capacity()%Align != 0 {
+		return s.res, fmt.Errorf("%w: trim LSN %d of a ring of %d bytes, both must be multiples of %d", ErrLength, in.Trim.LSN, src.Capacity(), Align)
+	}
 	if err := s.follow(visit); err != nil {
 		return s.res, err
 	}

@@ -1,0 +1,141 @@
+package pmemlog
+
+import (
+	"fmt"
+
+	"github.com/gravenio/graven/pmemlog/format"
+)
+
+// MinCapacity is the smallest ring, in bytes.
+const MinCapacity = 1024
+
+// Spec says what replica is to be created.
+type Spec struct {
+	Cluster  format.ID
+	Log      format.ID
+	Replica  format.ID
+	Capacity uint64 // of the ring in bytes: a multiple of format.Align, at least MinCapacity
+}
+
+func (s Spec) validate(pool *superblock) error {
+	if s.Cluster.IsZero() || s.Log.IsZero() || s.Replica.IsZero() {
+		return fmt.Errorf("%w: Cluster, Log and Replica must be set", ErrRange)
+	}
+	if !pool.cluster.IsZero() && pool.cluster != s.Cluster {
+		return fmt.Errorf("%w cluster: %s, not %s", ErrIdentity, pool.cluster, s.Cluster)
+	}
+	if s.Capacity < MinCapacity || s.Capacity%format.Align != 0 {
+		return fmt.Errorf("%w: Capacity is %d bytes, must be a multiple of %d and at least %d", ErrRange, s.Capacity, format.Align, MinCapacity)
+	}
+	return nil
+}
+
+// regionSize returns the bytes of a pool that a ring takes.
+func regionSize(capacity uint64) int64 { return pages(format.RingOffset + int64(capacity)) }
+
+// Create makes an empty replica: ErrExists if the pool has one of that ID,
+// ErrNoSpace if it has no room. The region is written before the directory names
+// it, so a crash leaves all of the replica or nothing.
+func (p *Pool) Create(s Spec) (*Replica, error) {
+	p.change.Lock()
+	defer p.change.Unlock()
+	if p.closed {
+		return nil, ErrClosed
+	}
+	if err := s.validate(&p.super); err != nil {
+		return nil, err
+	}
+	if _, ok := p.replicas[s.Replica]; ok {
+		return nil, fmt.Errorf("%w: replica %s", ErrExists, s.Replica)
+	}
+	e, index, err := p.place(s)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.makeRegion(e); err != nil {
+		return nil, fmt.Errorf("create replica %s: %w", s.Replica, err)
+	}
+	if err := p.dir.write(p.dev, index, e); err != nil { // rule: region before entry
+		return nil, fmt.Errorf("create replica %s: %w", s.Replica, err)
+	}
+	r := loadReplica(p, e)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.dir.entries[index] = e
+	p.replicas[s.Replica] = r
+	return r, r.damage
+}
+
+// place finds room for a replica: a region and an entry.
+func (p *Pool) place(s Spec) (entry, int, error) {
+	start, end := p.regions()
+	index := p.dir.unused()
+	if index < 0 {
+		return entry{}, 0, fmt.Errorf("%w: all %d entries of the directory are taken", ErrNoSpace, len(p.dir.entries))
+	}
+	if s.Capacity > uint64(end) {
+		return entry{}, 0, fmt.Errorf("%w: a ring of %d bytes in a pool of %d", ErrNoSpace, s.Capacity, end)
+	}
+	length := regionSize(s.Capacity)
+	offset, ok := p.dir.allocate(start, end, length)
+	if !ok {
+		return entry{}, 0, fmt.Errorf("%w: no free stretch of %d bytes", ErrNoSpace, length)
+	}
+	return entry{
+		generation: p.dir.entries[index].generation + 1, used: true,
+		cluster: s.Cluster, log: s.Log, replica: s.Replica,
+		offset: offset, length: length, capacity: s.Capacity,
+	}, index, nil
+}
+
+// makeRegion zeroes a region, since an earlier replica's records could pass for
+// this one's, and writes its first header.
+func (p *Pool) makeRegion(e entry) error {
+	if err := p.dev.zero(e.offset, e.length); err != nil {
+		return err
+	}
+	header := make([]byte, format.SlotSize)
+	format.EncodeSlot(header, &format.Slot{
+		Generation: 1, Cluster: e.cluster, Log: e.log, Replica: e.replica, Capacity: e.capacity,
+	})
+	if err := p.dev.writeAt(header, e.offset); err != nil {
+		return err
+	}
+	return p.dev.sync()
+}
+
+// Delete removes a replica and all that it holds: ErrNotFound if there is none
+// of that ID. Its sessions end. The space may be used again when Delete has
+// returned.
+func (p *Pool) Delete(id format.ID) error {
+	p.change.Lock()
+	defer p.change.Unlock()
+	if p.closed {
+		return ErrClosed
+	}
+	r, ok := p.replicas[id]
+	if !ok {
+		return fmt.Errorf("%w: %s", ErrNotFound, id)
+	}
+	index := p.dir.find(id)
+	r.giveUp(fmt.Errorf("%w: %s has been deleted", ErrNotFound, id))
+	gone := entry{generation: p.dir.entries[index].generation + 1}
+	if err := p.dir.write(p.dev, index, gone); err != nil { // rule: entry before space
+		return fmt.Errorf("delete replica %s: %w", id, err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.dir.entries[index] = gone
+	delete(p.replicas, id)
+	return nil
+}
+
+// find returns the index of a replica's entry, or -1.
+func (dir *directory) find(id format.ID) int {
+	for i := range dir.entries {
+		if dir.entries[i].used && dir.entries[i].replica == id {
+			return i
+		}
+	}
+	return -1
+}

@@ -1,0 +1,136 @@
+package pmemlog
+
+import (
+	"sync"
+	"sync/atomic"
+)
+
+const (
+	zeroChunk = 1 << 20  // bytes that are zeroed at a time
+	zeroSync  = 32 << 20 // bytes that are zeroed between syncs, so that other replicas' flushes don't wait for all of it
+)
+
+// device is a pool's medium with the two rules that all of the pool shares:
+// one sync serves all that wait, and after a failure nothing is written.
+type device struct {
+	medium Medium
+
+	mu      sync.Mutex
+	ended   sync.Cond // a sync has ended
+	running bool
+	begun   uint64 // syncs begun
+	done    uint64 // syncs that have returned without error, by number
+
+	failed atomic.Pointer[error] // set once: the device is poisoned or closed
+}
+
+func newDevice(m Medium) *device {
+	d := &device{medium: m}
+	d.ended.L = &d.mu
+	return d
+}
+
+// failure returns why nothing can be written any more, or nil.
+func (d *device) failure() error {
+	if err := d.failed.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// poison keeps the first failure and returns it.
+func (d *device) poison(op string, cause error) error {
+	var err error = &PoisonedError{Op: op, Err: cause}
+	d.failed.CompareAndSwap(nil, &err)
+	return d.failure()
+}
+
+func (d *device) readAt(p []byte, off int64) error { return d.medium.ReadAt(p, off) }
+
+func (d *device) writeAt(p []byte, off int64) error {
+	if err := d.failure(); err != nil {
+		return err
+	}
+	if err := d.medium.WriteAt(p, off); err != nil {
+		return d.poison("write", err)
+	}
+	return nil
+}
+
+// sync makes persistent all writes that returned before it was called. A sync
+// that runs already may have missed some of them, so the caller waits for the
+// next one, which the first of all that wait carries out for the others.
+func (d *device) sync() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for want := d.begun + 1; d.done < want; {
+		if err := d.failure(); err != nil { // rule: poisoned
+			return err
+		}
+		if d.running {
+			d.ended.Wait()
+			continue
+		}
+		d.lead()
+	}
+	return nil
+}
+
+// lead carries out one sync, with the lock given up meanwhile.
+func (d *device) lead() {
+	d.running = true
+	d.begun++
+	n := d.begun
+	d.mu.Unlock()
+	err := d.medium.Sync()
+	d.mu.Lock()
+	d.running = false
+	if err != nil {
+		_ = d.poison("sync", err)
+	} else {
+		d.done = n
+	}
+	d.ended.Broadcast()
+}
+
+// zero writes zeroes. They are really written: a file's unwritten extents would
+// make every later sync write its journal too.
+func (d *device) zero(off, n int64) error {
+	if z, ok := d.medium.(zeroer); ok {
+		if err := d.failure(); err != nil {
+			return err
+		}
+		if err := z.Zero(off, n); err != nil {
+			return d.poison("zero", err)
+		}
+		return nil
+	}
+	zeroes := make([]byte, min(n, zeroChunk))
+	for done := int64(0); done < n; {
+		chunk := min(n-done, int64(len(zeroes)))
+		if err := d.writeAt(zeroes[:chunk], off+done); err != nil {
+			return err
+		}
+		done += chunk
+		if done%zeroSync == 0 {
+			if err := d.sync(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// close fails all later writes and syncs with ErrClosed, waits for a sync that
+// runs, and closes the medium.
+func (d *device) close() error {
+	err := ErrClosed
+	d.failed.Store(&err)
+	d.mu.Lock()
+	for d.running {
+		d.ended.Wait()
+	}
+	d.ended.Broadcast()
+	d.mu.Unlock()
+	return d.medium.Close()
+}

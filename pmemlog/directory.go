@@ -1,0 +1,205 @@
+package pmemlog
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/gravenio/graven/pmemlog/format"
+)
+
+// Limits of a pool's directory.
+const (
+	// MaxReplicas is the most replicas that a pool's directory can be made for.
+	MaxReplicas = 4096
+	// DefaultReplicas is how many it is made for unless told otherwise.
+	DefaultReplicas = 1024
+
+	entrySize    = 128
+	entryMagic   = 0x44565247 // "GRVD"
+	entryPayload = 8          // the CRC covers what follows it
+	entryCopies  = 2
+)
+
+var (
+	errNoEntry    = errors.New("no directory entry here")
+	errBothCopies = errors.New("both copies are damaged, which no crash does; remove the pool and let its replicas be made anew elsewhere")
+)
+
+// entry is a place of the directory: a replica's region, or nothing.
+type entry struct {
+	generation uint64 // of an entry's two copies, the one with the higher counts
+	used       bool
+	cluster    format.ID
+	log        format.ID
+	replica    format.ID
+	offset     int64  // of the region, in bytes
+	length     int64  // of the region, in bytes
+	capacity   uint64 // of the ring, in bytes
+}
+
+func (e *entry) encode(index int) []byte {
+	b := make([]byte, entrySize)
+	le := binary.LittleEndian
+	le.PutUint32(b, entryMagic)
+	le.PutUint64(b[8:], e.generation)
+	le.PutUint32(b[16:], uint32(index))
+	if e.used {
+		le.PutUint32(b[20:], 1)
+		copy(b[24:], e.cluster[:])
+		copy(b[40:], e.log[:])
+		copy(b[56:], e.replica[:])
+		le.PutUint64(b[72:], uint64(e.offset))
+		le.PutUint64(b[80:], uint64(e.length))
+		le.PutUint64(b[88:], e.capacity)
+	}
+	le.PutUint32(b[4:], castagnoli(b[entryPayload:]))
+	return b
+}
+
+// decodeEntry reads the copy of an entry that should stand at index.
+func decodeEntry(b []byte, index int) (entry, error) {
+	le := binary.LittleEndian
+	if len(b) < entrySize || le.Uint32(b) != entryMagic {
+		return entry{}, errNoEntry
+	}
+	if le.Uint32(b[4:]) != castagnoli(b[entryPayload:entrySize]) {
+		return entry{}, format.ErrCRC
+	}
+	if le.Uint32(b[16:]) != uint32(index) {
+		return entry{}, fmt.Errorf("%w: it is a copy of entry %d", errNoEntry, le.Uint32(b[16:]))
+	}
+	return entry{
+		generation: le.Uint64(b[8:]), used: le.Uint32(b[20:]) == 1,
+		cluster: format.ID(b[24:40]), log: format.ID(b[40:56]), replica: format.ID(b[56:72]),
+		offset: int64(le.Uint64(b[72:])), length: int64(le.Uint64(b[80:])), capacity: le.Uint64(b[88:]),
+	}, nil
+}
+
+// validate checks an entry's claims against the pool that it is in.
+func (e *entry) validate(start, size int64) error {
+	if e.offset < start || e.offset%pageSize != 0 || e.length <= 0 || e.length%pageSize != 0 || e.offset > size-e.length {
+		return fmt.Errorf("region of %d bytes at byte %d of a pool whose regions lie between %d and %d", e.length, e.offset, start, size)
+	}
+	if e.capacity < MinCapacity || e.capacity%format.Align != 0 || e.capacity > uint64(e.length-format.RingOffset) {
+		return fmt.Errorf("ring of %d bytes in a region of %d", e.capacity, e.length)
+	}
+	return nil
+}
+
+// directorySize returns the bytes of one copy of a directory.
+func directorySize(entries uint32) int64 { return pages(int64(entries) * entrySize) }
+
+// regionsStart returns where the regions of a pool begin.
+func regionsStart(entries uint32) int64 {
+	return directoryOffset + entryCopies*directorySize(entries)
+}
+
+// pages rounds up to whole pages.
+func pages(n int64) int64 { return (n + pageSize - 1) &^ (pageSize - 1) }
+
+// directory is the table of regions. The two copies of an entry are written one
+// after the other with a sync between, so that a crash tears one at most.
+type directory struct {
+	entries []entry
+}
+
+func entryOffset(index, copyOf int, entries uint32) int64 {
+	return directoryOffset + int64(copyOf)*directorySize(entries) + int64(index)*entrySize
+}
+
+// formatDirectory writes entries that hold nothing: zeroes are no entry, so that
+// a hole in the directory is noticed.
+func formatDirectory(d *device, entries uint32) (*directory, error) {
+	dir := &directory{entries: make([]entry, entries)}
+	page := make([]byte, directorySize(entries))
+	for i := range dir.entries {
+		dir.entries[i].generation = 1
+		copy(page[i*entrySize:], dir.entries[i].encode(i))
+	}
+	for c := range entryCopies {
+		if err := d.writeAt(page, entryOffset(0, c, entries)); err != nil {
+			return nil, err
+		}
+	}
+	return dir, d.sync()
+}
+
+// readDirectory reads both copies, checks them and rewrites a copy that is
+// damaged or behind the other, so that the next damage finds two good ones.
+func readDirectory(d *device, entries uint32, size int64) (*directory, error) {
+	var pages [entryCopies][]byte
+	for c := range entryCopies {
+		pages[c] = make([]byte, directorySize(entries))
+		if err := d.readAt(pages[c], entryOffset(0, c, entries)); err != nil {
+			return nil, &CorruptError{Part: "directory", Offset: entryOffset(0, c, entries), Err: err}
+		}
+	}
+	dir := &directory{entries: make([]entry, entries)}
+	healed := false
+	for i := range dir.entries {
+		e, bad, err := chooseEntry(pages, i)
+		if err == nil && e.used {
+			err = e.validate(regionsStart(entries), size)
+		}
+		if err != nil {
+			return nil, &CorruptError{Part: fmt.Sprintf("directory entry %d", i), Offset: entryOffset(i, 0, entries), Err: err}
+		}
+		dir.entries[i] = e
+		if bad < 0 {
+			continue
+		}
+		healed = true
+		if err := d.writeAt(e.encode(i), entryOffset(i, bad, entries)); err != nil {
+			return nil, err
+		}
+	}
+	if err := dir.overlap(); err != nil {
+		return nil, err
+	}
+	if healed {
+		return dir, d.sync()
+	}
+	return dir, nil
+}
+
+// chooseEntry returns the entry that counts and the copy that must be rewritten,
+// -1 if none must.
+func chooseEntry(pages [entryCopies][]byte, i int) (entry, int, error) {
+	a, errA := decodeEntry(pages[0][i*entrySize:(i+1)*entrySize], i)
+	b, errB := decodeEntry(pages[1][i*entrySize:(i+1)*entrySize], i)
+	switch {
+	case errA != nil && errB != nil:
+		return entry{}, -1, fmt.Errorf("%w (A: %w; B: %w)", errBothCopies, errA, errB)
+	case errA != nil || (errB == nil && b.generation > a.generation):
+		return b, 0, nil
+	case errB != nil || a.generation > b.generation:
+		return a, 1, nil
+	default:
+		return a, -1, nil
+	}
+}
+
+// write persists e at index: one copy, then the other.
+func (dir *directory) write(d *device, index int, e entry) error {
+	b := e.encode(index)
+	for c := range entryCopies {
+		if err := d.writeAt(b, entryOffset(index, c, uint32(len(dir.entries)))); err != nil {
+			return err
+		}
+		if err := d.sync(); err != nil { // rule: one copy after the other
+			return err
+		}
+	}
+	return nil
+}
+
+// unused returns an index that holds nothing, or -1.
+func (dir *directory) unused() int {
+	for i := range dir.entries {
+		if !dir.entries[i].used {
+			return i
+		}
+	}
+	return -1
+}

@@ -1,0 +1,103 @@
+package pmemlog
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/gravenio/graven/pmemlog/format"
+)
+
+// Fence makes the replica promise the term, ends all older sessions that are not
+// read-only, and reports what the replica holds, all of it persistent. The bytes
+// are scanned anew each time, so damage is noticed. [FencedError] when the
+// replica has promised another term.
+func (s *Session) Fence(term format.Fence) (format.Report, error) {
+	r := s.r
+	r.op.Lock()
+	defer r.op.Unlock()
+	if err := s.live(); err != nil {
+		return format.Report{}, err
+	}
+	if s.readOnly {
+		return format.Report{}, ErrReadOnly
+	}
+	if term.Epoch == 0 {
+		return format.Report{}, fmt.Errorf("%w: epoch of a term is 0, must be at least 1", ErrRange)
+	}
+	if !r.slot.Fenced.Admits(term) { // rule: fence admits
+		return format.Report{}, &FencedError{Term: term, Promised: r.slot.Fenced}
+	}
+	r.publish(func() { r.owner, r.term = s.token, term }) // rule: old sessions ended
+	if err := r.promise(term); err != nil {               // rule: fence persisted
+		return format.Report{}, err
+	}
+	if err := r.pool.dev.sync(); err != nil { // rule: sync before scan
+		return format.Report{}, err
+	}
+	res, err := r.scan()
+	if err != nil {
+		return format.Report{}, err
+	}
+	if err := r.vouch(res); err != nil { // rule: hint after fence
+		return format.Report{}, err
+	}
+	return r.report(res), nil
+}
+
+// promise persists the term, if the replica has not promised it yet.
+func (r *Replica) promise(term format.Fence) error {
+	if term == r.slot.Fenced {
+		return nil
+	}
+	next := r.nextHeader()
+	next.Fenced = term
+	return r.writeHeader(next)
+}
+
+// scan reads the ring and takes what it holds as the replica's state.
+func (r *Replica) scan() (format.ScanResult, error) {
+	res, err := format.Scan(r.source(), format.ScanInput{Trim: r.slot.Trim, Seals: r.slot.Seals, Hint: r.hint}, nil)
+	if err != nil {
+		return res, err
+	}
+	r.publish(func() {
+		r.scanned, r.stop = true, res.Stop
+		r.chain, r.durable = res.Chain, res.Chain.LSN
+		r.acked = format.Position{}
+		r.suspect = res.Suspect()
+		r.sealed = ownSeal(r.slot.Seals, r.term) != nil
+		r.rewinds++
+	})
+	return res, nil
+}
+
+// vouch persists what the replica is about to say of itself: its last position
+// or, for a suspect, the evidence. What is rewritten later may destroy the
+// records that are the evidence; the hint keeps it.
+func (r *Replica) vouch(res format.ScanResult) error {
+	hint := res.Last.Max(res.Evidence)
+	if hint == r.hint {
+		return nil
+	}
+	next := r.nextHeader()
+	next.Hint = hint
+	return r.writeHeader(next)
+}
+
+func (r *Replica) report(res format.ScanResult) format.Report {
+	slot := r.slot.Clone()
+	format.SortSeals(slot.Seals)
+	return format.Report{
+		Fenced: slot.Fenced, Trim: slot.Trim, Tail: res.Chain.LSN, Durable: res.Chain.LSN,
+		Last: res.Last, Pairs: res.Pairs, Evidence: res.Evidence, Commit: res.Commit, Records: res.Records,
+		Set: slot.Set, Seals: slot.Seals, Capacity: slot.Capacity,
+	}
+}
+
+// ownSeal returns the seal of a term, or nil.
+func ownSeal(seals []format.Seal, term format.Fence) *format.Seal {
+	if i := slices.IndexFunc(seals, func(s format.Seal) bool { return s.Fence() == term }); i >= 0 {
+		return &seals[i]
+	}
+	return nil
+}

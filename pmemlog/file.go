@@ -1,0 +1,173 @@
+package pmemlog
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// File is a medium in a file, written with pwrite and synced with fdatasync. It
+// is not mapped, so a large pool takes no more memory than a small one. The
+// file is locked while it is open; a process that dies, however it dies, gives
+// the lock up.
+type File struct {
+	f    *os.File
+	size int64
+}
+
+// OpenFile opens an existing file and locks it: [LockedError] when another
+// process, or another File of this one, has it.
+func OpenFile(path string) (*File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return nil, fmt.Errorf("pmemlog: open pool: %w", err)
+	}
+	m, err := lockFile(f)
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return m, nil
+}
+
+// CreateFilePool makes a pool in a new file of opts.Size bytes, which is sparse
+// until replicas are created in it. The file gets its name only when the pool
+// in it is complete, so a crash leaves no half-made pool behind. ErrExists when
+// there is a file of that name.
+func CreateFilePool(path string, opts FormatOptions) (*Pool, error) {
+	m, err := newFile(path, opts.Size)
+	if err != nil {
+		return nil, err
+	}
+	p, err := Format(m, opts)
+	if err != nil {
+		return nil, errors.Join(err, m.Close(), os.Remove(newName(path)))
+	}
+	if err := publish(path); err != nil {
+		return nil, errors.Join(err, p.Close())
+	}
+	return p, nil
+}
+
+// OpenFilePool opens the pool in a file. The error is fs.ErrNotExist when there
+// is no such file.
+func OpenFilePool(path string) (*Pool, error) {
+	m, err := OpenFile(path)
+	if err != nil {
+		return nil, err
+	}
+	p, err := Open(m)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), m.Close())
+	}
+	return p, nil
+}
+
+// newName is what a pool file is called while it is being made.
+func newName(path string) string { return path + ".new" }
+
+// newFile opens and locks an empty file of the given size under path's new
+// name, which a crash may have left there before.
+func newFile(path string, size int64) (*File, error) {
+	if size <= 0 {
+		return nil, fmt.Errorf("%w: size of a pool is %d bytes, must be positive", ErrRange, size)
+	}
+	name := newName(path)
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("pmemlog: create pool: %w", err)
+	}
+	m, err := lockFile(f)
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	err = unclaimed(path, f)
+	if err == nil {
+		err = errors.Join(f.Truncate(0), f.Truncate(size))
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("pmemlog: create pool: %w", err), m.Close())
+	}
+	m.size = size
+	return m, nil
+}
+
+// unclaimed checks, with the lock held, that f is still the new file and has
+// not become somebody's pool between open and lock.
+func unclaimed(path string, f *os.File) error {
+	if _, err := os.Lstat(path); err == nil {
+		return fmt.Errorf("%w: %s; open it, or remove it if nothing in it is needed", ErrExists, path)
+	}
+	mine, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	there, err := os.Stat(newName(path))
+	if err != nil {
+		return err
+	}
+	if !os.SameFile(mine, there) {
+		return fmt.Errorf("%w: %s is being made by another process", ErrExists, path)
+	}
+	return nil
+}
+
+// publish gives a finished pool file its name, for good.
+func publish(path string) error {
+	if err := os.Rename(newName(path), path); err != nil {
+		return fmt.Errorf("pmemlog: name pool: %w", err)
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return fmt.Errorf("pmemlog: sync folder of pool: %w", err)
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
+// ReadAt implements [Medium].
+func (m *File) ReadAt(p []byte, off int64) error {
+	if err := checkRange(m.size, off, len(p)); err != nil {
+		return err
+	}
+	_, err := m.f.ReadAt(p, off)
+	if errors.Is(err, io.EOF) {
+		return fmt.Errorf("file has been truncated: %w", io.ErrUnexpectedEOF)
+	}
+	return err
+}
+
+// WriteAt implements [Medium].
+func (m *File) WriteAt(p []byte, off int64) error {
+	if err := checkRange(m.size, off, len(p)); err != nil {
+		return err
+	}
+	_, err := m.f.WriteAt(p, off)
+	return err
+}
+
+// Sync implements [Medium] with fdatasync.
+func (m *File) Sync() error {
+	for {
+		err := unix.Fdatasync(int(m.f.Fd()))
+		if !errors.Is(err, unix.EINTR) {
+			return os.NewSyscallError("fdatasync", err)
+		}
+	}
+}
+
+// Size implements [Medium].
+func (m *File) Size() int64 { return m.size }
+
+// Kind implements [Medium].
+func (m *File) Kind() Kind { return KindFile }
+
+// Close closes the file, which unlocks it. It may be called twice.
+func (m *File) Close() error {
+	if err := m.f.Close(); err != nil && !errors.Is(err, os.ErrClosed) {
+		return err
+	}
+	return nil
+}

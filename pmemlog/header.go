@@ -1,0 +1,109 @@
+package pmemlog
+
+import (
+	"fmt"
+
+	"github.com/gravenio/graven/pmemlog/format"
+)
+
+// writeHeader makes next the header that counts: it is written to the place of
+// the one that does not, and counts once it is persistent. All hint lines are
+// void from then on. op is held.
+func (r *Replica) writeHeader(next format.Slot) error {
+	next.Generation = r.slot.Generation + 1
+	at := 1 - r.slotAt // rule: header slots alternate
+	b := make([]byte, format.SlotSize)
+	format.EncodeSlot(b, &next)
+	if err := r.pool.dev.writeAt(b, r.entry.offset+int64(at)*format.SlotSize); err != nil {
+		return err
+	}
+	if err := r.pool.dev.sync(); err != nil { // rule: header synced
+		return err
+	}
+	r.publish(func() { r.slot, r.slotAt, r.hint = next, at, next.Hint })
+	return nil
+}
+
+// nextHeader returns a copy of the header to change and write, with the newest
+// hint that may be persisted in it.
+func (r *Replica) nextHeader() format.Slot {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	next := r.slot.Clone()
+	next.Hint = r.hint.Max(r.acked)
+	return next
+}
+
+// writeHintLine writes what flushes before this one have acknowledged, if that
+// is not in a line or the header yet. It counts after the next sync. op and
+// flush are held, so that the other line is persistent: a torn one loses no
+// more than itself.
+func (r *Replica) writeHintLine() error {
+	hint := r.acknowledged() // rule: hint behind persistence
+	if !hint.After(r.hint) {
+		return nil
+	}
+	format.EncodeHint(r.line[:], format.HintLine{Generation: r.slot.Generation, Sequence: r.lineSeq, Hint: hint})
+	off := r.entry.offset + format.HintOffset + int64(r.lineAt)*format.HintStride
+	if err := r.pool.dev.writeAt(r.line[:], off); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.hint, r.lineAt = hint, 1-r.lineAt
+	r.lineSeq++
+	r.suspect = false // what was lost has been made good, and more
+	return nil
+}
+
+func (r *Replica) acknowledged() format.Position {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.acked
+}
+
+// loadHint takes the newest hint line that belongs to the header.
+func (r *Replica) loadHint(page []byte) error {
+	for i := range 2 {
+		l, err := format.DecodeHint(page[i*format.HintStride:])
+		if err != nil {
+			continue
+		}
+		if l.Generation > r.slot.Generation { // lines are written after their header is persistent
+			return fmt.Errorf("the header has generation %d, but a hint line belongs to generation %d: the newest header is damaged, and with it what the replica has promised; delete the replica, a new one is filled from the others", r.slot.Generation, l.Generation)
+		}
+		if l.Generation < r.slot.Generation || l.Sequence < r.lineSeq { // rule: old hint lines are void
+			continue
+		}
+		r.hint, r.lineAt, r.lineSeq = r.hint.Max(l.Hint), 1-i, l.Sequence+1
+	}
+	return nil
+}
+
+// HintLag reports whether the replica has acknowledged more than its persistent
+// hint tells. The next flush carries the hint along; without one, PersistHint
+// should be called after 10 ms.
+func (r *Replica) HintLag() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.gone == nil && r.acked.After(r.hint)
+}
+
+// PersistHint persists the hint by itself. It does nothing when there is no lag.
+func (r *Replica) PersistHint() error {
+	r.flush.Lock()
+	defer r.flush.Unlock()
+	if err := r.startHint(); err != nil {
+		return err
+	}
+	return r.pool.dev.sync()
+}
+
+func (r *Replica) startHint() error {
+	r.op.Lock()
+	defer r.op.Unlock()
+	if r.gone != nil {
+		return r.gone
+	}
+	return r.writeHintLine()
+}

@@ -1,0 +1,65 @@
+package pmemlog
+
+import (
+	"fmt"
+	"io"
+)
+
+// Kind is what a pool lives on. It is recorded in the pool.
+type Kind uint32
+
+// The kinds of media.
+const (
+	KindFile     Kind = 1 // a file or block device: fdatasync makes persistent
+	KindVolatile Kind = 2 // memory, for tests and demonstrations: gone with the process
+)
+
+// String returns the name that the rest of Graven uses for the kind.
+func (k Kind) String() string {
+	switch k {
+	case KindFile:
+		return "file"
+	case KindVolatile:
+		return "volatile"
+	default:
+		return fmt.Sprintf("kind %d", uint32(k))
+	}
+}
+
+// Medium is what a pool lives on: bytes that can be made persistent. All
+// methods may be called from several goroutines; a read beside a write of the
+// same bytes sees any mixture of old and new. Offsets and sizes are in bytes.
+type Medium interface {
+	// ReadAt fills p from off on, or fails; there are no short reads.
+	ReadAt(p []byte, off int64) error
+	// WriteAt writes p at off; the range lies within Size. The bytes may
+	// survive a crash in part, or not at all, until Sync has returned.
+	WriteAt(p []byte, off int64) error
+	// Sync makes persistent all writes that returned before it was called.
+	Sync() error
+	// Size never changes.
+	Size() int64
+	// Kind never changes.
+	Kind() Kind
+	// Close gives the medium up without making anything persistent.
+	Close() error
+}
+
+// mapped is a Medium whose bytes lie in memory, so that a scan copies nothing.
+// The slice is valid until Close.
+type mapped interface {
+	Bytes() []byte
+}
+
+// zeroer is a Medium that has a better way to zero a range than to write it.
+type zeroer interface {
+	Zero(off, n int64) error
+}
+
+// checkRange is the bounds check that media share.
+func checkRange(size, off int64, n int) error {
+	if off < 0 || int64(n) > size || off > size-int64(n) {
+		return fmt.Errorf("bytes %d to %d of a medium of %d: %w", off, off+int64(n), size, io.ErrUnexpectedEOF)
+	}
+	return nil
+}

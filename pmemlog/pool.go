@@ -1,0 +1,303 @@
+package pmemlog
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"sync"
+
+	"github.com/gravenio/graven/pmemlog/format"
+)
+
+// FormatOptions say what a new pool is to be.
+type FormatOptions struct {
+	PoolID    format.ID // must be set; never used twice
+	ClusterID format.ID // may be left zero until the pool is registered
+	Size      int64     // bytes; zero means all of the medium
+	Replicas  int       // entries of the directory, 1 to MaxReplicas; DefaultReplicas if zero
+}
+
+func (o FormatOptions) withDefaults(m Medium) FormatOptions {
+	if o.Size == 0 {
+		o.Size = m.Size()
+	}
+	if o.Replicas == 0 {
+		o.Replicas = DefaultReplicas
+	}
+	return o
+}
+
+func (o FormatOptions) validate(m Medium) error {
+	if o.PoolID.IsZero() {
+		return fmt.Errorf("%w: PoolID is not set", ErrRange)
+	}
+	if o.Replicas < 1 || o.Replicas > MaxReplicas {
+		return fmt.Errorf("%w: Replicas is %d, must be 1 to %d", ErrRange, o.Replicas, MaxReplicas)
+	}
+	least := regionsStart(uint32(o.Replicas)) + regionSize(MinCapacity)
+	if o.Size > m.Size() || o.Size < least {
+		return fmt.Errorf("%w: Size is %d bytes, must be %d (for a directory of %d replicas) to %d (the medium)", ErrRange, o.Size, least, o.Replicas, m.Size())
+	}
+	return nil
+}
+
+// Identity is what a pool says of itself.
+type Identity struct {
+	Pool        format.ID
+	Cluster     format.ID // zero until bound
+	Daemon      string    // empty until bound
+	Incarnation uint64    // of the daemon; 0 before the first
+	Kind        Kind
+	Size        int64 // bytes
+}
+
+// Space is a pool's room, in bytes, derived from the replicas that it holds.
+type Space struct {
+	Total   int64 // for regions: the pool without its own structures
+	Free    int64
+	Largest int64 // the longest free stretch
+	Entries int   // replicas that the directory has room for yet
+}
+
+// LargestCapacity returns the largest ring, in bytes, that a replica could be
+// created with now; 0 if none.
+func (s Space) LargestCapacity() uint64 {
+	if s.Entries == 0 || s.Largest < regionSize(MinCapacity) {
+		return 0
+	}
+	return uint64(s.Largest - format.RingOffset)
+}
+
+// Pool is a medium with replicas in it. All methods may be called from any
+// goroutine. Those that change the pool wait for each other; those that only
+// look never wait for I/O.
+type Pool struct {
+	dev *device
+
+	change sync.Mutex // held by Create, Delete, Close and what writes the superblock
+
+	// What follows is written with both locks held and read with either.
+	mu       sync.Mutex
+	super    superblock
+	superAt  int
+	dir      *directory
+	replicas map[format.ID]*Replica
+	closed   bool
+}
+
+// Format makes an empty pool on a medium that holds none: ErrExists when it
+// does. The pool owns the medium from then on. When Format fails, the caller
+// still owns it.
+func Format(m Medium, opts FormatOptions) (*Pool, error) {
+	opts = opts.withDefaults(m)
+	if err := opts.validate(m); err != nil {
+		return nil, err
+	}
+	if s, _, err := readSuperblock(m); err == nil {
+		return nil, fmt.Errorf("%w: pool %s is on this medium", ErrExists, s.pool)
+	} else if errors.Is(err, ErrVersion) {
+		return nil, err
+	}
+	p := &Pool{dev: newDevice(m), replicas: map[format.ID]*Replica{}}
+	p.super = superblock{
+		generation: 1, kind: m.Kind(), entries: uint32(opts.Replicas),
+		pool: opts.PoolID, cluster: opts.ClusterID, size: uint64(opts.Size),
+	}
+	var err error
+	if p.dir, err = formatDirectory(p.dev, p.super.entries); err != nil {
+		return nil, err
+	}
+	if err := writeSuperblock(p.dev, &p.super, 0); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// Open opens the pool on a medium and owns the medium from then on. When Open
+// fails, the caller still owns it: ErrNoPool where there is none, ErrVersion,
+// ErrWrongMedium, or a [CorruptError]. A single replica that is damaged does not
+// fail Open; [Pool.Replica] says so for that one.
+func Open(m Medium) (*Pool, error) {
+	if err := m.Sync(); err != nil { // rule: sync before open
+		return nil, fmt.Errorf("pmemlog: make persistent what an earlier process has left unsynced: %w", err)
+	}
+	super, at, err := readSuperblock(m)
+	if err != nil {
+		return nil, err
+	}
+	if err := super.validate(m); err != nil {
+		return nil, err
+	}
+	p := &Pool{dev: newDevice(m), super: super, superAt: at, replicas: map[format.ID]*Replica{}}
+	if p.dir, err = readDirectory(p.dev, super.entries, int64(super.size)); err != nil {
+		return nil, err
+	}
+	for _, e := range p.dir.entries {
+		if !e.used {
+			continue
+		}
+		if _, twice := p.replicas[e.replica]; twice {
+			return nil, &CorruptError{Part: "directory", Offset: directoryOffset, Err: fmt.Errorf("replica %s is in it twice", e.replica)}
+		}
+		p.replicas[e.replica] = loadReplica(p, e)
+	}
+	return p, nil
+}
+
+// Identity returns what the pool says of itself.
+func (p *Pool) Identity() Identity {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := p.super
+	return Identity{Pool: s.pool, Cluster: s.cluster, Daemon: s.daemon, Incarnation: s.incarnation, Kind: s.kind, Size: int64(s.size)}
+}
+
+// BindCluster makes the pool one of a cluster's, for good: ErrIdentity if it is
+// another one's.
+func (p *Pool) BindCluster(id format.ID) error {
+	return p.updateSuper(func(s *superblock) error {
+		if id.IsZero() {
+			return fmt.Errorf("%w: cluster ID is zero", ErrRange)
+		}
+		if !s.cluster.IsZero() && s.cluster != id { // rule: cluster bound once
+			return fmt.Errorf("%w cluster: %s, not %s", ErrIdentity, s.cluster, id)
+		}
+		s.cluster = id
+		return nil
+	})
+}
+
+// BindDaemon makes the pool the one of a daemon, for good: ErrIdentity if it is
+// another one's.
+func (p *Pool) BindDaemon(id string) error {
+	return p.updateSuper(func(s *superblock) error {
+		if id == "" || len(id) > MaxDaemonID {
+			return fmt.Errorf("%w: daemon ID of %d bytes, must have 1 to %d", ErrRange, len(id), MaxDaemonID)
+		}
+		if s.daemon != "" && s.daemon != id { // rule: daemon bound once
+			return fmt.Errorf("%w daemon: %q, not %q", ErrIdentity, s.daemon, id)
+		}
+		s.daemon = id
+		return nil
+	})
+}
+
+// NextIncarnation counts the starts of the daemon. The number that it returns
+// is persistent and has never been returned before.
+func (p *Pool) NextIncarnation() (uint64, error) {
+	var next uint64
+	err := p.updateSuper(func(s *superblock) error {
+		s.incarnation++
+		next = s.incarnation
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	return next, nil
+}
+
+func (p *Pool) updateSuper(change func(*superblock) error) error {
+	p.change.Lock()
+	defer p.change.Unlock()
+	if p.closed {
+		return ErrClosed
+	}
+	next := p.super
+	if err := change(&next); err != nil || next == p.super {
+		return err
+	}
+	next.generation++
+	if err := writeSuperblock(p.dev, &next, p.superAt); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.super = next
+	return nil
+}
+
+// Replica returns the replica of that ID: ErrNotFound if there is none, a
+// [CorruptError] or ErrVersion if what is there can't be used.
+func (p *Pool) Replica(id format.ID) (*Replica, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil, ErrClosed
+	}
+	r, ok := p.replicas[id]
+	if !ok {
+		return nil, fmt.Errorf("%w: %s", ErrNotFound, id)
+	}
+	return r, r.damage
+}
+
+// Listed is a replica as the directory knows it.
+type Listed struct {
+	Cluster  format.ID
+	Log      format.ID
+	Replica  format.ID
+	Capacity uint64 // of the ring, in bytes
+	Bytes    int64  // of the pool that it takes
+	Err      error  // why it can't be used; nil if it can
+}
+
+// Replicas lists what the pool holds, in the order of replica IDs.
+func (p *Pool) Replicas() []Listed {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	out := make([]Listed, 0, len(p.replicas))
+	for _, r := range p.replicas {
+		out = append(out, Listed{
+			Cluster: r.entry.cluster, Log: r.entry.log, Replica: r.entry.replica,
+			Capacity: r.entry.capacity, Bytes: r.entry.length, Err: r.damage,
+		})
+	}
+	slices.SortFunc(out, func(a, b Listed) int { return bytes.Compare(a.Replica[:], b.Replica[:]) })
+	return out
+}
+
+// Free returns the pool's room.
+func (p *Pool) Free() Space {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	start, end := p.regions()
+	space := Space{Total: end&^(pageSize-1) - start, Entries: len(p.dir.entries) - len(p.replicas)}
+	for _, gap := range p.dir.free(start, end) {
+		space.Free += gap.length
+		space.Largest = max(space.Largest, gap.length)
+	}
+	return space
+}
+
+// regions returns where regions may lie.
+func (p *Pool) regions() (start, end int64) {
+	return regionsStart(p.super.entries), int64(min(p.super.size, math.MaxInt64))
+}
+
+// Failure returns why the pool writes nothing any more: ErrPoisoned or
+// ErrClosed; nil while it does.
+func (p *Pool) Failure() error { return p.dev.failure() }
+
+// Close ends all sessions with ErrClosed and closes the medium. What has not
+// been flushed may be lost. It may be called twice.
+func (p *Pool) Close() error {
+	p.change.Lock()
+	defer p.change.Unlock()
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		return nil
+	}
+	p.closed = true
+	replicas := slices.SortedFunc(maps.Values(p.replicas), func(a, b *Replica) int { return cmp.Compare(a.entry.offset, b.entry.offset) })
+	p.mu.Unlock()
+	for _, r := range replicas {
+		r.giveUp(ErrClosed)
+	}
+	return p.dev.close()
+}

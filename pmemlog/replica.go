@@ -1,0 +1,183 @@
+package pmemlog
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/gravenio/graven/pmemlog/format"
+)
+
+// Replica is one region of a pool: a log's copy. All methods may be called from
+// any goroutine.
+//
+// Three locks, taken in this order: flush makes one flush follow the other; op
+// makes one change follow the other, its check, its writes and their sync; mu
+// guards the fields and is never held during I/O, so Info and the end of a flush
+// wait for nobody.
+type Replica struct {
+	pool   *Pool
+	entry  entry
+	damage error // why the region can't be used; never changes
+
+	flush sync.Mutex
+	op    sync.Mutex
+	use   sync.RWMutex // shared by Read while it looks at the region; exclusive when that is given up
+
+	// What follows is written with op and mu held and read with either, but
+	// durable and acked: a flush that ends raises them with mu held alone.
+	mu     sync.Mutex
+	gone   error       // the region is this replica's no longer
+	slot   format.Slot // the header that counts
+	slotAt int         // where it stands: 0 or 1
+
+	hint    format.Position // the newest one written, in the header or a line
+	lineAt  int             // where the next hint line goes
+	lineSeq uint64          // its sequence number
+	line    [format.HintSize]byte
+
+	tokens uint64 // of the sessions attached so far
+	owner  uint64 // of the session that fenced last; 0 for none
+	term   format.Fence
+
+	scanned bool
+	stop    error        // why the last scan ended where it did
+	suspect bool         // the hint lies beyond what is held
+	sealed  bool         // the header holds the seal of term
+	chain   format.Chain // the tail: what the next write must follow
+	durable uint64       // LSN up to which all is persistent
+	acked   format.Position
+	rewinds uint64 // how often tail and durable have been set anew; a flush that began before does not raise them
+}
+
+// Info is what a replica says of itself without being fenced.
+type Info struct {
+	Slot    format.Slot // with the newest hint
+	Tail    uint64      // where the next write goes; the trim LSN while Scanned is false
+	Durable uint64      // LSN up to which all is persistent
+	Scanned bool        // the region has been scanned since the pool was opened
+	Stop    error       // why the scan ended at its tail; for people
+	Media   Kind
+	Failure error // why the replica takes no more writes; nil while it does
+}
+
+// loadReplica reads a region's header. What is wrong with it goes to damage.
+func loadReplica(p *Pool, e entry) *Replica {
+	r := &Replica{pool: p, entry: e}
+	if err := r.load(); err != nil {
+		if !errors.Is(err, ErrVersion) {
+			err = &CorruptError{Part: fmt.Sprintf("replica %s", e.replica), Offset: e.offset, Err: err}
+		}
+		r.damage, r.gone = err, err
+	}
+	return r
+}
+
+func (r *Replica) load() error {
+	head := make([]byte, format.RingOffset)
+	if err := r.pool.dev.readAt(head, r.entry.offset); err != nil {
+		return err
+	}
+	var err error
+	if r.slot, r.slotAt, err = chooseSlot(head); err != nil {
+		return err
+	}
+	if err := r.checkSlot(); err != nil {
+		return err
+	}
+	r.hint = r.slot.Hint
+	return r.loadHint(head[format.HintOffset:])
+}
+
+// chooseSlot returns the header slot that counts and its place.
+func chooseSlot(head []byte) (format.Slot, int, error) {
+	var best format.Slot
+	var errs [2]error
+	at := -1
+	for i := range errs {
+		s, err := format.DecodeSlot(head[i*format.SlotSize : (i+1)*format.SlotSize])
+		if errors.Is(err, format.ErrVersion) {
+			return format.Slot{}, 0, fmt.Errorf("%w: %w; start the program that made it, or a newer one", ErrVersion, err)
+		}
+		if errs[i] = err; err == nil && (at < 0 || s.Generation > best.Generation) {
+			best, at = s, i
+		}
+	}
+	if at < 0 {
+		return format.Slot{}, 0, fmt.Errorf("neither header slot can be used (A: %w; B: %w); delete the replica, a new one is filled from the others", errs[0], errs[1])
+	}
+	return best, at, nil
+}
+
+func (r *Replica) checkSlot() error {
+	s, e := &r.slot, &r.entry
+	if s.Cluster != e.cluster || s.Log != e.log || s.Replica != e.replica || s.Capacity != e.capacity {
+		return fmt.Errorf("the header is replica %s of log %s with a ring of %d bytes, the directory says replica %s of log %s with %d", s.Replica, s.Log, s.Capacity, e.replica, e.log, e.capacity)
+	}
+	if s.Trim.LSN%format.Align != 0 {
+		return fmt.Errorf("trim LSN %d is no multiple of %d", s.Trim.LSN, format.Align)
+	}
+	return nil
+}
+
+// ID returns the replica's ID.
+func (r *Replica) ID() format.ID { return r.entry.replica }
+
+// Log returns the ID of the replica's log.
+func (r *Replica) Log() format.ID { return r.entry.log }
+
+// Cluster returns the ID of the replica's cluster.
+func (r *Replica) Cluster() format.ID { return r.entry.cluster }
+
+// Capacity returns the size of the ring, in bytes.
+func (r *Replica) Capacity() uint64 { return r.entry.capacity }
+
+// Info returns what the replica says of itself. It never waits for I/O.
+func (r *Replica) Info() Info {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.info()
+}
+
+func (r *Replica) info() Info {
+	i := Info{
+		Slot: r.slot.Clone(), Tail: r.chain.LSN, Durable: r.durable, Scanned: r.scanned,
+		Stop: r.stop, Media: r.pool.dev.medium.Kind(), Failure: r.failure(),
+	}
+	i.Slot.Hint = r.hint
+	if !r.scanned {
+		i.Tail, i.Durable = r.slot.Trim.LSN, r.slot.Trim.LSN
+	}
+	return i
+}
+
+func (r *Replica) failure() error {
+	if r.gone != nil {
+		return r.gone
+	}
+	return r.pool.dev.failure()
+}
+
+// giveUp ends all sessions with the given error and returns when nothing of
+// them looks at the region any more.
+func (r *Replica) giveUp(why error) {
+	r.op.Lock()
+	defer r.op.Unlock()
+	r.use.Lock()
+	defer r.use.Unlock()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.gone = why
+}
+
+// publish changes fields; op is held.
+func (r *Replica) publish(change func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	change()
+}
+
+// ringOffset returns where in the pool LSN lies.
+func (r *Replica) ringOffset(lsn uint64) int64 {
+	return r.entry.offset + format.RingOffset + int64(lsn%r.entry.capacity)
+}

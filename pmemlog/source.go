@@ -1,0 +1,55 @@
+package pmemlog
+
+import "github.com/gravenio/graven/pmemlog/format"
+
+// readAhead is how much of a ring that is not mapped is read at a time.
+const readAhead = 1 << 20
+
+// source returns the ring for a scan. op is held until the scan has ended.
+func (r *Replica) source() format.Source {
+	start := r.entry.offset + format.RingOffset
+	if m, ok := r.pool.dev.medium.(mapped); ok {
+		return format.Ring(m.Bytes()[start : start+int64(r.entry.capacity)])
+	}
+	return &window{dev: r.pool.dev, start: start, capacity: r.entry.capacity}
+}
+
+// window is a ring that is read through a buffer.
+type window struct {
+	dev      *device
+	start    int64
+	capacity uint64
+	buf      []byte // allocated when first needed
+	at       int64  // ring offset of held
+	held     []byte
+}
+
+// Capacity implements [format.Source].
+func (w *window) Capacity() uint64 { return w.capacity }
+
+// View implements [format.Source].
+func (w *window) View(off int64, n int) ([]byte, error) {
+	if from := off - w.at; from >= 0 && from+int64(n) <= int64(len(w.held)) {
+		return w.held[from : from+int64(n)], nil
+	}
+	rest := int64(w.capacity) - off
+	if err := w.fill(off, int(min(rest, max(readAhead, int64(n))))); err == nil {
+		return w.held[:n], nil
+	}
+	if err := w.fill(off, n); err != nil { // what lies ahead must not hide what can be read
+		return nil, err
+	}
+	return w.held, nil
+}
+
+func (w *window) fill(off int64, n int) error {
+	if cap(w.buf) < n {
+		w.buf = make([]byte, n)
+	}
+	w.held = nil
+	if err := w.dev.readAt(w.buf[:n], w.start+off); err != nil {
+		return err
+	}
+	w.at, w.held = off, w.buf[:n]
+	return nil
+}

@@ -1,0 +1,147 @@
+package pmemlog
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+
+	"github.com/gravenio/graven/pmemlog/format"
+)
+
+// Sizes of a pool's own structures, in bytes; doc.go draws them.
+const (
+	version         = 0
+	superblockSize  = 4096
+	superblocks     = 2
+	directoryOffset = superblocks * superblockSize
+	pageSize        = 4096 // regions and the directory's copies start at multiples of it
+
+	superblockMagic = 0x4c4f4f504e565247 // "GRVNPOOL"
+	superblockCRC   = superblockSize - 4
+	daemonOffset    = 96
+
+	// MaxDaemonID is the longest daemon ID, in bytes.
+	MaxDaemonID = 255
+)
+
+var errNoMagic = errors.New("the magic number is missing")
+
+func castagnoli(b []byte) uint32 { return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)) }
+
+// superblock is what a pool says of itself. Both copies are written at each
+// change, one after the other, so a flipped bit costs nothing.
+type superblock struct {
+	generation  uint64
+	kind        Kind
+	entries     uint32 // of the directory
+	pool        format.ID
+	cluster     format.ID
+	incarnation uint64
+	size        uint64
+	daemon      string
+}
+
+func (s *superblock) encode() []byte {
+	b := make([]byte, superblockSize)
+	le := binary.LittleEndian
+	le.PutUint64(b, superblockMagic)
+	le.PutUint32(b[8:], version)
+	le.PutUint32(b[12:], uint32(s.kind))
+	le.PutUint64(b[16:], s.generation)
+	le.PutUint64(b[24:], s.size)
+	le.PutUint64(b[32:], s.incarnation)
+	le.PutUint32(b[40:], s.entries)
+	copy(b[48:64], s.pool[:])
+	copy(b[64:80], s.cluster[:])
+	le.PutUint32(b[80:], uint32(len(s.daemon)))
+	copy(b[daemonOffset:daemonOffset+MaxDaemonID], s.daemon)
+	le.PutUint32(b[superblockCRC:], castagnoli(b[:superblockCRC]))
+	return b
+}
+
+func decodeSuperblock(b []byte) (superblock, error) {
+	le := binary.LittleEndian
+	if len(b) < superblockSize || le.Uint64(b) != superblockMagic {
+		return superblock{}, errNoMagic
+	}
+	if le.Uint32(b[superblockCRC:]) != castagnoli(b[:superblockCRC]) {
+		return superblock{}, format.ErrCRC
+	}
+	if v := le.Uint32(b[8:]); v != version {
+		return superblock{}, fmt.Errorf("%w: the pool has version %d, this program reads version %d; start the program that made it, or a newer one", ErrVersion, v, version)
+	}
+	s := superblock{
+		kind: Kind(le.Uint32(b[12:])), generation: le.Uint64(b[16:]), size: le.Uint64(b[24:]),
+		incarnation: le.Uint64(b[32:]), entries: le.Uint32(b[40:]),
+		pool: format.ID(b[48:64]), cluster: format.ID(b[64:80]),
+	}
+	n := le.Uint32(b[80:])
+	if n > MaxDaemonID {
+		return superblock{}, fmt.Errorf("daemon ID of %d bytes, at most %d", n, MaxDaemonID)
+	}
+	s.daemon = string(b[daemonOffset : daemonOffset+int(n)])
+	return s, nil
+}
+
+// validate checks what a superblock claims against the medium that it was found
+// on, before anything is done with the claims.
+func (s *superblock) validate(m Medium) error {
+	if s.kind != m.Kind() {
+		return fmt.Errorf("%w: the pool was made on medium %q, this is %q", ErrWrongMedium, s.kind, m.Kind())
+	}
+	if s.size > uint64(m.Size()) {
+		return &CorruptError{Part: "superblock", Err: fmt.Errorf("the pool has %d bytes, the medium only %d: it has been truncated; what lay behind is lost, so remove the pool and let its replicas be made anew elsewhere", s.size, m.Size())}
+	}
+	if s.entries == 0 || s.entries > MaxReplicas || s.size < uint64(regionsStart(s.entries)) {
+		return &CorruptError{Part: "superblock", Err: fmt.Errorf("a directory of %d entries in a pool of %d bytes", s.entries, s.size)}
+	}
+	return nil
+}
+
+// readSuperblock finds the superblock that counts and the place of it.
+func readSuperblock(m Medium) (superblock, int, error) {
+	var best superblock
+	at := -1
+	var errs [superblocks]error
+	for i := range superblocks {
+		b := make([]byte, superblockSize)
+		if err := m.ReadAt(b, int64(i)*superblockSize); err != nil {
+			errs[i] = err
+			continue
+		}
+		s, err := decodeSuperblock(b)
+		if errors.Is(err, ErrVersion) {
+			return superblock{}, 0, err
+		}
+		if errs[i] = err; err == nil && (at < 0 || s.generation > best.generation) {
+			best, at = s, i
+		}
+	}
+	if at < 0 {
+		return superblock{}, 0, noSuperblock(errs)
+	}
+	return best, at, nil
+}
+
+func noSuperblock(errs [superblocks]error) error {
+	if errors.Is(errs[0], errNoMagic) && errors.Is(errs[1], errNoMagic) {
+		return fmt.Errorf("%w: %w at both places of a superblock; this is no pool, or its beginning has been wiped", ErrNoPool, errNoMagic)
+	}
+	return &CorruptError{Part: "superblock", Err: fmt.Errorf("neither copy can be used (A: %w; B: %w); remove the pool and let its replicas be made anew elsewhere", errs[0], errs[1])}
+}
+
+// writeSuperblock persists s in both places, first in the one that does not
+// count now: a crash between leaves one good copy at least.
+func writeSuperblock(d *device, s *superblock, at int) error {
+	b := s.encode()
+	for _, i := range []int{1 - at, at} {
+		if err := d.writeAt(b, int64(i)*superblockSize); err != nil {
+			return err
+		}
+		if err := d.sync(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
