@@ -159,15 +159,16 @@ type ClientInterface interface {
 
 	// GetEvents Follow changes as server-sent events
 	//
-	// Each event has a type in its `event:` line and an `Event` object in its `data:` line. The last event of a
-	// revision carries that revision as `id:`. Send it back as `Last-Event-ID` to go on behind it; without one the
-	// stream starts at the present. Comment lines keep the connection alive. An end of the stream is no error:
-	// connect again.
+	// Each event has a type in its `event:` line and an `Event` object in its `data:` line. An `id:` line, at the
+	// start and whenever all events of a revision have been sent, names the revision to go on behind: send it back
+	// as `Last-Event-ID` (0 or none starts at the present). After a reconnect some events may come twice; each holds
+	// the object as it is, so that this does no harm. Comment lines keep the connection alive. An end of the stream
+	// is no error: connect again.
 	//
 	// Corresponds with GET /v1/events (the `GetEvents` operationId).
 	GetEvents(ctx context.Context, params *GetEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// ListLogs List the logs, ordered by log_id
+	// ListLogs List the logs, ordered by name
 	//
 	// Corresponds with GET /v1/logs (the `ListLogs` operationId).
 	ListLogs(ctx context.Context, params *ListLogsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -430,10 +431,11 @@ func (c *Client) HeartbeatDaemon(ctx context.Context, daemonID DaemonRef, body H
 
 // GetEvents Follow changes as server-sent events
 //
-// Each event has a type in its `event:` line and an `Event` object in its `data:` line. The last event of a
-// revision carries that revision as `id:`. Send it back as `Last-Event-ID` to go on behind it; without one the
-// stream starts at the present. Comment lines keep the connection alive. An end of the stream is no error:
-// connect again.
+// Each event has a type in its `event:` line and an `Event` object in its `data:` line. An `id:` line, at the
+// start and whenever all events of a revision have been sent, names the revision to go on behind: send it back
+// as `Last-Event-ID` (0 or none starts at the present). After a reconnect some events may come twice; each holds
+// the object as it is, so that this does no harm. Comment lines keep the connection alive. An end of the stream
+// is no error: connect again.
 //
 // Corresponds with GET /v1/events (the `GetEvents` operationId).
 func (c *Client) GetEvents(ctx context.Context, params *GetEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -448,7 +450,7 @@ func (c *Client) GetEvents(ctx context.Context, params *GetEventsParams, reqEdit
 	return c.Client.Do(req)
 }
 
-// ListLogs List the logs, ordered by log_id
+// ListLogs List the logs, ordered by name
 //
 // Corresponds with GET /v1/logs (the `ListLogs` operationId).
 func (c *Client) ListLogs(ctx context.Context, params *ListLogsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -1841,17 +1843,18 @@ type ClientWithResponsesInterface interface {
 
 	// GetEventsWithResponse Follow changes as server-sent events
 	//
-	// Each event has a type in its `event:` line and an `Event` object in its `data:` line. The last event of a
-	// revision carries that revision as `id:`. Send it back as `Last-Event-ID` to go on behind it; without one the
-	// stream starts at the present. Comment lines keep the connection alive. An end of the stream is no error:
-	// connect again.
+	// Each event has a type in its `event:` line and an `Event` object in its `data:` line. An `id:` line, at the
+	// start and whenever all events of a revision have been sent, names the revision to go on behind: send it back
+	// as `Last-Event-ID` (0 or none starts at the present). After a reconnect some events may come twice; each holds
+	// the object as it is, so that this does no harm. Comment lines keep the connection alive. An end of the stream
+	// is no error: connect again.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /v1/events (the `GetEvents` operationId).
 	GetEventsWithResponse(ctx context.Context, params *GetEventsParams, reqEditors ...RequestEditorFn) (*GetEventsResponse, error)
 
-	// ListLogsWithResponse List the logs, ordered by log_id
+	// ListLogsWithResponse List the logs, ordered by name
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -3406,10 +3409,11 @@ func (c *ClientWithResponses) HeartbeatDaemonWithResponse(ctx context.Context, d
 
 // GetEventsWithResponse Follow changes as server-sent events
 //
-// Each event has a type in its `event:` line and an `Event` object in its `data:` line. The last event of a
-// revision carries that revision as `id:`. Send it back as `Last-Event-ID` to go on behind it; without one the
-// stream starts at the present. Comment lines keep the connection alive. An end of the stream is no error:
-// connect again.
+// Each event has a type in its `event:` line and an `Event` object in its `data:` line. An `id:` line, at the
+// start and whenever all events of a revision have been sent, names the revision to go on behind: send it back
+// as `Last-Event-ID` (0 or none starts at the present). After a reconnect some events may come twice; each holds
+// the object as it is, so that this does no harm. Comment lines keep the connection alive. An end of the stream
+// is no error: connect again.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -3422,7 +3426,7 @@ func (c *ClientWithResponses) GetEventsWithResponse(ctx context.Context, params 
 	return ParseGetEventsResponse(rsp)
 }
 
-// ListLogsWithResponse List the logs, ordered by log_id
+// ListLogsWithResponse List the logs, ordered by name
 //
 // Returns a wrapper object for the known response body format(s).
 //

@@ -47,8 +47,8 @@ func readEvents(body io.ReadCloser) *EventReader {
 	return &EventReader{body: body, scan: s}
 }
 
-// LastEventID is the revision to send as Last-Event-ID after a reconnect; 0
-// until the stream has named one.
+// LastEventID is the revision to send as Last-Event-ID after a reconnect, as
+// far as Next has read; 0 until the stream has named one.
 func (r *EventReader) LastEventID() int64 { return r.last }
 
 // Close ends the stream; a blocked Next returns an error.
@@ -64,6 +64,7 @@ func (r *EventReader) Next() (Event, error) {
 		line := r.scan.Text()
 		if line == "" {
 			if data == "" {
+				r.name(id) // an ID alone: all of that revision has been sent
 				continue
 			}
 			return r.decode(data, id)
@@ -102,8 +103,12 @@ func (r *EventReader) decode(data string, id int64) (Event, error) {
 	if !e.Kind.Valid() || e.ID == "" {
 		return Event{}, fmt.Errorf("%w: event of kind %.40q has no meaning here", ErrEventStream, e.Kind)
 	}
+	r.name(id)
+	return e, nil
+}
+
+func (r *EventReader) name(id int64) {
 	if id >= 0 {
 		r.last = id
 	}
-	return e, nil
 }

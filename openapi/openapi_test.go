@@ -92,7 +92,7 @@ func TestRequestsRefuseUnknownMembers(t *testing.T) {
 func TestEventReader(t *testing.T) {
 	t.Parallel()
 	stream := ": hello\n\nevent: daemon\ndata: {\"revision\":7,\"kind\":\"daemon\",\"id\":\"d1\",\"deleted\":true}\n\n" +
-		"event: log\ndata: {\"revision\":7,\"kind\":\"log\",\"id\":\"x\",\"deleted\":true}\nid: 7\n\n"
+		"event: log\ndata: {\"revision\":7,\"kind\":\"log\",\"id\":\"x\",\"deleted\":true}\nid: 7\n\nid: 8\n\n"
 	r := readEvents(io.NopCloser(strings.NewReader(stream)))
 	first, err := r.Next()
 	if err != nil || first.ID != "d1" || !first.Deleted || r.LastEventID() != 0 {
@@ -102,8 +102,8 @@ func TestEventReader(t *testing.T) {
 	if err != nil || second.Kind != EventLog || r.LastEventID() != 7 {
 		t.Fatalf("second: %+v, last %d, %v", second, r.LastEventID(), err)
 	}
-	if _, err := r.Next(); !errors.Is(err, io.EOF) {
-		t.Fatalf("end: %v", err)
+	if _, err := r.Next(); !errors.Is(err, io.EOF) || r.LastEventID() != 8 {
+		t.Fatalf("end: last %d, %v", r.LastEventID(), err)
 	}
 }
 

@@ -42,7 +42,7 @@ type ServerInterface interface {
 	// GetEvents Follow changes as server-sent events
 	// (GET /v1/events)
 	GetEvents(w http.ResponseWriter, r *http.Request, params GetEventsParams)
-	// ListLogs List the logs, ordered by log_id
+	// ListLogs List the logs, ordered by name
 	// (GET /v1/logs)
 	ListLogs(w http.ResponseWriter, r *http.Request, params ListLogsParams)
 	// CreateLog Create a log and reserve its space
@@ -126,7 +126,7 @@ func (_ Unimplemented) GetEvents(w http.ResponseWriter, r *http.Request, params 
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
-// ListLogs List the logs, ordered by log_id
+// ListLogs List the logs, ordered by name
 // (GET /v1/logs)
 func (_ Unimplemented) ListLogs(w http.ResponseWriter, r *http.Request, params ListLogsParams) {
 	w.WriteHeader(http.StatusNotImplemented)
@@ -2749,7 +2749,7 @@ type StrictServerInterface interface {
 	// GetEvents Follow changes as server-sent events
 	// (GET /v1/events)
 	GetEvents(ctx context.Context, request GetEventsRequestObject) (GetEventsResponseObject, error)
-	// ListLogs List the logs, ordered by log_id
+	// ListLogs List the logs, ordered by name
 	// (GET /v1/logs)
 	ListLogs(ctx context.Context, request ListLogsRequestObject) (ListLogsResponseObject, error)
 	// CreateLog Create a log and reserve its space

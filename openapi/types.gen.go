@@ -1193,7 +1193,10 @@ type ReplicaVerdictAction string
 
 // Status defines model for Status.
 type Status struct {
-	// Alarms What a person should look at.
+	// AlarmCount How many alarms there are.
+	AlarmCount int `json:"alarm_count"`
+
+	// Alarms What a person should look at, the worst first; at most 256.
 	Alarms []Alarm `json:"alarms"`
 
 	// Bytes Sums over all daemons.

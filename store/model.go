@@ -39,7 +39,7 @@ const (
 
 // Health is a daemon's opinion of itself.
 type Health struct {
-	// Status is "ok", "slow" or "failing"; empty means "ok".
+	// Status is "ok", "degraded" or "read-only"; empty means "ok".
 	Status string `json:"status"`
 	// Detail says why, for people.
 	Detail string `json:"detail,omitempty"`
@@ -61,9 +61,10 @@ type ReplicaSummary struct {
 	Bytes int64 `json:"bytes"`
 	// Epoch is the highest epoch the replica has been fenced to.
 	Epoch uint64 `json:"epoch"`
-	// TrimLSN, DurableLSN and CommitLSN are byte positions as the daemon last
+	// TrimLSN, TailLSN, DurableLSN and CommitLSN are byte positions as the daemon last
 	// knew them.
 	TrimLSN    uint64 `json:"trim_lsn"`
+	TailLSN    uint64 `json:"tail_lsn"`
 	DurableLSN uint64 `json:"durable_lsn"`
 	CommitLSN  uint64 `json:"commit_lsn"`
 	// Suspect says that the replica noticed the loss of something it once had.
