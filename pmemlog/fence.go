@@ -66,6 +66,11 @@ func (r *Replica) scan() (format.ScanResult, error) {
 		r.acked = format.Position{}
 		r.suspect = res.Suspect()
 		r.sealed = ownSeal(r.slot.Seals, r.term) != nil
+		if !r.sealed {
+			// What a writer rewrites from its log may be of a lower epoch than the seal
+			// of an opener that got no further than here; its own seal replaces that one.
+			r.chain.Epoch = res.Written
+		}
 		r.rewinds++
 	})
 	return res, nil

@@ -24,6 +24,7 @@ type ScanInput struct {
 // ScanResult is what the bytes prove.
 type ScanResult struct {
 	Chain    Chain    // the tail: LSN, CRC and epoch that the next record must follow
+	Written  uint64   // the epoch of the last valid record; the trim point's without one
 	Last     Position // (epoch, tail): what an opener compares
 	Pairs    []Pair   // in the order of First
 	Records  uint64   // valid data records in [trim, tail)
@@ -78,6 +79,7 @@ type scanner struct {
 func (s *scanner) begin() {
 	t := s.in.Trim
 	s.res.Chain = Chain{LSN: t.LSN, CRC: t.CRC, Epoch: t.Epoch}
+	s.res.Written = t.Epoch
 	first := Pair{Fence: Fence{Epoch: t.Epoch}, First: t.LSN, Known: t.Epoch == 0}
 	for _, seal := range s.seals {
 		if seal.T < t.LSN && seal.Epoch == t.Epoch {
@@ -127,6 +129,7 @@ func (s *scanner) follow(visit func(Header, []byte) error) error {
 		if h.Epoch > before {
 			s.res.Pairs = append(s.res.Pairs, Pair{Fence: Fence{Epoch: h.Epoch}, First: h.LSN})
 		}
+		s.res.Written = h.Epoch
 		s.res.Commit = max(s.res.Commit, h.Commit)
 		if h.Kind == KindData {
 			s.res.Records++
