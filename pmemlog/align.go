@@ -107,8 +107,8 @@ func (s *Session) Reset(at format.TrimPoint) error {
 }
 
 func (r *Replica) checkTrim(at format.TrimPoint) error {
-	if at.LSN%format.Align != 0 {
-		return fmt.Errorf("%w: trim LSN %d is no multiple of %d", ErrRange, at.LSN, format.Align)
+	if at.LSN%format.Align != 0 || at.LSN > maxLSN {
+		return fmt.Errorf("%w: trim LSN %d, must be a multiple of %d and at most %d", ErrRange, at.LSN, format.Align, uint64(maxLSN))
 	}
 	if at.Epoch > r.term.Epoch {
 		return fmt.Errorf("%w: trim point of epoch %d, the session's is %d", ErrRange, at.Epoch, r.term.Epoch)

@@ -8,6 +8,9 @@ import (
 	"github.com/gravenio/graven/pmemlog/format"
 )
 
+// maxLSN keeps sums of LSNs and capacities from overflowing.
+const maxLSN = 1 << 62
+
 // Replica is one region of a pool: a log's copy. All methods may be called from
 // any goroutine.
 //
@@ -114,8 +117,8 @@ func (r *Replica) checkSlot() error {
 	if s.Cluster != e.cluster || s.Log != e.log || s.Replica != e.replica || s.Capacity != e.capacity {
 		return fmt.Errorf("the header is replica %s of log %s with a ring of %d bytes, the directory says replica %s of log %s with %d", s.Replica, s.Log, s.Capacity, e.replica, e.log, e.capacity)
 	}
-	if s.Trim.LSN%format.Align != 0 {
-		return fmt.Errorf("trim LSN %d is no multiple of %d", s.Trim.LSN, format.Align)
+	if s.Trim.LSN%format.Align != 0 || s.Trim.LSN > maxLSN {
+		return fmt.Errorf("trim LSN %d is no multiple of %d, or beyond %d", s.Trim.LSN, format.Align, uint64(maxLSN))
 	}
 	return nil
 }

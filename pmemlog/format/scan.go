@@ -54,8 +54,8 @@ func Scan(src Source, in ScanInput, visit func(Header, []byte) error) (ScanResul
 	s := scanner{src: src, in: in, seals: append([]Seal(nil), in.Seals...)}
 	SortSeals(s.seals)
 	s.begin()
-	if in.Trim.LSN%Align != 0 || src.Capacity() < Align || src.Capacity()%Align != 0 {
-		return s.res, fmt.Errorf("%w: trim LSN %d of a ring of %d bytes, both must be multiples of %d", ErrLength, in.Trim.LSN, src.Capacity(), Align)
+	if err := s.check(); err != nil {
+		return s.res, err
 	}
 	if err := s.follow(visit); err != nil {
 		return s.res, err
@@ -71,6 +71,14 @@ type scanner struct {
 	in    ScanInput
 	seals []Seal
 	res   ScanResult
+}
+
+// check refuses what would lead the scan past the end of the ring.
+func (s *scanner) check() error {
+	if trim, capacity := s.in.Trim.LSN, s.src.Capacity(); trim%Align != 0 || capacity < Align || capacity%Align != 0 {
+		return fmt.Errorf("%w: trim LSN %d of a ring of %d bytes, both must be multiples of %d", ErrLength, trim, capacity, Align)
+	}
+	return nil
 }
 
 // begin sets the chain at the trim LSN and opens the first pair: the epoch of
@@ -230,6 +238,9 @@ func (s *scanner) testify(h Header, rec []byte) bool {
 func Boundary(src Source, trim TrimPoint, lsn uint64) (Chain, error) {
 	s := scanner{src: src, in: ScanInput{Trim: trim}}
 	s.begin()
+	if err := s.check(); err != nil {
+		return Chain{}, err
+	}
 	at := s.res.Chain
 	if lsn == at.LSN {
 		return at, nil
