@@ -1,0 +1,201 @@
+package store
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/gravenio/graven/placement"
+)
+
+// set takes one key's value into the tables. Tables that the view does not
+// show are passed over.
+func (t *tables) set(e entry, now time.Time) error {
+	table, id := splitKey(e.key)
+	switch table {
+	case tableDaemons:
+		return load(e, func(rec *daemonRecord) {
+			d := t.row(id)
+			d.rec, d.recMod = rec, e.mod
+			t.refresh(id)
+		})
+	case tableLive:
+		return load(e, func(rec *liveRecord) {
+			d := t.row(id)
+			d.live, d.downAt = &liveRow{rec: rec, mod: e.mod, lease: e.lease, at: now}, time.Time{}
+			t.refresh(id)
+		})
+	case tableSpace:
+		return load(e, func(rec *spaceRecord) {
+			d := t.row(id)
+			d.reserved, d.spaceMod = rec.ReservedBytes, e.mod
+			t.refresh(id)
+		})
+	case tableLogs:
+		return load(e, func(rec *logRecord) { t.setLog(id, rec, e.mod) })
+	case tableWriters:
+		return load(e, func(rec *writerRecord) {
+			if l := t.logs[id]; l != nil {
+				l.writer = &writerRow{rec: rec, mod: e.mod, lease: e.lease}
+			}
+		})
+	case tableCondemned:
+		daemonID, replicaID, ok := strings.Cut(id, "/")
+		if !ok {
+			return fmt.Errorf("store: key %s names no replica", e.key)
+		}
+		return load(e, func(rec *condemnedRecord) { t.row(daemonID).condemned[replicaID] = *rec })
+	}
+	return nil
+}
+
+func load[T interface{ schemaVersion() int }](e entry, use func(*T)) error {
+	rec, err := decode[T](e.key, e.value)
+	if err != nil {
+		return err
+	}
+	use(&rec)
+	return nil
+}
+
+// remove takes one key out of the tables.
+func (t *tables) remove(key string, now time.Time) {
+	table, id := splitKey(key)
+	switch table {
+	case tableDaemons:
+		t.row(id).rec = nil
+		t.refresh(id)
+	case tableLive:
+		d := t.row(id)
+		d.live, d.downAt = nil, now
+		t.refresh(id)
+	case tableSpace:
+		d := t.row(id)
+		d.reserved, d.spaceMod = 0, 0
+		t.refresh(id)
+	case tableLogs:
+		t.removeLog(id)
+	case tableWriters:
+		if l := t.logs[id]; l != nil {
+			l.writer = nil
+		}
+	case tableCondemned:
+		daemonID, replicaID, _ := strings.Cut(id, "/")
+		delete(t.row(daemonID).condemned, replicaID)
+		t.refresh(daemonID)
+	}
+}
+
+// row returns the daemon's row, making it if need be.
+func (t *tables) row(id string) *daemonRow {
+	d := t.daemons[id]
+	if d == nil {
+		d = &daemonRow{
+			replicas:  make(map[string]string),
+			condemned: make(map[string]condemnedRecord),
+		}
+		t.daemons[id] = d
+	}
+	return d
+}
+
+// refresh brings the indexes up to a daemon's row and drops a row that holds
+// nothing.
+func (t *tables) refresh(id string) {
+	d := t.daemons[id]
+	if d.live == nil && d.rec != nil && d.rec.DownSince.IsZero() {
+		t.unmarked[id] = struct{}{}
+	} else {
+		delete(t.unmarked, id)
+	}
+	if d.rec == nil {
+		t.index.Delete(id)
+		if d.empty() {
+			delete(t.daemons, id)
+		}
+		return
+	}
+	t.index.Put(placement.Daemon{
+		ID: id, Labels: d.rec.Labels, Media: d.rec.Media, Transports: d.rec.Transports,
+		FreeBytes: d.free(), CapacityBytes: d.rec.CapacityBytes,
+		Up: d.live != nil, Draining: d.rec.Draining,
+	})
+}
+
+func (t *tables) setLog(id string, rec *logRecord, mod int64) {
+	l := t.logs[id]
+	if l == nil {
+		l = &logRow{}
+		t.logs[id] = l
+	} else {
+		t.unlist(id, l.rec)
+	}
+	l.rec, l.mod = rec, mod
+	t.names[rec.Name] = id
+	for _, r := range rec.Replicas {
+		t.row(r.DaemonID).replicas[r.ReplicaID] = id
+	}
+}
+
+func (t *tables) removeLog(id string) {
+	if l := t.logs[id]; l != nil {
+		t.unlist(id, l.rec)
+		delete(t.logs, id)
+	}
+}
+
+// unlist takes a log's record out of the indexes.
+func (t *tables) unlist(id string, rec *logRecord) {
+	if t.names[rec.Name] == id {
+		delete(t.names, rec.Name)
+	}
+	for _, r := range rec.Replicas {
+		delete(t.row(r.DaemonID).replicas, r.ReplicaID)
+		t.refresh(r.DaemonID)
+	}
+}
+
+// inherit keeps what only this server knows of the daemons when the tables are
+// built anew.
+func (t *tables) inherit(old *tables) {
+	for id, d := range t.daemons {
+		if o := old.daemons[id]; o != nil {
+			d.heard = o.heard
+			if d.live == nil {
+				d.downAt = o.downAt
+			}
+			if d.live != nil && o.live != nil && d.live.mod == o.live.mod {
+				d.live.at = o.live.at
+			}
+		}
+	}
+}
+
+// reconcile judges a daemon's inventory by the logs and tombstones that etcd
+// has. missing are replicas that should be present on it and are not in the
+// inventory.
+func (t *tables) reconcile(daemonID string, inventory []ReplicaSummary) (verdicts []ReplicaVerdict, missing []string) {
+	d := t.daemons[daemonID]
+	if d == nil {
+		d = &daemonRow{}
+	}
+	held := make(map[string]bool, len(inventory))
+	for _, r := range inventory {
+		held[r.ReplicaID] = true
+		v := ReplicaVerdict{ReplicaID: r.ReplicaID, LogID: r.LogID, Verdict: VerdictQuarantine}
+		if _, ok := d.condemned[r.ReplicaID]; ok {
+			v.Verdict = VerdictRemove
+		} else if logID, ok := d.replicas[r.ReplicaID]; ok && logID == r.LogID {
+			v.Verdict = VerdictKeep
+		}
+		verdicts = append(verdicts, v)
+	}
+	for replicaID, logID := range d.replicas {
+		if r := t.logs[logID].rec.replica(replicaID); r.State == ReplicaPresent && !held[replicaID] {
+			missing = append(missing, replicaID)
+		}
+	}
+	slices.Sort(missing)
+	return verdicts, missing
+}

@@ -1,0 +1,82 @@
+// Package store is the control plane's memory: the only package that knows
+// etcd.
+//
+// # What it promises
+//
+// Every change is one etcd transaction that compares all it was decided on, so
+// any number of servers can work on the same etcd. A call that returns nil has
+// happened; a call that returns ErrUnavailable may have happened; any other
+// error means that nothing was changed. No call hangs: each ends within
+// Options.CallTimeout. After a change, the caller's own View has seen it (or
+// the call has run out of time waiting for that).
+//
+// No wall clock decides anything: times in values are for people. Expiry is
+// etcd's, by leases.
+//
+// A lost lease deletes only what is on it, the daemon's or the writer's sign of
+// life. It never touches a replica.
+//
+// # What it assumes
+//
+// Nobody else writes below /graven/. All servers have the same schema version.
+// Daemons persist their incarnation before they register with it.
+//
+// # Concurrency
+//
+// Store, View and Subscription are safe for concurrent use. Run must be running
+// for the view, for keep-alives and so for most calls.
+//
+// # In etcd
+//
+// All values are JSON objects with a schema version "v".
+//
+//	key                                    value (Go type)                        lasts
+//	/graven/cluster                        cluster ID (clusterRecord)             for ever
+//	/graven/keys/grant                     Ed25519 seed (keyRecord)               for ever
+//	/graven/daemons/<id>                   pool, incarnation, facts, draining,    until deleted
+//	                                       down_since (daemonRecord)
+//	/graven/live/<id>                      addresses, free, health, replica       on the daemon's lease
+//	                                       summaries (liveRecord)
+//	/graven/space/<id>                     bytes reserved on it (spaceRecord)     as the daemon
+//	/graven/pools/<pool_id>                daemon ID (ownerRecord)                as the daemon
+//	/graven/addresses/<host:port>          daemon ID (ownerRecord)                on the daemon's lease
+//	/graven/gone/<id>                      the daemon was deleted (goneRecord)    IdempotencyTTL or longer
+//	/graven/logs/<log_id>                  sizes, replicas, set version, epoch,   until deleted
+//	                                       nonce, last writer (logRecord)
+//	/graven/lognames/<name>                log ID (nameRecord)                    as the log
+//	/graven/writers/<log_id>               who writes it now (writerRecord)       on the writer's lease
+//	/graven/condemned/<daemon>/<replica>   bytes still reserved (condemnedRecord) until the daemon confirms
+//	/graven/idem/<key>                     an answer given (idemRecord)           IdempotencyTTL or longer
+//
+// # Guards
+//
+// "unchanged" means: has the ModRevision that was read in the same call by a
+// linearizable read.
+//
+//	transaction      compares
+//	identity         the key is absent
+//	Register         daemon, live, pool, address, space unchanged (or absent)
+//	Heartbeat        nothing is written by most; a rewrite of live: live unchanged, and the
+//	                 address unchanged if it moves; removal results: condemned and space unchanged
+//	Leave            live unchanged, then the lease is revoked
+//	mark down        daemon unchanged, live absent
+//	SetDraining      daemon unchanged
+//	DeleteDaemon     daemon and space unchanged, live absent, nothing condemned on it
+//	CreateLog        name absent; per daemon: record, live and space unchanged; key absent
+//	OpenLog          log unchanged, writer unchanged or absent; key absent
+//	Renew            nothing is written, except when the lease was lost: log unchanged, writer absent
+//	CloseLog         log and writer unchanged
+//	SetReplicas      log unchanged (and with it epoch, nonce and set version)
+//	DeleteLog        log unchanged, writer absent; per daemon whose bytes are released: space unchanged
+//
+// A comparison that fails is retried a few times from a new read, with jitter,
+// and then reported as ErrConflict.
+//
+// # Leases
+//
+// Heartbeats and renewals go over one keep-alive stream per store, so they cost
+// etcd no raft write; nothing renews a lease but the one who holds it. A
+// writer whose lease was lost (and nobody opened the log since) gets a new one
+// with its next Renew, in the same epoch: the lease only keeps others from
+// opening the log unasked, the replicas decide who may write.
+package store

@@ -1,0 +1,198 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strconv"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// Register makes the daemon live, as a new one or as another incarnation of a
+// known one, and says what to do with what its pool holds.
+//
+// Errors: ErrInvalid, ErrPoolRolledBack, ErrPoolMismatch, ErrStaleIncarnation
+// (this very incarnation is live at another address, so the pool was cloned),
+// ErrAddressInUse, ErrConflict (retry), ErrUnavailable.
+func (s *Store) Register(ctx context.Context, r RegisterRequest) (*Registration, error) {
+	if r.LeaseTTL == 0 {
+		r.LeaseTTL = s.opts.DaemonTTL
+	}
+	if err := r.check(); err != nil {
+		return nil, err
+	}
+	ident, err := s.mustKnow()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := s.call(ctx)
+	defer cancel()
+	lease, ttl, err := s.grantLease(ctx, r.LeaseTTL)
+	if err != nil {
+		return nil, err
+	}
+	var reg *Registration
+	err = retry(ctx, fmt.Errorf("register %s: %w", r.DaemonID, ErrConflict), func() (done bool, err error) {
+		reg, err = s.tryRegister(ctx, r, lease, ttl)
+		return reg != nil, err
+	})
+	if err != nil {
+		s.revokeLease(ctx, lease)
+		return nil, err
+	}
+	reg.ClusterID, reg.GrantKeys = ident.clusterID, s.GrantKeys()
+	return reg, nil
+}
+
+// registering is what a registration is decided on.
+type registering struct {
+	req                             RegisterRequest
+	daemon, live, space, pool, addr entry
+	rec                             daemonRecord // zero if the daemon is new
+	liveRec                         *liveRecord
+}
+
+func (s *Store) tryRegister(ctx context.Context, r RegisterRequest, lease clientv3.LeaseID, ttl time.Duration) (*Registration, error) {
+	g, rev, err := s.readRegistering(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	if err := g.guard(); err != nil {
+		return nil, err
+	}
+	verdicts, missing, err := s.judge(ctx, rev, r)
+	if err != nil {
+		return nil, err
+	}
+	cmps := []clientv3.Cmp{
+		g.daemon.unchanged(), g.live.unchanged(), g.space.unchanged(), g.pool.unchanged(), g.addr.unchanged(),
+	}
+	owner := ownerRecord{version: current(), DaemonID: r.DaemonID}
+	ops := []clientv3.Op{
+		put(g.daemon.key, g.newRecord(verdicts)),
+		put(g.live.key, g.newLive(missing, ttl), clientv3.WithLease(lease)),
+		put(g.addr.key, owner, clientv3.WithLease(lease)),
+		put(g.pool.key, owner),
+		clientv3.OpDelete(prefixGone + r.DaemonID),
+	}
+	if !g.space.exists() {
+		ops = append(ops, put(g.space.key, spaceRecord{version: current()}))
+	}
+	rev, ok, err := s.commit(ctx, cmps, ops)
+	if err != nil || !ok {
+		return nil, err
+	}
+	s.revokeLease(ctx, g.live.lease)
+	return &Registration{
+		LeaseTTL: ttl, RenewEvery: ttl / 3, Replicas: verdicts, Missing: missing, Revision: rev,
+	}, nil
+}
+
+func (s *Store) readRegistering(ctx context.Context, r RegisterRequest) (*registering, int64, error) {
+	es, rev, err := s.read(ctx,
+		prefixDaemons+r.DaemonID, prefixLive+r.DaemonID, prefixSpace+r.DaemonID,
+		prefixPools+r.PoolID, addressKey(r.Addresses))
+	if err != nil {
+		return nil, 0, err
+	}
+	g := &registering{req: r, daemon: es[0], live: es[1], space: es[2], pool: es[3], addr: es[4]}
+	if g.daemon.exists() {
+		if g.rec, err = decode[daemonRecord](g.daemon.key, g.daemon.value); err != nil {
+			return nil, 0, err
+		}
+	}
+	if g.live.exists() {
+		rec, err := decode[liveRecord](g.live.key, g.live.value)
+		if err != nil {
+			return nil, 0, err
+		}
+		g.liveRec = &rec
+	}
+	return g, rev, nil
+}
+
+// guard refuses who must not be this daemon.
+func (g *registering) guard() error {
+	id, r := g.req.DaemonID, &g.req
+	refuse := func(err error, format string, args ...any) error {
+		return &DaemonError{DaemonID: id, Detail: fmt.Sprintf(format, args...), Err: err}
+	}
+	if g.daemon.exists() {
+		switch {
+		case g.rec.PoolID != r.PoolID:
+			return refuse(ErrPoolMismatch, "it has pool %s, not %s; a wiped or new pool needs a new daemon ID",
+				g.rec.PoolID, r.PoolID)
+		case r.Incarnation < g.rec.Incarnation:
+			return &RolledBackError{DaemonID: id, Offered: r.Incarnation, Recorded: g.rec.Incarnation}
+		case r.Incarnation == g.rec.Incarnation && g.liveRec != nil && g.liveRec.Addresses != r.Addresses:
+			return refuse(ErrStaleIncarnation, "incarnation %d is live at %s already: the pool runs twice",
+				r.Incarnation, hostPort(g.liveRec.Addresses))
+		}
+	}
+	owner, err := ownerOf(g.pool)
+	if err != nil {
+		return err
+	}
+	if owner != "" && owner != id {
+		return refuse(ErrPoolMismatch, "pool %s belongs to daemon %s", r.PoolID, owner)
+	}
+	if owner, err = ownerOf(g.addr); err != nil {
+		return err
+	}
+	if owner != "" && owner != id {
+		return refuse(ErrAddressInUse, "%s is daemon %s's", hostPort(r.Addresses), owner)
+	}
+	return nil
+}
+
+func ownerOf(e entry) (string, error) {
+	if !e.exists() {
+		return "", nil
+	}
+	rec, err := decode[ownerRecord](e.key, e.value)
+	return rec.DaemonID, err
+}
+
+// judge compares the inventory with a view that is at least as new as rev.
+func (s *Store) judge(ctx context.Context, rev int64, r RegisterRequest) ([]ReplicaVerdict, []string, error) {
+	if err := s.view.WaitRevision(ctx, rev); err != nil {
+		return nil, nil, err
+	}
+	s.view.mu.RLock()
+	defer s.view.mu.RUnlock()
+	verdicts, missing := s.view.t.reconcile(r.DaemonID, r.Replicas)
+	return verdicts, missing, nil
+}
+
+func (g *registering) newRecord(verdicts []ReplicaVerdict) daemonRecord {
+	r := &g.req
+	rec := daemonRecord{
+		version: current(), PoolID: r.PoolID, Incarnation: r.Incarnation, Addresses: r.Addresses,
+		CapacityBytes: r.Capacity, Media: r.Media, Transports: r.Transports, FlushModes: r.FlushModes,
+		Labels: r.Labels, Version: r.Version, Draining: g.rec.Draining, RegisteredAt: time.Now().UTC(),
+	}
+	for i, v := range verdicts {
+		if v.Verdict == VerdictQuarantine {
+			rec.Quarantined = append(rec.Quarantined, v.ReplicaID)
+			rec.QuarantinedBytes += r.Replicas[i].Bytes
+		}
+	}
+	return rec
+}
+
+func (g *registering) newLive(missing []string, ttl time.Duration) liveRecord {
+	r := &g.req
+	return liveRecord{
+		version: current(), Incarnation: r.Incarnation, Addresses: r.Addresses, FreeBytes: r.Free,
+		Health: r.Health, Replicas: r.Replicas, Missing: missing, ReportedAt: time.Now().UTC(),
+		TTLSeconds: int64(ttl / time.Second),
+	}
+}
+
+func hostPort(a Addresses) string {
+	return net.JoinHostPort(a.TCPAddr, strconv.Itoa(a.TCPPort))
+}
+
+func addressKey(a Addresses) string { return prefixAddresses + hostPort(a) }

@@ -1,0 +1,136 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// Renew renews a writer's lease and tells it where the daemons are now. A
+// writer whose lease was lost gets a new one if nobody has opened the log
+// since.
+//
+// Errors, each only after a linearizable read: ErrNotFound (the log was
+// deleted), ErrSuperseded as a SupersededError, ErrEpochAhead, ErrWriterClosed;
+// and ErrInvalid, ErrConflict (retry), ErrUnavailable. A writer stops only for
+// what a replica tells it; ErrUnavailable is no reason.
+func (s *Store) Renew(ctx context.Context, w WriterRef) (*RenewAnswer, error) {
+	ctx, cancel := s.call(ctx)
+	defer cancel()
+	ttl, err := s.renewWriter(ctx, w)
+	if err != nil {
+		return nil, err
+	}
+	s.view.mu.RLock()
+	defer s.view.mu.RUnlock()
+	a := &RenewAnswer{LeaseTTL: ttl, RenewEvery: ttl / 3, Revision: s.view.revision}
+	if l := s.view.t.find(w.Log); l != nil {
+		a.SetVersion, a.Replicas = l.rec.SetVersion, s.view.t.endpoints(l.rec.Replicas)
+	}
+	return a, nil
+}
+
+// find returns the log's row by ID or name.
+func (t *tables) find(idOrName string) *logRow {
+	if isUUID(idOrName) {
+		return t.logs[idOrName]
+	}
+	return t.logs[t.names[idOrName]]
+}
+
+func (s *Store) renewWriter(ctx context.Context, w WriterRef) (time.Duration, error) {
+	if lease, ok := s.view.writerLease(w); ok {
+		ttl, err := s.keeper.renew(ctx, lease)
+		if err != nil || ttl > 0 {
+			return ttl, err
+		}
+	}
+	var ttl time.Duration
+	err := retry(ctx, fmt.Errorf("renew log %s: %w", w.Log, ErrConflict), func() (bool, error) {
+		l, err := s.readLog(ctx, w.Log)
+		if err != nil {
+			return false, err
+		}
+		if err := l.checkWriter(w); err != nil {
+			return false, err
+		}
+		if l.writerRec == nil {
+			ttl, err = s.restoreWriter(ctx, l)
+		} else {
+			ttl, err = s.keeper.renew(ctx, l.writer.lease)
+		}
+		return ttl > 0, err
+	})
+	return ttl, err
+}
+
+func (v *View) writerLease(w WriterRef) (clientv3.LeaseID, bool) {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	l := v.t.find(w.Log)
+	if l == nil || l.writer == nil || l.writer.rec.WriterID != w.WriterID || l.writer.rec.Epoch != w.Epoch {
+		return 0, false
+	}
+	return l.writer.lease, true
+}
+
+// checkWriter returns nil if w is the log's newest writer and has not closed.
+func (l *logEntries) checkWriter(w WriterRef) error {
+	switch {
+	case w.Epoch > l.rec.Epoch:
+		return fmt.Errorf("log %s is in epoch %d, not %d: %w", l.id, l.rec.Epoch, w.Epoch, ErrEpochAhead)
+	case w.Epoch < l.rec.Epoch, l.rec.Writer == nil, l.rec.Writer.WriterID != w.WriterID:
+		return &SupersededError{LogID: l.id, Epoch: l.rec.Epoch}
+	case l.rec.ClosedEpoch == w.Epoch:
+		return fmt.Errorf("log %s, epoch %d: %w", l.id, w.Epoch, ErrWriterClosed)
+	}
+	return nil
+}
+
+// restoreWriter gives the newest writer a lease again. It returns zero if the
+// log has changed meanwhile.
+func (s *Store) restoreWriter(ctx context.Context, l *logEntries) (time.Duration, error) {
+	lease, ttl, err := s.grantLease(ctx, time.Duration(l.rec.TTLSeconds)*time.Second)
+	if err != nil {
+		return 0, err
+	}
+	writer := writerRecord{version: current(), Writer: *l.rec.Writer, TTLSeconds: l.rec.TTLSeconds}
+	_, ok, err := s.commit(ctx,
+		[]clientv3.Cmp{l.log.unchanged(), l.writer.unchanged()},
+		[]clientv3.Op{put(l.writer.key, writer, clientv3.WithLease(lease))})
+	if !ok {
+		s.revokeLease(ctx, lease)
+		return 0, err
+	}
+	return ttl, nil
+}
+
+// CloseLog ends a writer's hold on the log. Closing twice is no error. Errors:
+// ErrNotFound, ErrSuperseded, ErrEpochAhead, ErrConflict, ErrUnavailable.
+func (s *Store) CloseLog(ctx context.Context, w WriterRef) error {
+	ctx, cancel := s.call(ctx)
+	defer cancel()
+	return retry(ctx, fmt.Errorf("close log %s: %w", w.Log, ErrConflict), func() (bool, error) {
+		l, err := s.readLog(ctx, w.Log)
+		if err != nil {
+			return false, err
+		}
+		switch err := l.checkWriter(w); {
+		case errors.Is(err, ErrWriterClosed):
+			return true, nil
+		case err != nil:
+			return false, err
+		}
+		l.rec.ClosedEpoch = w.Epoch
+		_, ok, err := s.commit(ctx,
+			[]clientv3.Cmp{l.log.unchanged(), l.writer.unchanged()},
+			[]clientv3.Op{put(l.log.key, l.rec), clientv3.OpDelete(l.writer.key)})
+		if ok {
+			s.revokeLease(ctx, l.writer.lease)
+		}
+		return ok, err
+	})
+}

@@ -1,0 +1,137 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"sync"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/gravenio/graven/grant"
+)
+
+// Store talks to etcd. Make it with New, and have Run running.
+type Store struct {
+	client *clientv3.Client
+	opts   Options
+	log    *slog.Logger
+	view   *View
+	keeper *keeper
+	idem   idemLease
+
+	mu       sync.RWMutex
+	identity *identity
+}
+
+// New checks the options and starts nothing. The client stays the caller's and
+// must outlive Run.
+func New(client *clientv3.Client, o Options) (*Store, error) {
+	if client == nil {
+		return nil, invalid("client", "must not be nil")
+	}
+	o = o.withDefaults()
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	if o.Lease == nil {
+		conn := client.ActiveConnection()
+		if conn == nil {
+			return nil, invalid("Lease", "is needed for a client without a connection of its own")
+		}
+		o.Lease = pb.NewLeaseClient(conn)
+	}
+	s := &Store{client: client, opts: o, log: o.Logger, keeper: newKeeper(o.Lease)}
+	s.view = newView(o.MaxLag)
+	return s, nil
+}
+
+// Run makes the cluster's identity if there is none, keeps the view fed and
+// renewals flowing. It blocks until ctx ends, and then returns nil once all its
+// goroutines have ended. Trouble with etcd does not end it: it shows in Ready.
+func (s *Store) Run(ctx context.Context) error {
+	ctx = clientv3.WithRequireLeader(ctx)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.establish(ctx) })
+	g.Go(func() error { return s.keeper.run(ctx) })
+	g.Go(func() error { return s.feedView(ctx) })
+	g.Go(func() error { return s.probeView(ctx) })
+	g.Go(func() error { return s.markDown(ctx) })
+	err := g.Wait()
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return nil
+	}
+	return err
+}
+
+// View returns the in-memory view. It is the same one for the store's life.
+func (s *Store) View() *View { return s.view }
+
+// Ready returns nil when the cluster's identity is known and the view is no
+// older than Options.MaxLag, else an error that wraps ErrUnavailable and says
+// what is missing.
+func (s *Store) Ready() error {
+	if s.known() == nil {
+		return fmt.Errorf("%w: the cluster's identity is not known yet", ErrUnavailable)
+	}
+	return s.view.fresh()
+}
+
+// WaitReady blocks until Ready returns nil or ctx ends.
+func (s *Store) WaitReady(ctx context.Context) error {
+	t := time.NewTicker(10 * time.Millisecond)
+	defer t.Stop()
+	for {
+		err := s.Ready()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", context.Cause(ctx), err)
+		case <-t.C:
+		}
+	}
+}
+
+// ClusterID returns the cluster's UUID, or "" while it is not known.
+func (s *Store) ClusterID() string {
+	if id := s.known(); id != nil {
+		return id.clusterID
+	}
+	return ""
+}
+
+// GrantKeys returns the public keys that grants may be signed with, key ID to
+// base64 of the Ed25519 public key; nil while they are not known.
+func (s *Store) GrantKeys() map[string]string {
+	if id := s.known(); id != nil {
+		return maps.Clone(id.publicKeys)
+	}
+	return nil
+}
+
+// identity is what all servers of a cluster share.
+type identity struct {
+	clusterID  string
+	signing    grant.Key
+	publicKeys map[string]string
+}
+
+func (s *Store) known() *identity {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.identity
+}
+
+func (s *Store) mustKnow() (*identity, error) {
+	if id := s.known(); id != nil {
+		return id, nil
+	}
+	return nil, fmt.Errorf("%w: the cluster's identity is not known yet", ErrUnavailable)
+}

@@ -1,0 +1,215 @@
+package store
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/gravenio/graven/grant"
+)
+
+// logEntries is a log and its writer as etcd has them.
+type logEntries struct {
+	id          string
+	log, writer entry
+	extra       []entry
+	rec         logRecord
+	writerRec   *writerRecord // nil if no writer's lease lives
+}
+
+// readLog reads a log by ID or name, with more keys at the same revision.
+func (s *Store) readLog(ctx context.Context, idOrName string, more ...string) (*logEntries, error) {
+	id, err := s.resolve(ctx, idOrName)
+	if err != nil {
+		return nil, err
+	}
+	es, _, err := s.read(ctx, append([]string{prefixLogs + id, prefixWriters + id}, more...)...)
+	if err != nil {
+		return nil, err
+	}
+	l := &logEntries{id: id, log: es[0], writer: es[1], extra: es[2:]}
+	if !l.log.exists() {
+		return nil, fmt.Errorf("log %s: %w", clip(idOrName), ErrNotFound)
+	}
+	if l.rec, err = decode[logRecord](l.log.key, l.log.value); err != nil {
+		return nil, err
+	}
+	if l.writer.exists() {
+		w, err := decode[writerRecord](l.writer.key, l.writer.value)
+		if err != nil {
+			return nil, err
+		}
+		l.writerRec = &w
+	}
+	return l, nil
+}
+
+func (s *Store) resolve(ctx context.Context, idOrName string) (string, error) {
+	if isUUID(idOrName) {
+		return idOrName, nil
+	}
+	if err := checkID("log", idOrName); err != nil {
+		return "", err
+	}
+	es, _, err := s.read(ctx, prefixNames+idOrName)
+	if err != nil {
+		return "", err
+	}
+	if !es[0].exists() {
+		return "", fmt.Errorf("log %s: %w", idOrName, ErrNotFound)
+	}
+	rec, err := decode[nameRecord](es[0].key, es[0].value)
+	return rec.LogID, err
+}
+
+// OpenLog gives the caller the log's next epoch, a nonce, and a grant for them.
+//
+// Errors: ErrInvalid; ErrNotFound; ErrLogInUse, as an InUseError, while
+// another writer's lease lives, except for a takeover or where that one only
+// recovers and this one does not; ErrConflict (retry); ErrIdempotencyMismatch;
+// ErrUnavailable.
+func (s *Store) OpenLog(ctx context.Context, r OpenLogRequest) (*OpenAnswer, error) {
+	if r.LeaseTTL == 0 {
+		r.LeaseTTL = s.opts.WriterTTL
+	}
+	if err := r.check(); err != nil {
+		return nil, err
+	}
+	ident, err := s.mustKnow()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := s.call(ctx)
+	defer cancel()
+	o := opening{req: r, ident: ident, hash: requestHash("open", r)}
+	var answer *OpenAnswer
+	err = retry(ctx, fmt.Errorf("open log %s: %w", r.Log, ErrConflict), func() (done bool, err error) {
+		answer, err = s.tryOpen(ctx, &o)
+		return answer != nil, err
+	})
+	if !o.leaseTaken {
+		s.revokeLease(ctx, o.lease)
+	}
+	if errors.Is(err, ErrUnavailable) {
+		s.dropIdemLease()
+	}
+	return answer, err
+}
+
+func (r *OpenLogRequest) check() error {
+	for _, f := range []struct{ field, text string }{{"name", r.Name}, {"host", r.Host}} {
+		if len(f.text) > maxLabelValue {
+			return invalid("writer."+f.field, "must be at most %d bytes", maxLabelValue)
+		}
+	}
+	if r.PID < 0 {
+		return invalid("writer.pid", "must not be negative")
+	}
+	if r.MinEpoch > MaxEpoch {
+		return invalid("min_epoch", "must be at most %d", MaxEpoch)
+	}
+	if err := checkTTL("lease_ttl_seconds", r.LeaseTTL); err != nil {
+		return err
+	}
+	return checkIdempotencyKey(r.IdempotencyKey)
+}
+
+// opening is one open through all its attempts.
+type opening struct {
+	req        OpenLogRequest
+	ident      *identity
+	hash       string
+	lease      clientv3.LeaseID
+	ttl        time.Duration
+	leaseTaken bool
+}
+
+func (s *Store) tryOpen(ctx context.Context, o *opening) (*OpenAnswer, error) {
+	l, err := s.readLog(ctx, o.req.Log, prefixIdem+o.req.IdempotencyKey)
+	if err != nil {
+		return nil, err
+	}
+	if answer, err := replay[OpenAnswer](l.extra[0], o.hash); answer != nil || err != nil {
+		return answer, err
+	}
+	if w := l.writerRec; w != nil && !o.req.Takeover && (!w.Recovering || o.req.Recovering) {
+		return nil, &InUseError{LogID: l.id, Writer: w.Writer}
+	}
+	if o.lease == 0 {
+		if o.lease, o.ttl, err = s.grantLease(ctx, o.req.LeaseTTL); err != nil {
+			return nil, err
+		}
+	}
+	rec, writer, err := o.next(l)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := s.openAnswer(o, l.id, &rec)
+	if err != nil {
+		return nil, err
+	}
+	rememberIf, rememberOp, err := s.remember(ctx, o.req.IdempotencyKey, o.hash, answer)
+	if err != nil {
+		return nil, err
+	}
+	_, ok, err := s.commit(ctx,
+		append([]clientv3.Cmp{l.log.unchanged(), l.writer.unchanged()}, rememberIf...),
+		append([]clientv3.Op{put(l.log.key, rec), put(l.writer.key, writer, clientv3.WithLease(o.lease))}, rememberOp...))
+	if err != nil || !ok {
+		return nil, err
+	}
+	o.leaseTaken = true
+	s.revokeLease(ctx, l.writer.lease)
+	return answer, nil
+}
+
+// next is the log's record in the new epoch, and its writer.
+func (o *opening) next(l *logEntries) (logRecord, writerRecord, error) {
+	rec := l.rec
+	rec.Epoch = max(rec.Epoch+1, o.req.MinEpoch)
+	if rec.Epoch > MaxEpoch {
+		return rec, writerRecord{}, invalid("min_epoch", "the log has no epochs left")
+	}
+	nonce := make([]byte, grant.NonceDigits/2)
+	rand.Read(nonce) // never fails
+	rec.Nonce = hex.EncodeToString(nonce)
+	w := Writer{
+		WriterID: uuid.NewString(), Name: o.req.Name, Host: o.req.Host, PID: o.req.PID,
+		Epoch: rec.Epoch, Recovering: o.req.Recovering, Since: time.Now().UTC(),
+	}
+	rec.Writer, rec.TTLSeconds = &w, int64(o.ttl/time.Second)
+	return rec, writerRecord{version: current(), Writer: w, TTLSeconds: rec.TTLSeconds}, nil
+}
+
+func (s *Store) openAnswer(o *opening, logID string, rec *logRecord) (*OpenAnswer, error) {
+	claims := grant.Claims{
+		Cluster: o.ident.clusterID, LogID: logID, Epoch: rec.Epoch, Nonce: rec.Nonce, Rights: grant.RightWrite,
+	}
+	for _, r := range rec.Replicas {
+		claims.Replicas = append(claims.Replicas, grant.Replica{
+			ReplicaID: r.ReplicaID, DaemonID: r.DaemonID, State: string(r.State),
+		})
+	}
+	token, err := grant.Sign(o.ident.signing, claims)
+	if err != nil {
+		return nil, fmt.Errorf("open log %s: %w", logID, err)
+	}
+	return &OpenAnswer{
+		LogID: logID, Name: rec.Name, WriterID: rec.Writer.WriterID, Epoch: rec.Epoch, Nonce: rec.Nonce,
+		SetVersion: rec.SetVersion, AckQuorum: rec.AckQuorum, CapacityBytes: rec.CapacityBytes,
+		Replicas: s.view.endpoints(rec.Replicas), Grant: token,
+		LeaseTTL: o.ttl, RenewEvery: o.ttl / 3, ClusterID: o.ident.clusterID,
+	}, nil
+}
+
+func (v *View) endpoints(replicas []replicaRecord) []Endpoint {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return v.t.endpoints(replicas)
+}
