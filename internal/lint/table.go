@@ -47,5 +47,6 @@ func Table() []Package {
 		{Path: "openapi"},
 		{Path: "web"},
 		{Path: "internal/lint", Harness: true},
+		{Path: "internal/faultproxy", Harness: true},
 	}
 }

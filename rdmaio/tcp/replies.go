@@ -43,7 +43,8 @@ func (r *replies) add(h header, body []byte) {
 	defer r.mu.Unlock()
 	if len(body) >= enoughReplies {
 		r.buf = h.seal(r.buf, body)
-		r.write(net.Buffers{r.buf, body})
+		_ = r.flushLocked() // r.err remembers
+		r.write(body)
 		return
 	}
 	r.buf = appendFrame(r.buf, h, body)
@@ -62,19 +63,20 @@ func (r *replies) flush() error {
 
 func (r *replies) flushLocked() error {
 	if len(r.buf) > 0 {
-		r.write(net.Buffers{r.buf})
+		r.write(r.buf)
+		r.buf = r.buf[:0]
 	}
 	return r.err
 }
 
-func (r *replies) write(bufs net.Buffers) {
-	if r.err == nil {
-		if _, err := bufs.WriteTo(r.conn); err != nil {
-			r.err = lost(err)
-		}
-		r.sent++
+func (r *replies) write(b []byte) {
+	if r.err != nil {
+		return
 	}
-	r.buf = r.buf[:0]
+	if _, err := r.conn.Write(b); err != nil {
+		r.err = lost(err)
+	}
+	r.sent++
 }
 
 // begin and end enclose work that somebody waits for.

@@ -25,8 +25,8 @@ func TestHelloAndWelcome(t *testing.T) {
 	t.Parallel()
 	host := newFakeHost(1 << 20)
 	p := dial(t, serve(t, host, quiet()), someHello(), quiet())
-	if host.hello != someHello() {
-		t.Errorf("the host was told %+v", host.hello)
+	if got := host.greeted(); got != someHello() {
+		t.Errorf("the host was told %+v", got)
 	}
 	want := rdmaio.Welcome{Daemon: "d1", Pool: format.ID{7}, Media: "volatile", FlushMode: "ack", Created: true}
 	if p.welcome != want {
@@ -48,7 +48,7 @@ func TestPostsArriveInOrderAndAreFlushed(t *testing.T) {
 			}
 		}
 		p.durable(l.chain.LSN)
-		if !bytes.Equal(host.ring, l.ring) {
+		if !bytes.Equal(host.bytes(), l.ring) {
 			t.Errorf("cheap %v: the replica holds other bytes than were posted", cheap)
 		}
 	}

@@ -176,6 +176,18 @@ func (f *fakeHost) tail() uint64 {
 	return f.chain.LSN
 }
 
+func (f *fakeHost) bytes() []byte {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.ring)
+}
+
+func (f *fakeHost) greeted() rdmaio.Hello {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.hello
+}
+
 func (f *fakeHost) called() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
