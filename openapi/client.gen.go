@@ -159,11 +159,11 @@ type ClientInterface interface {
 
 	// GetEvents Follow changes as server-sent events
 	//
-	// Each event has a type in its `event:` line and an `Event` object in its `data:` line. An `id:` line, at the
-	// start and whenever all events of a revision have been sent, names the revision to go on behind: send it back
-	// as `Last-Event-ID` (0 or none starts at the present). After a reconnect some events may come twice; each holds
-	// the object as it is, so that this does no harm. Comment lines keep the connection alive. An end of the stream
-	// is no error: connect again.
+	// Each event has a type in its `event:` line, an `Event` object in its `data:` line, and in its `id:` line the
+	// revision to go on behind: send it back as `Last-Event-ID` (0 or none starts at the present). The stream begins
+	// with an `id:` line of its own. Several events may share a revision; after a reconnect some of them may come
+	// twice, each with the object as it is, so that this does no harm. Comment lines keep the connection alive. An
+	// end of the stream is no error: connect again.
 	//
 	// Corresponds with GET /v1/events (the `GetEvents` operationId).
 	GetEvents(ctx context.Context, params *GetEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -431,11 +431,11 @@ func (c *Client) HeartbeatDaemon(ctx context.Context, daemonID DaemonRef, body H
 
 // GetEvents Follow changes as server-sent events
 //
-// Each event has a type in its `event:` line and an `Event` object in its `data:` line. An `id:` line, at the
-// start and whenever all events of a revision have been sent, names the revision to go on behind: send it back
-// as `Last-Event-ID` (0 or none starts at the present). After a reconnect some events may come twice; each holds
-// the object as it is, so that this does no harm. Comment lines keep the connection alive. An end of the stream
-// is no error: connect again.
+// Each event has a type in its `event:` line, an `Event` object in its `data:` line, and in its `id:` line the
+// revision to go on behind: send it back as `Last-Event-ID` (0 or none starts at the present). The stream begins
+// with an `id:` line of its own. Several events may share a revision; after a reconnect some of them may come
+// twice, each with the object as it is, so that this does no harm. Comment lines keep the connection alive. An
+// end of the stream is no error: connect again.
 //
 // Corresponds with GET /v1/events (the `GetEvents` operationId).
 func (c *Client) GetEvents(ctx context.Context, params *GetEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -1843,11 +1843,11 @@ type ClientWithResponsesInterface interface {
 
 	// GetEventsWithResponse Follow changes as server-sent events
 	//
-	// Each event has a type in its `event:` line and an `Event` object in its `data:` line. An `id:` line, at the
-	// start and whenever all events of a revision have been sent, names the revision to go on behind: send it back
-	// as `Last-Event-ID` (0 or none starts at the present). After a reconnect some events may come twice; each holds
-	// the object as it is, so that this does no harm. Comment lines keep the connection alive. An end of the stream
-	// is no error: connect again.
+	// Each event has a type in its `event:` line, an `Event` object in its `data:` line, and in its `id:` line the
+	// revision to go on behind: send it back as `Last-Event-ID` (0 or none starts at the present). The stream begins
+	// with an `id:` line of its own. Several events may share a revision; after a reconnect some of them may come
+	// twice, each with the object as it is, so that this does no harm. Comment lines keep the connection alive. An
+	// end of the stream is no error: connect again.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -3409,11 +3409,11 @@ func (c *ClientWithResponses) HeartbeatDaemonWithResponse(ctx context.Context, d
 
 // GetEventsWithResponse Follow changes as server-sent events
 //
-// Each event has a type in its `event:` line and an `Event` object in its `data:` line. An `id:` line, at the
-// start and whenever all events of a revision have been sent, names the revision to go on behind: send it back
-// as `Last-Event-ID` (0 or none starts at the present). After a reconnect some events may come twice; each holds
-// the object as it is, so that this does no harm. Comment lines keep the connection alive. An end of the stream
-// is no error: connect again.
+// Each event has a type in its `event:` line, an `Event` object in its `data:` line, and in its `id:` line the
+// revision to go on behind: send it back as `Last-Event-ID` (0 or none starts at the present). The stream begins
+// with an `id:` line of its own. Several events may share a revision; after a reconnect some of them may come
+// twice, each with the object as it is, so that this does no harm. Comment lines keep the connection alive. An
+// end of the stream is no error: connect again.
 //
 // Returns a wrapper object for the known response body format(s).
 //

@@ -1,0 +1,88 @@
+package server
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/gravenio/graven/openapi"
+	"github.com/gravenio/graven/store"
+)
+
+// logAlarms separates a log that cannot be written or opened from one that has
+// only lost some of its safety.
+func logAlarms(l *store.Log) (unavailable, other []openapi.Alarm) {
+	here, promised := 0, 0
+	for _, r := range l.Replicas {
+		if r.State == store.ReplicaPresent {
+			promised++
+		}
+		if r.DaemonState != store.DaemonDown && r.DaemonState != "" && !r.Missing {
+			here++
+		}
+		if r.Missing {
+			other = append(other, logAlarm(openapi.AlarmReplicaMissing, l, r.DaemonID,
+				fmt.Sprintf("daemon %s is up and can't find its replica of log %s", r.DaemonID, l.Name)))
+		}
+		if r.Reported != nil && r.Reported.Suspect {
+			other = append(other, logAlarm(openapi.AlarmReplicaSuspect, l, r.DaemonID,
+				fmt.Sprintf("the replica of log %s on daemon %s has lost something that it once had; the next open repairs it",
+					l.Name, r.DaemonID)))
+		}
+	}
+	text := fmt.Sprintf("log %s has %d of %d replicas here and needs %d", l.Name, here, len(l.Replicas), l.AckQuorum)
+	switch {
+	case here < l.AckQuorum:
+		unavailable = append(unavailable, logAlarm(openapi.AlarmLogUnavailable, l, "", text))
+	case l.State == store.LogDegraded && promised > 0:
+		other = append(other, logAlarm(openapi.AlarmLogDegraded, l, "", text))
+	}
+	return unavailable, other
+}
+
+func logAlarm(kind openapi.AlarmKind, l *store.Log, daemonID, detail string) openapi.Alarm {
+	return openapi.Alarm{Kind: kind, LogID: l.LogID, DaemonID: daemonID, Detail: detail}
+}
+
+func daemonAlarms(d *store.Daemon) []openapi.Alarm {
+	var out []openapi.Alarm
+	add := func(kind openapi.AlarmKind, format string, args ...any) {
+		out = append(out, openapi.Alarm{Kind: kind, DaemonID: d.DaemonID, Detail: fmt.Sprintf(format, args...)})
+	}
+	if d.State == store.DaemonDown {
+		add(openapi.AlarmDaemonDown, "daemon %s is down%s", d.DaemonID, since(d.DownSince))
+	}
+	if h := health(d.Health); d.State != store.DaemonDown && h.State != openapi.HealthOK {
+		add(openapi.AlarmDaemonUnhealthy, "daemon %s says that it is %s: %s", d.DaemonID, h.State, h.Reason)
+	}
+	if n := len(d.Quarantined); n > 0 {
+		add(openapi.AlarmQuarantine, "daemon %s holds %d replicas (%d bytes) that no log knows", d.DaemonID, n, d.QuarantinedBytes)
+	}
+	return out
+}
+
+func since(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return " since " + t.UTC().Format(time.RFC3339)
+}
+
+// volatileAlarm says in one line that some pools forget everything.
+func volatileAlarm(ds []store.Daemon) []openapi.Alarm {
+	var ids []string
+	for i := range ds {
+		if ds[i].Media == string(openapi.MediaVolatile) {
+			ids = append(ids, ds[i].DaemonID)
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	shown := ids[:min(len(ids), 10)]
+	text := "volatile media lose everything with their process: " + strings.Join(shown, ", ")
+	if n := len(ids) - len(shown); n > 0 {
+		text += fmt.Sprintf(" and %d more", n)
+	}
+	return []openapi.Alarm{{Kind: openapi.AlarmVolatileMedia, Detail: text}}
+}

@@ -1,0 +1,109 @@
+package server
+
+import (
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/gravenio/graven/store"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// metrics are the server's own and those of its view.
+type metrics struct {
+	registry *prometheus.Registry
+	requests *prometheus.CounterVec
+	seconds  *prometheus.HistogramVec
+	streams  prometheus.Gauge
+}
+
+func newMetrics(reg *prometheus.Registry, st *store.Store) (*metrics, error) {
+	m := &metrics{
+		registry: reg,
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "graven_http_requests_total",
+			Help: "Requests answered, by the contract's path, method and status.",
+		}, []string{"route", "method", "status"}),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "graven_http_request_seconds",
+			Help:    "Time to answer a request; event streams are not counted.",
+			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 15),
+		}, []string{"route", "method"}),
+		streams: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "graven_event_streams",
+			Help: "Event streams that are open.",
+		}),
+	}
+	for _, c := range []prometheus.Collector{m.requests, m.seconds, m.streams, newViewCollector(st), collectors.NewGoCollector()} {
+		if err := reg.Register(c); err != nil && !is[prometheus.AlreadyRegisteredError](err) {
+			return nil, fmt.Errorf("server: register metrics: %w", err)
+		}
+	}
+	return m, nil
+}
+
+func (m *metrics) handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
+}
+
+// observe keeps the number of series bounded: a path or method that the
+// contract does not have shares one.
+func (m *metrics) observe(method, route string, status int, took time.Duration) {
+	switch method {
+	case http.MethodGet, http.MethodPut, http.MethodPost, http.MethodDelete:
+	default:
+		method = "other"
+	}
+	if route == "" {
+		route = "none"
+	}
+	m.requests.WithLabelValues(route, method, strconv.Itoa(status)).Inc()
+	if route != eventsPath {
+		m.seconds.WithLabelValues(route, method).Observe(took.Seconds())
+	}
+}
+
+// viewCollector counts what the view holds, when it is asked.
+type viewCollector struct {
+	store                        *store.Store
+	lag, revision, daemons, logs *prometheus.Desc
+}
+
+func newViewCollector(st *store.Store) *viewCollector {
+	return &viewCollector{
+		store:    st,
+		lag:      prometheus.NewDesc("graven_view_lag_seconds", "How old the view may be.", nil, nil),
+		revision: prometheus.NewDesc("graven_view_revision", "Revision of the view.", nil, nil),
+		daemons:  prometheus.NewDesc("graven_daemons", "Daemons by state.", []string{"state"}, nil),
+		logs:     prometheus.NewDesc("graven_logs", "Logs by state.", []string{"state"}, nil),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (c *viewCollector) Describe(out chan<- *prometheus.Desc) {
+	out <- c.lag
+	out <- c.revision
+	out <- c.daemons
+	out <- c.logs
+}
+
+// Collect implements prometheus.Collector.
+func (c *viewCollector) Collect(out chan<- prometheus.Metric) {
+	view := c.store.View()
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	gauge(c.lag, view.Lag().Seconds())
+	gauge(c.revision, float64(view.Revision()))
+	ds, _ := view.Daemons()
+	for state, n := range countDaemons(ds) {
+		gauge(c.daemons, float64(n), string(state))
+	}
+	ls, _ := view.Logs()
+	for state, n := range countLogs(ls) {
+		gauge(c.logs, float64(n), string(state))
+	}
+}
