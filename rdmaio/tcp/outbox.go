@@ -3,7 +3,6 @@ package tcp
 import (
 	"bufio"
 	"errors"
-	"hash/crc32"
 	"net"
 	"sync"
 	"syscall"
@@ -31,7 +30,7 @@ type outgoing struct {
 
 func (o *outgoing) encode() {
 	if o.head.kind != kindWrite {
-		o.head.length, o.head.crc = uint32(len(o.body)), crc32.Checksum(o.body, castagnoli)
+		o.head.length, o.head.crc = uint32(len(o.body)), checksum(o.body)
 	}
 	o.head.put(o.wire[:])
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"reflect"
 	"slices"
 	"sync"
 	"testing"
@@ -34,6 +35,7 @@ type fakeHost struct {
 	fail    map[string]error // by method
 	report  format.Report
 	info    rdmaio.Info
+	sealed  rdmaio.SealIn
 }
 
 func newFakeHost(capacity int) *fakeHost {
@@ -137,7 +139,8 @@ func (f *fakeHost) Trim(at format.TrimPoint) error {
 func (f *fakeHost) Seal(s rdmaio.SealIn) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.note("seal", fmt.Sprint("seal ", s))
+	f.sealed = s
+	return f.note("seal", "seal")
 }
 
 func (f *fakeHost) Info() (rdmaio.Info, error) {
@@ -186,6 +189,15 @@ func (f *fakeHost) greeted() rdmaio.Hello {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.hello
+}
+
+func (f *fakeHost) sealedWith(tb testing.TB, want rdmaio.SealIn) {
+	tb.Helper()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !reflect.DeepEqual(f.sealed, want) {
+		tb.Errorf("sealed in with %+v, want %+v", f.sealed, want)
+	}
 }
 
 func (f *fakeHost) called() []string {
