@@ -68,6 +68,9 @@ func (t *tables) remove(key string, now time.Time) {
 		t.refresh(id)
 	case tableLive:
 		d := t.row(id)
+		if d.live != nil {
+			d.heard = latest(d.heard, d.live.lastRenewal(now))
+		}
 		d.live, d.downAt = nil, now
 		t.refresh(id)
 	case tableSpace:
@@ -85,6 +88,13 @@ func (t *tables) remove(key string, now time.Time) {
 		delete(t.row(daemonID).condemned, replicaID)
 		t.refresh(daemonID)
 	}
+}
+
+// lastRenewal is when the daemon was heard of at the latest by some server,
+// given when its lease ended: that was at least a time to live after it. Only
+// people look at it.
+func (l *liveRow) lastRenewal(end time.Time) time.Time {
+	return latest(l.rec.ReportedAt, end.Add(-time.Duration(l.rec.TTLSeconds)*time.Second))
 }
 
 // row returns the daemon's row, making it if need be.

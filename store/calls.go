@@ -134,6 +134,8 @@ type WriterRef struct {
 	Log      string
 	WriterID string
 	Epoch    uint64
+	// Nonce is compared if it is not empty.
+	Nonce string
 }
 
 // RenewAnswer answers Renew.

@@ -108,17 +108,32 @@ func (l *leaderLease) Moved(ctx context.Context) bool {
 	return endpoint != "" && endpoint != at
 }
 
-// find returns the leader's endpoint, or "" if none of them says that it is.
+// find asks all endpoints at once, because a dead one answers late, and returns
+// the leader's, or "" if none of them says that it is.
 func (l *leaderLease) find(ctx context.Context) string {
+	if len(l.config.Endpoints) == 1 {
+		return l.config.Endpoints[0]
+	}
 	ctx, cancel := context.WithTimeout(ctx, l.config.DialTimeout)
 	defer cancel()
+	found := make(chan string, len(l.config.Endpoints))
+	var wg sync.WaitGroup
 	for _, endpoint := range l.config.Endpoints {
-		status, err := l.main.Status(ctx, endpoint)
-		if err == nil && status.Leader != 0 && status.Leader == status.Header.MemberId {
-			return endpoint
-		}
+		wg.Go(func() {
+			status, err := l.main.Status(ctx, endpoint)
+			if err == nil && status.Leader != 0 && status.Leader == status.Header.MemberId {
+				found <- endpoint
+				cancel()
+			}
+		})
 	}
-	return ""
+	wg.Wait()
+	select {
+	case endpoint := <-found:
+		return endpoint
+	default:
+		return ""
+	}
 }
 
 func (l *leaderLease) connect(endpoint string) (*clientv3.Client, error) {

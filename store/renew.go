@@ -71,7 +71,8 @@ func (v *View) writerLease(w WriterRef) (clientv3.LeaseID, bool) {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
 	l := v.t.find(w.Log)
-	if l == nil || l.writer == nil || l.writer.rec.WriterID != w.WriterID || l.writer.rec.Epoch != w.Epoch {
+	if l == nil || l.writer == nil || l.writer.rec.WriterID != w.WriterID || l.writer.rec.Epoch != w.Epoch ||
+		(w.Nonce != "" && l.rec.Nonce != w.Nonce) {
 		return 0, false
 	}
 	return l.writer.lease, true
@@ -82,7 +83,8 @@ func (l *logEntries) checkWriter(w WriterRef) error {
 	switch {
 	case w.Epoch > l.rec.Epoch:
 		return fmt.Errorf("log %s is in epoch %d, not %d: %w", l.id, l.rec.Epoch, w.Epoch, ErrEpochAhead)
-	case w.Epoch < l.rec.Epoch, l.rec.Writer == nil, l.rec.Writer.WriterID != w.WriterID:
+	case w.Epoch < l.rec.Epoch, l.rec.Writer == nil, l.rec.Writer.WriterID != w.WriterID,
+		w.Nonce != "" && l.rec.Nonce != w.Nonce:
 		return &SupersededError{LogID: l.id, Epoch: l.rec.Epoch}
 	case l.rec.ClosedEpoch == w.Epoch:
 		return fmt.Errorf("log %s, epoch %d: %w", l.id, w.Epoch, ErrWriterClosed)
