@@ -1,0 +1,176 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gravenio/graven/grant"
+	"github.com/gravenio/graven/openapi"
+	"github.com/gravenio/graven/pmemlog"
+)
+
+// Agent is a replica daemon. Make it with New.
+type Agent struct {
+	opts    Options
+	log     *slog.Logger
+	id      string
+	pool    *pmemlog.Pool
+	watch   *observer
+	metrics *metrics
+	catalog *catalog
+	chores  *chores
+	api     *endpoints
+
+	incarnation atomic.Uint64
+	stopped     atomic.Bool // sessions are not admitted any more
+	failed      sync.Once   // the medium's failure is logged
+	listening   chan struct{}
+
+	mu       sync.Mutex // never held during I/O
+	addr     net.Addr
+	keys     grant.Keys
+	closed   bool
+	stop     context.CancelFunc // of Run; nil before
+	finished chan struct{}      // closed when Run has ended
+}
+
+// New checks the options and opens the pool, or makes it if there is none. It
+// listens nowhere and asks nobody yet.
+//
+// Errors are those of the options; pmemlog's of the pool: ErrLocked for one that
+// another process uses, ErrVersion for one of a newer program, ErrCorrupt for
+// one that is truncated or damaged; and ErrOtherDaemon.
+func New(opts Options) (*Agent, error) {
+	opts = opts.withDefaults()
+	if err := opts.validate(); err != nil {
+		return nil, err
+	}
+	api, err := newEndpoints(opts.Endpoints, opts.HTTPClient)
+	if err != nil {
+		return nil, err
+	}
+	a := &Agent{
+		opts: opts, api: api, metrics: newMetrics(),
+		listening: make(chan struct{}), finished: make(chan struct{}),
+	}
+	a.watch = &observer{syncs: a.metrics.syncs, failed: a.mediumFailed, begun: time.Now()}
+	a.log = opts.Logger
+	if a.pool, err = openPool(&a.opts, a.watch); err != nil {
+		return nil, err
+	}
+	if err := a.init(); err != nil {
+		return nil, errors.Join(err, a.pool.Close())
+	}
+	return a, nil
+}
+
+func (a *Agent) init() error {
+	var err error
+	if a.id, err = daemonID(&a.opts, a.pool); err != nil {
+		return err
+	}
+	a.log = a.opts.Logger.With("daemon", a.id)
+	self := a.pool.Identity()
+	a.incarnation.Store(self.Incarnation)
+	a.catalog, a.chores = newCatalog(a), newChores(a)
+	if a.keys, err = loadKeys(a.opts.Dir, self.Cluster.String()); err != nil {
+		a.log.Warn("grant keys can't be read; writers are served once the agent is registered", "err", err)
+	}
+	for _, l := range a.pool.Replicas() {
+		if l.Err != nil {
+			a.log.Error("a replica in the pool can't be used; it is kept and served to nobody", "log", l.Log, "replica", l.Replica, "err", l.Err)
+		}
+	}
+	return a.metrics.register(a)
+}
+
+// ID returns the daemon's ID.
+func (a *Agent) ID() string { return a.id }
+
+// Addr returns where writers are served; nil before Run listens.
+func (a *Agent) Addr() net.Addr {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.addr
+}
+
+// Listening returns a channel that is closed once Addr is known and served.
+func (a *Agent) Listening() <-chan struct{} { return a.listening }
+
+// Incarnation returns the number of this start of the daemon, or that of the
+// one before until Run has counted this one.
+func (a *Agent) Incarnation() uint64 { return a.incarnation.Load() }
+
+// Health returns what the daemon tells of itself. It never waits for I/O.
+func (a *Agent) Health() openapi.Health { return a.health() }
+
+// Run counts the incarnation, listens, serves, registers and renews until ctx
+// ends; then it leaves in order: no more sessions, the running ones ended, hints
+// persisted, the control plane told, the pool closed. It returns nil then, and
+// else why it had to end: ErrListen, ErrRefused, ErrOtherCluster, or the pool's.
+// It may be called once; it closes the agent.
+func (a *Agent) Run(ctx context.Context) error {
+	ctx, err := a.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer close(a.finished)
+	err = a.run(ctx)
+	return errors.Join(err, a.pool.Close())
+}
+
+func (a *Agent) begin(ctx context.Context) (context.Context, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.closed || a.stop != nil {
+		return nil, ErrClosed
+	}
+	ctx, a.stop = context.WithCancel(ctx)
+	return ctx, nil
+}
+
+func (a *Agent) run(ctx context.Context) error {
+	n, err := a.pool.NextIncarnation()
+	if err != nil {
+		return fmt.Errorf("agent: count the incarnation: %w", err)
+	}
+	a.incarnation.Store(n)
+	w, err := a.newWork()
+	if err != nil {
+		return err
+	}
+	self, space := a.pool.Identity(), a.pool.Free()
+	a.log.Info("serving", "addr", a.Addr(), "pool", self.Pool, "media", self.Kind, "incarnation", n,
+		"replicas", len(a.pool.Replicas()), "free_bytes", space.Free, "capacity_bytes", space.Total)
+	return w.run(ctx)
+}
+
+// Close ends Run if it runs, waits for its end, and closes the pool. It may be
+// called twice.
+func (a *Agent) Close() error {
+	a.mu.Lock()
+	a.closed = true
+	stop := a.stop
+	a.mu.Unlock()
+	if stop != nil {
+		stop()
+		<-a.finished
+	}
+	return a.pool.Close()
+}
+
+// mediumFailed reports the failure of the medium, once and at once.
+func (a *Agent) mediumFailed(err error) {
+	a.failed.Do(func() {
+		a.log.Error("the medium has failed: nothing more is written to the pool; repair or replace it and start the daemon again", "err", err)
+		if a.chores != nil { // the pool is open
+			signal(a.chores.news)
+		}
+	})
+}

@@ -1,0 +1,47 @@
+// Package agent is the replica daemon: one process that serves the replicas in
+// one pool, keeps the control plane told that it lives, and carries out what
+// the control plane asks of it.
+//
+// # What it promises
+//
+// An agent acknowledges what its pool's medium can no longer lose, and nothing
+// else. It serves writers from its first moment on with the grant keys that it
+// has on disk; while the control plane is away it goes on serving and goes on
+// asking to be registered.
+//
+// One process serves a pool at a time, under the daemon ID and in the cluster
+// that the pool was bound to at its first registration. The incarnation, one
+// more for each start, is in the pool before the control plane hears of it. An
+// agent that the control plane refuses for good (a newer process of the daemon,
+// another pool, an older copy of the pool, a deleted daemon, another cluster)
+// stops serving and ends with an error that says what to do.
+//
+// The lease is renewed by a goroutine that does nothing else and takes no lock
+// that is held during I/O, so that a slow medium never looks like a dead host.
+// A medium that does not answer shows as degraded, one that failed as
+// read-only.
+//
+// A replica is deleted for one reason only: the control plane says that this
+// very replica is condemned. A lost lease deletes nothing. What the control
+// plane does not know is kept, counted, logged and served to nobody.
+//
+// # What it assumes
+//
+// A grant's signature is enough to write: sessions are not bound to the
+// client's certificate yet. The folder of the pool is the agent's alone.
+//
+// # Concurrency
+//
+// New, then Run once. The accessors and Close may be called from any goroutine.
+//
+// # On media and on the wire
+//
+// Options.Dir holds the file pool (see pmemlog) and the file grant-keys.json:
+//
+//	{"version":0,"cluster_id":"…","grant_keys":{"<key ID>":"<base64>"}}
+//
+// with the keys of the last registration. A key proves itself by its ID; a
+// damaged file costs no more than waiting for the next registration. Writers
+// speak rdmaio/tcp to the agent, and the agent speaks HTTP to the control plane
+// as openapi says.
+package agent

@@ -1,0 +1,132 @@
+package agent
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"slices"
+	"strconv"
+
+	"github.com/gravenio/graven/grant"
+	"github.com/gravenio/graven/pmemlog"
+	"github.com/gravenio/graven/pmemlog/format"
+	"github.com/gravenio/graven/rdmaio"
+)
+
+// makeable are the states in which a replica may be made at a Hello: it has
+// promised nothing yet. Read-only.
+var makeable = []string{"allocated", "learner"}
+
+// host is the agent as the listener sees it.
+type host struct{ a *Agent }
+
+// Hello implements [rdmaio.Host]. The listener logs refusals.
+func (s host) Hello(_ context.Context, h rdmaio.Hello) (rdmaio.Target, rdmaio.Welcome, error) {
+	t, w, err := s.hello(&h)
+	if err != nil {
+		err = wireError(err)
+		s.a.metrics.refused(err)
+		return nil, rdmaio.Welcome{}, err
+	}
+	return t, w, nil
+}
+
+func (s host) hello(h *rdmaio.Hello) (*target, rdmaio.Welcome, error) {
+	a := s.a
+	self := a.pool.Identity()
+	if self.Cluster.IsZero() {
+		return nil, rdmaio.Welcome{}, refuse(rdmaio.ErrUnknownLog, "daemon %s is not registered with any cluster yet", a.id)
+	}
+	if h.Cluster != self.Cluster {
+		return nil, rdmaio.Welcome{}, refuse(rdmaio.ErrUnknownLog, "daemon %s belongs to cluster %s, not to %s", a.id, self.Cluster, h.Cluster)
+	}
+	if a.stopped.Load() {
+		return nil, rdmaio.Welcome{}, refuse(rdmaio.ErrLost, "daemon %s is leaving", a.id)
+	}
+	replica, created, err := s.replica(h)
+	if err != nil {
+		return nil, rdmaio.Welcome{}, err
+	}
+	r := replica.replica
+	if r.Log() != h.Log || r.Capacity() != h.Capacity {
+		return nil, rdmaio.Welcome{}, refuse(rdmaio.ErrUnknownLog, "replica %s is one of log %s with a ring of %d bytes, not of log %s with %d",
+			h.Replica, r.Log(), r.Capacity(), h.Log, h.Capacity)
+	}
+	if promised := r.Info().Slot.Fenced; !h.ReadOnly && !promised.Admits(h.Term) {
+		return nil, rdmaio.Welcome{}, &pmemlog.FencedError{Term: h.Term, Promised: promised}
+	}
+	t := &target{
+		a: a, hosted: replica, session: r.Attach(h.ReadOnly), term: h.Term,
+		grant: sha256.Sum256([]byte(h.Grant)), cheap: self.Kind == pmemlog.KindVolatile,
+	}
+	a.metrics.sessions.Add(1)
+	return t, rdmaio.Welcome{
+		Daemon: a.id, Pool: self.Pool, Media: self.Kind.String(), FlushMode: "ack", Created: created,
+	}, nil
+}
+
+// replica finds what the Hello names and may reach, and makes it if that is
+// what the Hello asks for and the grant allows.
+func (s host) replica(h *rdmaio.Hello) (*hosted, bool, error) {
+	found, err := s.a.catalog.find(h.Replica)
+	if h.ReadOnly {
+		if errors.Is(err, pmemlog.ErrNotFound) {
+			err = refuse(rdmaio.ErrUnknownLog, "daemon %s has no replica %s", s.a.id, h.Replica)
+		}
+		return found, false, err
+	}
+	if err == nil && found.knows(h) {
+		return found, false, nil
+	}
+	state, gerr := s.check(h)
+	if gerr != nil {
+		return nil, false, gerr
+	}
+	if !errors.Is(err, pmemlog.ErrNotFound) {
+		return found, false, err
+	}
+	if !slices.Contains(makeable, state) { // rule: present is never made anew
+		return nil, false, refuse(rdmaio.ErrReplicaMissing, "replica %s is %s and not in the pool of daemon %s", h.Replica, state, s.a.id)
+	}
+	if !h.Create {
+		return nil, false, refuse(rdmaio.ErrUnknownLog, "replica %s is %s and has not been made", h.Replica, state)
+	}
+	return s.create(h)
+}
+
+func (s host) create(h *rdmaio.Hello) (*hosted, bool, error) {
+	found, created, err := s.a.catalog.findOrMake(pmemlog.Spec{
+		Cluster: h.Cluster, Log: h.Log, Replica: h.Replica, Capacity: h.Capacity,
+	})
+	if created {
+		s.a.log.Info("made a replica", "log", h.Log, "replica", h.Replica,
+			"capacity_bytes", h.Capacity, "free_bytes", s.a.pool.Free().Free)
+		signal(s.a.chores.news)
+	}
+	return found, created, err
+}
+
+// check verifies the grant and returns the state in which it names this
+// daemon's replica.
+func (s host) check(h *rdmaio.Hello) (string, error) {
+	claims, err := grant.Verify(h.Grant, s.a.grantKeys())
+	if err != nil {
+		return "", refuse(rdmaio.ErrGrant, "%v", err)
+	}
+	nonce, err := strconv.ParseUint(claims.Nonce, 16, 64)
+	if err != nil {
+		return "", refuse(rdmaio.ErrGrant, "nonce %q: %v", claims.Nonce, err)
+	}
+	r, named := claims.Replica(h.Replica.String())
+	switch {
+	case claims.Cluster != h.Cluster.String():
+		return "", refuse(rdmaio.ErrGrant, "it is for cluster %s, not for %s", claims.Cluster, h.Cluster)
+	case claims.LogID != h.Log.String():
+		return "", refuse(rdmaio.ErrGrant, "it is for log %s, not for %s", claims.LogID, h.Log)
+	case (format.Fence{Epoch: claims.Epoch, Nonce: nonce}) != h.Term:
+		return "", refuse(rdmaio.ErrGrant, "it is for epoch %d nonce %016x, not for epoch %d nonce %016x", claims.Epoch, nonce, h.Term.Epoch, h.Term.Nonce)
+	case !named || r.DaemonID != s.a.id:
+		return "", refuse(rdmaio.ErrGrant, "it does not name replica %s of daemon %s", h.Replica, s.a.id)
+	}
+	return r.State, nil
+}

@@ -1,0 +1,40 @@
+package agent
+
+import (
+	"crypto/sha256"
+	"sync"
+
+	"github.com/gravenio/graven/pmemlog"
+	"github.com/gravenio/graven/pmemlog/format"
+	"github.com/gravenio/graven/rdmaio"
+)
+
+// hosted is a replica that is being served.
+type hosted struct {
+	replica *pmemlog.Replica
+	hint    hint
+
+	mu    sync.Mutex
+	term  format.Fence      // the one that was fenced last in this process
+	grant [sha256.Size]byte // digest of its grant
+}
+
+func newHosted(a *Agent, r *pmemlog.Replica) *hosted {
+	h := &hosted{replica: r}
+	h.hint.init(r, a.log.With("log", r.Log(), "replica", r.ID()))
+	return h
+}
+
+// knows says that this very grant was checked before and that its term has been
+// fenced: it stays good for reconnecting, whatever becomes of the key.
+func (h *hosted) knows(hello *rdmaio.Hello) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.term.Epoch > 0 && h.term == hello.Term && h.grant == sha256.Sum256([]byte(hello.Grant))
+}
+
+func (h *hosted) fenced(term format.Fence, grant [sha256.Size]byte) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.term, h.grant = term, grant
+}

@@ -1,0 +1,75 @@
+package agent
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/gravenio/graven/pmemlog"
+)
+
+// slowSync is for how long a sync may run before the daemon calls itself
+// degraded.
+const slowSync = 2 * time.Second
+
+// observer watches what a medium does.
+type observer struct {
+	syncs   prometheus.Observer
+	failed  func(error) // called for every write or sync that failed
+	begun   time.Time
+	running atomic.Int64 // when the sync that runs began, since begun; 0 for none
+}
+
+// sync carries out a sync and measures it. The pool has one run at a time.
+func (o *observer) sync(m pmemlog.Medium) error {
+	start := time.Now()
+	o.running.Store(max(1, int64(start.Sub(o.begun))))
+	err := m.Sync()
+	o.running.Store(0)
+	o.syncs.Observe(time.Since(start).Seconds())
+	if err != nil {
+		o.failed(err)
+	}
+	return err
+}
+
+// stuck says that a sync has been running for too long.
+func (o *observer) stuck() bool {
+	at := o.running.Load()
+	return at != 0 && time.Since(o.begun)-time.Duration(at) > slowSync
+}
+
+// observed is a medium whose syncs are watched.
+type observed struct {
+	pmemlog.Medium
+	*observer
+}
+
+// Sync implements [pmemlog.Medium].
+func (m observed) Sync() error { return m.sync(m.Medium) }
+
+// WriteAt implements [pmemlog.Medium].
+func (m observed) WriteAt(p []byte, off int64) error {
+	err := m.Medium.WriteAt(p, off)
+	if err != nil {
+		m.failed(err)
+	}
+	return err
+}
+
+// observedVolatile keeps what a volatile medium can do beside.
+type observedVolatile struct {
+	*pmemlog.Volatile
+	*observer
+}
+
+// Sync implements [pmemlog.Medium].
+func (m observedVolatile) Sync() error { return m.sync(m.Volatile) }
+
+func (o *observer) watch(m pmemlog.Medium) pmemlog.Medium {
+	if v, ok := m.(*pmemlog.Volatile); ok {
+		return observedVolatile{v, o}
+	}
+	return observed{m, o}
+}

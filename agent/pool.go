@@ -1,0 +1,84 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/google/uuid"
+
+	"github.com/gravenio/graven/pmemlog"
+	"github.com/gravenio/graven/pmemlog/format"
+)
+
+// poolName is the file of the pool in Options.Dir.
+const poolName = "pool"
+
+// openPool opens the pool that the options name, or makes it if there is none.
+// What is there and can't be used is never made anew.
+func openPool(o *Options, watch *observer) (*pmemlog.Pool, error) {
+	if o.Dir != "" {
+		if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+			return nil, fmt.Errorf("agent: make folder of the pool: %w", err)
+		}
+	}
+	if o.Media == MediaVolatile {
+		return makeVolatile(o, watch)
+	}
+	path := filepath.Join(o.Dir, poolName)
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		if err := makeFile(path, o.PoolSize); err != nil {
+			return nil, err
+		}
+	}
+	file, err := pmemlog.OpenFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("agent: open pool: %w", err)
+	}
+	pool, err := pmemlog.Open(watch.watch(o.wrap(file)))
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("agent: open pool %s: %w", path, err), file.Close())
+	}
+	return pool, nil
+}
+
+// makeFile makes a pool of an ID of its own. It is closed again, so that it is
+// opened the same way whether it is new or not.
+func makeFile(path string, size int64) error {
+	pool, err := pmemlog.CreateFilePool(path, pmemlog.FormatOptions{PoolID: newID(), Size: size})
+	if err != nil {
+		return fmt.Errorf("agent: make pool %s: %w", path, err)
+	}
+	return pool.Close()
+}
+
+func makeVolatile(o *Options, watch *observer) (*pmemlog.Pool, error) {
+	m, err := pmemlog.NewVolatile(o.PoolSize)
+	if err != nil {
+		return nil, fmt.Errorf("agent: make pool: %w", err)
+	}
+	medium := o.wrap(m)
+	pool, err := pmemlog.Format(watch.watch(medium), pmemlog.FormatOptions{PoolID: newID()})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("agent: make pool: %w", err), m.Close())
+	}
+	return pool, nil
+}
+
+func newID() format.ID { return format.ID(uuid.New()) }
+
+// daemonID returns the ID of the daemon that the pool belongs to.
+func daemonID(o *Options, pool *pmemlog.Pool) (string, error) {
+	bound := pool.Identity().Daemon
+	switch {
+	case o.ID == "" && bound == "":
+		return "", bad("ID", "must be set: the pool belongs to no daemon yet")
+	case o.ID == "" || o.ID == bound:
+		return bound, nil
+	case bound != "":
+		return "", fmt.Errorf("%w: %q, not %q; start it under that ID or give this daemon a folder of its own", ErrOtherDaemon, bound, o.ID)
+	}
+	return o.ID, nil
+}

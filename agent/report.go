@@ -1,0 +1,85 @@
+package agent
+
+import (
+	"net"
+	"strconv"
+
+	"github.com/gravenio/graven/openapi"
+	"github.com/gravenio/graven/pmemlog"
+)
+
+// maxReason bounds what the control plane is told of the daemon's health, in
+// bytes.
+const maxReason = 256
+
+// The functions of this file say what the control plane is told. None of them
+// waits for I/O: the pool and its replicas answer from memory.
+
+func (a *Agent) registration() openapi.RegisterRequest {
+	self, space := a.pool.Identity(), a.pool.Free()
+	return openapi.RegisterRequest{
+		PoolID: self.Pool.String(), Incarnation: int64(a.Incarnation()), Addresses: a.addresses(),
+		CapacityBytes: space.Total, FreeBytes: free(space), Media: openapi.Media(self.Kind.String()),
+		Transports: []openapi.Transport{openapi.TransportTCP}, FlushModes: []openapi.FlushMode{openapi.FlushAck},
+		Labels: a.opts.Labels, Health: a.health(), Replicas: a.replicas(), Version: a.opts.Version,
+		LeaseTTLSeconds: openapi.LeaseTTL(a.opts.LeaseTTL.Seconds()),
+	}
+}
+
+func (a *Agent) heartbeat() openapi.HeartbeatRequest {
+	return openapi.HeartbeatRequest{
+		Incarnation: int64(a.Incarnation()), FreeBytes: free(a.pool.Free()), Health: a.health(),
+		Replicas: a.replicas(), Results: a.chores.unreported(),
+	}
+}
+
+// free is what new replicas may take.
+func free(s pmemlog.Space) int64 {
+	if s.Entries == 0 {
+		return 0
+	}
+	return s.Free
+}
+
+func (a *Agent) addresses() openapi.Addresses {
+	host, port, _ := net.SplitHostPort(a.Addr().String()) // it is one of a listening socket
+	n, _ := strconv.Atoi(port)
+	if a.opts.Advertise != "" {
+		host = a.opts.Advertise
+	}
+	return openapi.Addresses{TCPAddr: host, TCPPort: int32(n)}
+}
+
+func (a *Agent) health() openapi.Health {
+	failure := a.pool.Failure()
+	switch {
+	case failure != nil:
+		reason := failure.Error()
+		return openapi.Health{State: openapi.HealthReadOnly, Reason: reason[:min(len(reason), maxReason)]}
+	case a.watch.stuck():
+		return openapi.Health{State: openapi.HealthDegraded, Reason: "the medium has not answered a sync for more than " + slowSync.String()}
+	}
+	return openapi.Health{State: openapi.HealthOK}
+}
+
+// replicas lists all that is in the pool, whether it can be used or not.
+func (a *Agent) replicas() []openapi.ReplicaSummary {
+	listed := a.pool.Replicas()
+	out := make([]openapi.ReplicaSummary, 0, len(listed))
+	for _, l := range listed {
+		s := openapi.ReplicaSummary{ReplicaID: l.Replica.String(), LogID: l.Log.String(), Bytes: l.Bytes}
+		if r, err := a.pool.Replica(l.Replica); err == nil {
+			i := r.Info()
+			s.Epoch, s.TrimLSN = int64(i.Slot.Fenced.Epoch), openapi.LSN(i.Slot.Trim.LSN)
+			s.TailLSN, s.DurableLSN = openapi.LSN(i.Tail), openapi.LSN(i.Durable)
+			if !i.Scanned { // it has been acknowledged up to here at least
+				known := openapi.LSN(max(i.Slot.Hint.LSN, i.Slot.Trim.LSN))
+				s.TailLSN, s.DurableLSN = known, known
+			}
+		} else {
+			s.Suspect = true // damaged: it can't be read any more
+		}
+		out = append(out, s)
+	}
+	return out
+}

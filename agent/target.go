@@ -1,0 +1,102 @@
+package agent
+
+import (
+	"crypto/sha256"
+	"sync"
+
+	"github.com/gravenio/graven/pmemlog"
+	"github.com/gravenio/graven/pmemlog/format"
+	"github.com/gravenio/graven/rdmaio"
+)
+
+// target is one admitted session: a session of pmemlog in rdmaio's words.
+type target struct {
+	a       *Agent
+	hosted  *hosted
+	session *pmemlog.Session
+	term    format.Fence
+	grant   [sha256.Size]byte
+	cheap   bool
+	closed  sync.Once
+}
+
+var _ rdmaio.Target = (*target)(nil)
+
+// Fence implements [rdmaio.Target].
+func (t *target) Fence() (format.Report, error) {
+	report, err := t.session.Fence(t.term)
+	if err != nil {
+		return format.Report{}, wireError(err)
+	}
+	t.hosted.fenced(t.term, t.grant)
+	t.a.metrics.fences.Inc()
+	r := t.hosted.replica
+	args := []any{"log", r.Log(), "replica", r.ID(), "epoch", t.term.Epoch, "trim", report.Trim.LSN, "tail", report.Tail}
+	if report.Suspect() {
+		t.a.log.Warn("fenced a replica that has lost something it once had", append(args, "last", report.Last, "evidence", report.Evidence)...)
+	} else {
+		t.a.log.Info("fenced a replica", args...)
+	}
+	return report, nil
+}
+
+// Write implements [rdmaio.Target].
+func (t *target) Write(lsn uint64, p []byte) error {
+	if err := t.session.Write(lsn, p); err != nil {
+		return wireError(err)
+	}
+	t.a.metrics.written.Add(uint64(len(p)))
+	return nil
+}
+
+// Flush implements [rdmaio.Target].
+func (t *target) Flush() (uint64, error) {
+	durable, err := t.session.Flush()
+	if err != nil {
+		return 0, wireError(err)
+	}
+	t.a.metrics.flushes.Add(1)
+	t.hosted.hint.flushed()
+	return durable, nil
+}
+
+// FlushIsCheap implements [rdmaio.Target].
+func (t *target) FlushIsCheap() bool { return t.cheap }
+
+// Read implements [rdmaio.Target].
+func (t *target) Read(lsn uint64, p []byte) error { return wireError(t.session.Read(lsn, p)) }
+
+// Align implements [rdmaio.Target].
+func (t *target) Align(lsn uint64) error { return wireError(t.session.Align(lsn)) }
+
+// Reset implements [rdmaio.Target].
+func (t *target) Reset(at format.TrimPoint) error { return wireError(t.session.Reset(at)) }
+
+// Seal implements [rdmaio.Target].
+func (t *target) Seal(s rdmaio.SealIn) error {
+	return wireError(t.session.Seal(pmemlog.SealIn{Seals: s.Seals, Set: s.Set, Hint: s.Hint, Tail: s.Tail}))
+}
+
+// Trim implements [rdmaio.Target].
+func (t *target) Trim(at format.TrimPoint) error { return wireError(t.session.Trim(at)) }
+
+// Info implements [rdmaio.Target].
+func (t *target) Info() (rdmaio.Info, error) {
+	i, err := t.session.Info()
+	if err != nil {
+		return rdmaio.Info{}, wireError(err)
+	}
+	out := rdmaio.Info{Slot: i.Slot, Tail: i.Tail, Durable: i.Durable, Scanned: i.Scanned, Media: i.Media.String()}
+	if i.Failure != nil {
+		out.Failure = i.Failure.Error()
+	}
+	return out, nil
+}
+
+// Close implements [rdmaio.Target].
+func (t *target) Close() {
+	t.closed.Do(func() {
+		t.session.Close()
+		t.a.metrics.sessions.Add(-1)
+	})
+}
