@@ -229,12 +229,18 @@ type ClientInterface interface {
 
 	// RenewLogWithBody Renew the writer's lease and fetch the daemons' current addresses
 	//
+	// A writer whose lease has run out gets a new one in the same epoch, as long as nobody else has opened the log.
+	// Only a replica's refusal stops a writer; trouble here never does.
+	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /v1/logs/{log}/renew (the `RenewLog` operationId).
 	RenewLogWithBody(ctx context.Context, log LogRef, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// RenewLog Renew the writer's lease and fetch the daemons' current addresses
+	//
+	// A writer whose lease has run out gets a new one in the same epoch, as long as nobody else has opened the log.
+	// Only a replica's refusal stops a writer; trouble here never does.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -601,6 +607,9 @@ func (c *Client) OpenLog(ctx context.Context, log LogRef, params *OpenLogParams,
 
 // RenewLogWithBody Renew the writer's lease and fetch the daemons' current addresses
 //
+// A writer whose lease has run out gets a new one in the same epoch, as long as nobody else has opened the log.
+// Only a replica's refusal stops a writer; trouble here never does.
+//
 // Takes any type of body and a specified content type.
 //
 // Corresponds with POST /v1/logs/{log}/renew (the `RenewLog` operationId).
@@ -617,6 +626,9 @@ func (c *Client) RenewLogWithBody(ctx context.Context, log LogRef, contentType s
 }
 
 // RenewLog Renew the writer's lease and fetch the daemons' current addresses
+//
+// A writer whose lease has run out gets a new one in the same epoch, as long as nobody else has opened the log.
+// Only a replica's refusal stops a writer; trouble here never does.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -1921,12 +1933,18 @@ type ClientWithResponsesInterface interface {
 
 	// RenewLogWithBodyWithResponse Renew the writer's lease and fetch the daemons' current addresses
 	//
+	// A writer whose lease has run out gets a new one in the same epoch, as long as nobody else has opened the log.
+	// Only a replica's refusal stops a writer; trouble here never does.
+	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/logs/{log}/renew (the `RenewLog` operationId).
 	RenewLogWithBodyWithResponse(ctx context.Context, log LogRef, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RenewLogResponse, error)
 
 	// RenewLogWithResponse Renew the writer's lease and fetch the daemons' current addresses
+	//
+	// A writer whose lease has run out gets a new one in the same epoch, as long as nobody else has opened the log.
+	// Only a replica's refusal stops a writer; trouble here never does.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -2293,8 +2311,6 @@ type RegisterDaemonResponse struct {
 	ApplicationProblemJSON400 *Problem
 	// ApplicationProblemJSON409 the response for an HTTP 409 `application/problem+json` response
 	ApplicationProblemJSON409 *Problem
-	// ApplicationProblemJSON410 the response for an HTTP 410 `application/problem+json` response
-	ApplicationProblemJSON410 *Problem
 	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
 	ApplicationProblemJSON503 *Unavailable
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
@@ -2316,11 +2332,6 @@ func (r RegisterDaemonResponse) GetApplicationProblemJSON400() *Problem {
 // GetApplicationProblemJSON409 returns the response for an HTTP 409 `application/problem+json` response
 func (r RegisterDaemonResponse) GetApplicationProblemJSON409() *Problem {
 	return r.ApplicationProblemJSON409
-}
-
-// GetApplicationProblemJSON410 returns the response for an HTTP 410 `application/problem+json` response
-func (r RegisterDaemonResponse) GetApplicationProblemJSON410() *Problem {
-	return r.ApplicationProblemJSON410
 }
 
 // GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
@@ -3547,6 +3558,9 @@ func (c *ClientWithResponses) OpenLogWithResponse(ctx context.Context, log LogRe
 
 // RenewLogWithBodyWithResponse Renew the writer's lease and fetch the daemons' current addresses
 //
+// A writer whose lease has run out gets a new one in the same epoch, as long as nobody else has opened the log.
+// Only a replica's refusal stops a writer; trouble here never does.
+//
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /v1/logs/{log}/renew (the `RenewLog` operationId).
@@ -3559,6 +3573,9 @@ func (c *ClientWithResponses) RenewLogWithBodyWithResponse(ctx context.Context, 
 }
 
 // RenewLogWithResponse Renew the writer's lease and fetch the daemons' current addresses
+//
+// A writer whose lease has run out gets a new one in the same epoch, as long as nobody else has opened the log.
+// Only a replica's refusal stops a writer; trouble here never does.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -3932,13 +3949,6 @@ func ParseRegisterDaemonResponse(rsp *http.Response) (*RegisterDaemonResponse, e
 			return nil, err
 		}
 		response.ApplicationProblemJSON409 = &dest
-
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 410:
-		var dest Problem
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.ApplicationProblemJSON410 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
 		var dest Unavailable

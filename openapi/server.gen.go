@@ -1543,20 +1543,6 @@ func (response RegisterDaemon409ApplicationProblemPlusJSONResponse) VisitRegiste
 	return err
 }
 
-type RegisterDaemon410ApplicationProblemPlusJSONResponse Problem
-
-func (response RegisterDaemon410ApplicationProblemPlusJSONResponse) VisitRegisterDaemonResponse(w http.ResponseWriter) error {
-
-	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response); err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.WriteHeader(410)
-	_, err := buf.WriteTo(w)
-	return err
-}
-
 type RegisterDaemon503ApplicationProblemPlusJSONResponse struct {
 	UnavailableApplicationProblemPlusJSONResponse
 }

@@ -4,12 +4,10 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"mime"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 	"time"
 
@@ -23,8 +21,7 @@ import (
 // everything else.
 func (s *Server) validate(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		r, err := s.check(w, r)
-		if err != nil {
+		if err := s.check(w, r); err != nil {
 			s.fail(w, r, err)
 			return
 		}
@@ -32,25 +29,25 @@ func (s *Server) validate(next http.Handler) http.Handler {
 	})
 }
 
-// check returns the request with its body read and its path decoded.
-func (s *Server) check(w http.ResponseWriter, r *http.Request) (*http.Request, error) {
+// check leaves the request with its body read and its path decoded.
+func (s *Server) check(w http.ResponseWriter, r *http.Request) error {
 	if err := checkPath(r); err != nil {
-		return r, err
+		return err
 	}
-	route, params, err := s.routes.FindRoute(r)
-	if err != nil {
-		return r, s.noRoute(r)
+	route, params := s.find(r)
+	if route == nil {
+		return s.noRoute(r)
 	}
 	infoOf(r).route = route.Path
 	if err := checkQuery(route, r); err != nil {
-		return r, err
+		return err
 	}
 	if route.Operation.RequestBody != nil {
-		if r, err = readBody(w, r); err != nil {
-			return r, err
+		if err := readBody(w, r); err != nil {
+			return err
 		}
 	}
-	return r, explain(openapi3filter.ValidateRequest(r.Context(), &openapi3filter.RequestValidationInput{
+	return explain(openapi3filter.ValidateRequest(r.Context(), &openapi3filter.RequestValidationInput{
 		Request: r, Route: route, PathParams: params,
 		Options: &openapi3filter.Options{MultiError: true, SkipSettingDefaults: true},
 	}))
@@ -66,13 +63,28 @@ func checkPath(r *http.Request) error {
 	return nil
 }
 
+// find is the contract's operation for the request. Its router takes /v1/logs
+// for /v1/logs/{log} with nothing as the log, which no operation means.
+func (s *Server) find(r *http.Request) (*routers.Route, map[string]string) {
+	route, params, err := s.routes.FindRoute(r)
+	if err != nil {
+		return nil, nil
+	}
+	for _, v := range params {
+		if v == "" {
+			return nil, nil
+		}
+	}
+	return route, params
+}
+
 // noRoute tells a wrong method from a wrong path.
 func (s *Server) noRoute(r *http.Request) error {
 	var allow []string
 	for _, m := range []string{http.MethodDelete, http.MethodGet, http.MethodPost, http.MethodPut} {
 		other := *r
 		other.Method = m
-		if _, _, err := s.routes.FindRoute(&other); err == nil {
+		if route, _ := s.find(&other); route != nil {
 			allow = append(allow, m)
 		}
 	}
@@ -99,29 +111,29 @@ func checkQuery(route *routers.Route, r *http.Request) error {
 }
 
 // readBody reads the whole body, bounded in size and time, and replaces it.
-func readBody(w http.ResponseWriter, r *http.Request) (*http.Request, error) {
+func readBody(w http.ResponseWriter, r *http.Request) error {
 	if mt, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); mt != "application/json" {
-		return r, errMediaType
+		return errMediaType
 	}
 	c := http.NewResponseController(w)
 	_ = c.SetReadDeadline(time.Now().Add(bodyTimeout)) // Not every test's writer has deadlines.
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxBodyBytes))
 	_ = c.SetReadDeadline(time.Time{})
 	if is[*http.MaxBytesError](err) {
-		return r, errTooLarge
+		return errTooLarge
 	}
 	if err != nil {
-		return r, invalid("body", "could not be read: %v", err)
+		return invalid("body", "could not be read: %v", err)
 	}
 	if len(body) == 0 {
-		return r, invalid("body", "is required")
+		return invalid("body", "is required")
 	}
 	if err := checkJSON(body); err != nil {
-		return r, err
+		return err
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	r.ContentLength = int64(len(body))
-	return r, nil
+	return nil
 }
 
 // checkJSON also refuses what follows the first value, which decoders ignore.
@@ -135,68 +147,6 @@ func checkJSON(body []byte) error {
 		return invalid("body", "is not JSON: %v", err)
 	}
 	return nil
-}
-
-// explain turns the validator's errors into fields and rules.
-func explain(err error) error {
-	if err == nil {
-		return nil
-	}
-	fields := fieldsIn(err, "")
-	slices.SortFunc(fields, func(a, b openapi.FieldProblem) int {
-		return strings.Compare(a.Name+a.Rule, b.Name+b.Rule)
-	})
-	const most = 20
-	if len(fields) > most {
-		fields = append(fields[:most], openapi.FieldProblem{Name: "body", Rule: fmt.Sprintf("and %d more", len(fields)-most)})
-	}
-	return &invalidError{slices.Compact(fields)}
-}
-
-// fieldsIn walks the validator's tree of errors; outer is the parameter that
-// they are about, or "".
-func fieldsIn(err error, outer string) []openapi.FieldProblem {
-	switch e := err.(type) { //nolint:errorlint // The tree is walked by hand, one level at a time.
-	case openapi3.MultiError:
-		var fields []openapi.FieldProblem
-		for _, inner := range e {
-			fields = append(fields, fieldsIn(inner, outer)...)
-		}
-		return fields
-	case *openapi3filter.RequestError:
-		name := "body"
-		if e.Parameter != nil {
-			name, outer = e.Parameter.Name, e.Parameter.Name
-		}
-		if e.Err != nil {
-			return fieldsIn(e.Err, outer)
-		}
-		return []openapi.FieldProblem{{Name: name, Rule: clip(e.Reason)}}
-	case *openapi3.SchemaError:
-		return []openapi.FieldProblem{{Name: schemaField(e, outer), Rule: clip(e.Reason)}}
-	}
-	if outer == "" {
-		outer = "body"
-	}
-	return []openapi.FieldProblem{{Name: outer, Rule: clip(err.Error())}}
-}
-
-func schemaField(e *openapi3.SchemaError, outer string) string {
-	name := strings.Join(e.JSONPointer(), ".")
-	switch {
-	case outer == "" && name == "":
-		return "body"
-	case outer == "":
-		return clip(name)
-	}
-	return outer
-}
-
-func invalidFields(fields []openapi.FieldProblem) error {
-	if len(fields) == 0 {
-		return nil
-	}
-	return &invalidError{fields}
 }
 
 // clip bounds what is repeated of a client's own words.
@@ -214,4 +164,11 @@ func parseQuery(r *http.Request) (url.Values, error) {
 		return nil, invalid("query", "%v", err)
 	}
 	return values, nil
+}
+
+func invalidFields(fields []openapi.FieldProblem) error {
+	if len(fields) == 0 {
+		return nil
+	}
+	return &invalidError{fields}
 }

@@ -52,7 +52,7 @@ func (s *Server) CloseLog(ctx context.Context, r openapi.CloseLogRequestObject) 
 }
 
 func writerRef(log string, b *openapi.WriterRequest) store.WriterRef {
-	return store.WriterRef{Log: log, WriterID: b.WriterID, Epoch: uint64(b.Epoch)}
+	return store.WriterRef{Log: log, WriterID: b.WriterID, Epoch: uint64(b.Epoch), Nonce: b.Nonce}
 }
 
 // endpoints adds what people want to see of the daemons; the addresses are
