@@ -117,6 +117,9 @@ func (p *Pool) Delete(id format.ID) error {
 	if !ok {
 		return fmt.Errorf("%w: %s", ErrNotFound, id)
 	}
+	if err := p.dev.failure(); err != nil { // sessions end only for a delete that can be carried out
+		return err
+	}
 	index := p.dir.find(id)
 	r.giveUp(fmt.Errorf("%w: %s has been deleted", ErrNotFound, id))
 	gone := entry{generation: p.dir.entries[index].generation + 1}

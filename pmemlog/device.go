@@ -18,6 +18,7 @@ type device struct {
 	mu      sync.Mutex
 	ended   sync.Cond // a sync has ended
 	running bool
+	waiting int    // callers that wait for the next sync
 	begun   uint64 // syncs begun
 	done    uint64 // syncs that have returned without error, by number
 
@@ -68,7 +69,9 @@ func (d *device) sync() error {
 			return err
 		}
 		if d.running {
+			d.waiting++
 			d.ended.Wait()
+			d.waiting--
 			continue
 		}
 		d.lead()
