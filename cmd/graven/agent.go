@@ -1,0 +1,94 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/gravenio/graven/agent"
+)
+
+// agentFlags are the flags of `graven agent`.
+type agentFlags struct {
+	id, dir, listen, advertise, media, metrics, level string
+	labels                                            []string
+	pool                                              size
+	ttl                                               time.Duration
+}
+
+func newAgent(a *app) *cobra.Command {
+	fl := agentFlags{pool: agent.DefaultPoolSize}
+	cmd := &cobra.Command{
+		Use:   "agent",
+		Short: "Run a replica daemon that serves one pool",
+		Long: `Run a replica daemon: it serves the pool in --dir to writers and registers with
+the API. The pool is made at the first start and remembers its daemon ID.`,
+		Example: `  graven agent --id d1 --dir /var/lib/graven --listen 10.0.0.1:7071 --api http://10.0.0.9:7070 --label host=h1 --label zone=z1
+  graven agent --id d4 --dir ./d4 --pool-size 1GiB     # joins ` + "`graven dev`" + ` on this machine`,
+		Args: exactly(),
+	}
+	f := cmd.Flags()
+	f.StringVar(&fl.id, "id", "", "`ID` of the daemon: a-z, 0-9, '.', '_' and '-'")
+	f.StringVar(&fl.dir, "dir", "", "`FOLDER` of the pool")
+	f.StringVar(&fl.listen, "listen", "127.0.0.1:0", "`HOST:PORT` to serve writers on; port 0 takes a free one")
+	f.StringVar(&fl.advertise, "advertise", "", "`HOST` that writers are told to dial (default that of --listen)")
+	f.StringArrayVar(&fl.labels, "label", nil, "where the daemon is, `KEY=VALUE`; may be repeated; host, rack and zone are failure domains")
+	f.StringVar(&fl.media, "media", agent.MediaFile, "`MEDIUM` of the pool: file, or volatile (memory, for trying out)")
+	f.Var(&fl.pool, "pool-size", "size of a pool that is made anew; a file is sparse until it is used")
+	f.DurationVar(&fl.ttl, "ttl", 0, "lease to ask for, in whole seconds (default the server's)")
+	f.StringVar(&fl.metrics, "metrics-listen", "", "`HOST:PORT` to serve /metrics and /healthz on (default nowhere)")
+	f.StringVar(&fl.level, "log-level", "info", "least `LEVEL` to log: debug, info, warn or error")
+	settings(f, "label")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		o, err := fl.options(a)
+		if err != nil {
+			return err
+		}
+		return runAgent(cmd.Context(), o)
+	}
+	return cmd
+}
+
+func (fl *agentFlags) options(a *app) (agent.Options, error) {
+	var o agent.Options
+	labels, err := parseLabels(fl.labels)
+	if err != nil {
+		return o, err
+	}
+	if err := oneOf("media", fl.media, agent.MediaFile, agent.MediaVolatile); err != nil {
+		return o, err
+	}
+	if fl.media == agent.MediaFile && fl.dir == "" {
+		return o, usagef("--dir is missing: name the folder of the pool")
+	}
+	if fl.pool < 1 {
+		return o, usagef("--pool-size must be positive")
+	}
+	bases, err := parseEndpoints(a.endpoints)
+	if err != nil {
+		return o, err
+	}
+	log, err := newLogger(a.err, fl.level)
+	if err != nil {
+		return o, err
+	}
+	o = agent.Options{
+		ID: fl.id, Dir: fl.dir, Media: fl.media, PoolSize: int64(fl.pool),
+		Listen: fl.listen, Advertise: fl.advertise, MetricsListen: fl.metrics,
+		LeaseTTL: fl.ttl, Labels: labels, Version: version, Logger: log,
+	}
+	for _, b := range bases {
+		o.Endpoints = append(o.Endpoints, b.String())
+	}
+	return o, nil
+}
+
+func runAgent(ctx context.Context, o agent.Options) error {
+	ag, err := agent.New(o)
+	if err != nil {
+		return err
+	}
+	return errors.Join(ag.Run(ctx), ag.Close())
+}

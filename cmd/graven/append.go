@@ -1,0 +1,169 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/gravenio/graven/replog"
+	"github.com/gravenio/graven/replog/control"
+)
+
+// Bounds of `log append`.
+const (
+	maxDepth = 65536
+	// settleBound is how long an append that is done waits for replicas that
+	// are behind, so that a healthy log is left with all copies complete.
+	settleBound = time.Second
+)
+
+// appendFlags are the flags of `log append`.
+type appendFlags struct {
+	block    size
+	depth    int
+	timeout  time.Duration
+	progress string
+	trim     bool
+	takeover bool
+}
+
+func newLogAppend(a *app) *cobra.Command {
+	fl := appendFlags{block: 4 << 10}
+	cmd := &cobra.Command{
+		Use:   "append NAME [FILE|-]",
+		Short: "Append a file or standard input to a log",
+		Long: `Append a file or standard input to a log, cut into records of --block bytes; the
+last one may be shorter. Up to --depth records are under way at a time. It
+succeeds when every record is committed; when it is interrupted, or --timeout
+ends it, it reports the part that is committed.`,
+		Example: `  graven log append l1 FILE
+  tar c . | graven log append l1 --block 64KiB --progress json
+  graven log append l1 --trim FILE     # FILE may be larger than the log`,
+		Args: exactly("NAME", "[FILE]"),
+	}
+	f := cmd.Flags()
+	f.Var(&fl.block, "block", "payload of a record")
+	f.IntVar(&fl.depth, "depth", 32, "most records under way at a time")
+	f.DurationVar(&fl.timeout, "timeout", 0, "give up after this time, such as 30s (default never)")
+	f.StringVar(&fl.progress, "progress", progressAuto, "`HOW` to show progress on stderr: auto, bar, json or none")
+	f.BoolVar(&fl.trim, "trim", false, "trim what is committed when the log gets full, the oldest first")
+	f.BoolVar(&fl.takeover, "takeover", false, "fence a live writer of the log and take its place")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := fl.check(); err != nil {
+			return err
+		}
+		in, total, err := a.input(args[1:])
+		if err != nil {
+			return err
+		}
+		defer in.Close()
+		return a.appendLog(cmd.Context(), args[0], fl, in, total)
+	}
+	return cmd
+}
+
+func (fl *appendFlags) check() error {
+	switch {
+	case fl.block < 1:
+		return usagef("--block must be at least 1 byte")
+	case fl.depth < 1 || fl.depth > maxDepth:
+		return usagef("--depth is %d: must be 1 to %d", fl.depth, maxDepth)
+	case fl.timeout < 0:
+		return usagef("--timeout is %v: must not be negative", fl.timeout)
+	}
+	return oneOf("progress", fl.progress, progressAuto, progressBar, progressJSON, progressNone)
+}
+
+// input opens the file, or standard input for none and "-". total is its size,
+// or -1 where that is not known.
+func (a *app) input(args []string) (in io.ReadCloser, total int64, err error) {
+	if len(args) == 0 || args[0] == "-" {
+		return io.NopCloser(a.in), -1, nil
+	}
+	f, err := os.Open(args[0])
+	if err != nil {
+		return nil, 0, fmt.Errorf("read the input: %w", err)
+	}
+	st, err := f.Stat()
+	switch {
+	case err != nil:
+		_ = f.Close()
+		return nil, 0, fmt.Errorf("read the input: %w", err)
+	case st.IsDir():
+		_ = f.Close()
+		return nil, 0, usagef("%s is a folder: name a file", args[0])
+	case st.Mode().IsRegular():
+		return f, st.Size(), nil
+	}
+	return f, -1, nil
+}
+
+var errTimeout = errors.New("--timeout has passed")
+
+func (a *app) appendLog(ctx context.Context, name string, fl appendFlags, in io.Reader, total int64) error {
+	if fl.timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, fl.timeout, errTimeout)
+		defer cancel()
+	}
+	api, err := a.client()
+	if err != nil {
+		return err
+	}
+	o := replog.Options{WaitForSpace: fl.trim}
+	w, err := replog.Open(ctx, control.New(api, "log append", 0), replog.OpenRequest{Log: name, Takeover: fl.takeover}, o)
+	if err != nil {
+		return openFailed(err)
+	}
+	if most := w.MaxPayload(); int64(fl.block) > int64(most) {
+		_ = w.Close() // nothing was written
+		return usagef("--block is %s: a log of %s takes at most %s", humanSize(fl.block), humanSize(w.Grant().Capacity), humanSize(most))
+	}
+	p := newPump(w, fl.depth, int(fl.block), fl.trim)
+	show := newProgress(a.err, fl.progress, total, p)
+	err = p.run(ctx, in)
+	show.stop()
+	if err == nil {
+		settle(ctx, w)
+	}
+	sum := p.summary(w.Grant().Name, err == nil)
+	if cerr := w.Close(); cerr != nil {
+		note(a.err, "note: %v; the lease ends by itself", cerr)
+	}
+	return errors.Join(appendFailed(name, err, &sum), a.showValue(sum, sum.rows))
+}
+
+func settle(ctx context.Context, w *replog.Writer) {
+	ctx, cancel := context.WithTimeout(ctx, settleBound)
+	defer cancel()
+	_ = w.Settle(ctx) // a replica that needs longer is brought up to date at the next open
+}
+
+// appendFailed says what an append's failure means to the one who asked for it.
+func appendFailed(name string, err error, s *appendSummary) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, replog.ErrFull):
+		return withHint(fmt.Errorf("log %s is full after %d records: %w", name, s.Records, err),
+			"append with --trim to let go of the oldest records, or create a larger log")
+	case errors.Is(err, replog.ErrFenced), errors.Is(err, replog.ErrSuperseded):
+		return withHint(fmt.Errorf("another writer took log %s over: %w", name, err),
+			"what is reported as committed is in the log; read on from there before appending the rest")
+	default:
+		return fmt.Errorf("append to %s stopped after %d committed records: %w", name, s.Records, err)
+	}
+}
+
+// openFailed adds what to do when a log can't be opened.
+func openFailed(err error) error {
+	if errors.Is(err, replog.ErrInUse) {
+		return withHint(err, "wait until that writer has ended (the lease of one that crashed expires), or fence it with --takeover")
+	}
+	return err
+}

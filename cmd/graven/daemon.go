@@ -1,0 +1,162 @@
+package main
+
+import (
+	"net"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/gravenio/graven/openapi"
+)
+
+func newDaemon(a *app) *cobra.Command {
+	return group("daemon", "Show and remove replica daemons", "",
+		newDaemonLs(a), newDaemonShow(a), newDaemonRm(a))
+}
+
+func newDaemonLs(a *app) *cobra.Command {
+	var state, media, transport string
+	var labels []string
+	cmd := &cobra.Command{
+		Use:   "ls",
+		Short: "List the daemons",
+		Example: `  graven daemon ls
+  graven daemon ls --state down -o json`,
+		Args: exactly(),
+	}
+	f := cmd.Flags()
+	f.StringVar(&state, "state", "", "only daemons in this `STATE`: up, down or draining")
+	f.StringVar(&media, "media", "", "only daemons on this `MEDIUM`: pmem, file or volatile")
+	f.StringVar(&transport, "transport", "", "only daemons that offer this `TRANSPORT`: tcp or verbs")
+	f.StringArrayVar(&labels, "label", nil, "only daemons with this label, `KEY=VALUE`; may be repeated, all must match")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := oneOf("state", state, openapi.DaemonUp, openapi.DaemonDown, openapi.DaemonDraining); err != nil {
+			return err
+		}
+		if err := checkMedia(media); err != nil {
+			return err
+		}
+		if err := checkTransport(transport); err != nil {
+			return err
+		}
+		api, err := a.client()
+		if err != nil {
+			return err
+		}
+		body, err := fetchAll(func(from *string, limit *int32) (openapi.Response, error) {
+			return api.ListDaemonsWithResponse(cmd.Context(), &openapi.ListDaemonsParams{
+				State:     optional(openapi.DaemonState(state)),
+				Media:     optional(openapi.Media(media)),
+				Transport: optional(openapi.Transport(transport)),
+				Label:     labels,
+				Limit:     limit,
+				Continue:  from,
+			})
+		})
+		if err != nil {
+			return err
+		}
+		list, err := decoded[openapi.DaemonList](body)
+		if err != nil {
+			return err
+		}
+		return a.show(body, func(t *table) { daemonRows(t, list.Items) })
+	}
+	return cmd
+}
+
+func daemonRows(t *table, daemons []openapi.Daemon) {
+	t.row("DAEMON", "STATE", "MEDIA", "CAPACITY", "FREE", "REPLICAS", "ADDRESS", "LABELS")
+	for _, d := range daemons {
+		t.row(d.DaemonID, d.State, d.Media, humanSize(d.CapacityBytes), humanSize(d.FreeBytes), d.ReplicaCount,
+			daemonAddress(&d), labelText(d.Labels))
+	}
+}
+
+func daemonAddress(d *openapi.Daemon) string {
+	if d.Addresses.TCPAddr == "" {
+		return ""
+	}
+	return net.JoinHostPort(d.Addresses.TCPAddr, strconv.Itoa(int(d.Addresses.TCPPort)))
+}
+
+func newDaemonShow(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:     "show DAEMON",
+		Short:   "Show one daemon",
+		Example: `  graven daemon show d1`,
+		Args:    exactly("DAEMON"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			api, err := a.client()
+			if err != nil {
+				return err
+			}
+			rsp, err := checked(api.GetDaemonWithResponse(cmd.Context(), args[0]))
+			if err != nil {
+				return err
+			}
+			d, err := decoded[openapi.Daemon](rsp.Body)
+			if err != nil {
+				return err
+			}
+			return a.show(rsp.Body, func(t *table) { daemonDetails(t, &d) })
+		},
+	}
+}
+
+func daemonDetails(t *table, d *openapi.Daemon) {
+	t.row("daemon", d.DaemonID)
+	t.row("state", d.State)
+	if d.DownSince != nil {
+		t.row("down since", stamp(*d.DownSince))
+	}
+	t.row("last seen", stamp(d.LastSeen))
+	t.row("health", strings.TrimSpace(string(d.Health.State)+" "+d.Health.Reason))
+	t.row("address", daemonAddress(d))
+	t.row("pool", d.PoolID)
+	t.row("media", d.Media)
+	t.row("capacity", humanSize(d.CapacityBytes))
+	t.row("free", humanSize(d.FreeBytes))
+	t.row("reserved", humanSize(d.ReservedBytes))
+	t.row("replicas", d.ReplicaCount)
+	if len(d.Missing) > 0 {
+		t.row("missing replicas", d.Missing)
+	}
+	if len(d.Quarantined) > 0 {
+		t.row("quarantined", humanSize(d.QuarantinedBytes), d.Quarantined)
+	}
+	t.row("labels", labelText(d.Labels))
+	t.row("incarnation", d.Incarnation)
+	t.row("lease", strconv.FormatInt(d.LeaseTTLSeconds, 10)+"s")
+	t.row("registered", stamp(d.RegisteredAt))
+	t.row("version", d.Version)
+}
+
+func newDaemonRm(a *app) *cobra.Command {
+	var lost bool
+	cmd := &cobra.Command{
+		Use:   "rm DAEMON",
+		Short: "Remove a daemon that is down and holds nothing",
+		Example: `  graven daemon rm d4
+  graven daemon rm d4 --lost     # its host will never return`,
+		Args: exactly("DAEMON"),
+	}
+	cmd.Flags().BoolVar(&lost, "lost", false, "its host will never return: give up its replicas; their logs degrade")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		api, err := a.client()
+		if err != nil {
+			return err
+		}
+		if _, err := checked(api.DeleteDaemonWithResponse(cmd.Context(), args[0], &openapi.DeleteDaemonParams{Lost: optional(lost)})); err != nil {
+			return err
+		}
+		return a.showRemoved("daemon_id", args[0])
+	}
+	return cmd
+}
+
+// showRemoved reports a removal; the API answers it without a body.
+func (a *app) showRemoved(key, id string) error {
+	return a.showValue(map[string]any{key: id, "removed": true}, func(t *table) { t.row("removed", id) })
+}

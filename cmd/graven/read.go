@@ -1,0 +1,139 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/gravenio/graven/openapi"
+	"github.com/gravenio/graven/pmemlog/format"
+	"github.com/gravenio/graven/replog"
+	"github.com/gravenio/graven/replog/control"
+)
+
+func newLogRead(a *app) *cobra.Command {
+	var from uint64
+	var takeover bool
+	cmd := &cobra.Command{
+		Use:   "read NAME",
+		Short: "Write the payloads of a log's records to standard output",
+		Long: `Write the payloads of a log's committed records to standard output, one behind
+the other and nothing else.
+
+Without a live writer the log is fenced and recovered first, as every open does.
+While a writer is live, it is read up to a commit LSN that the replicas prove;
+--takeover fences that writer instead.`,
+		Example: `  graven log read l1 > FILE
+  graven log read l1 --from 1048576 | head -c 4096`,
+		Args: exactly("NAME"),
+	}
+	f := cmd.Flags()
+	f.Uint64Var(&from, "from", 0, "first `LSN` to read: where a record begins (default the trim LSN)")
+	f.BoolVar(&takeover, "takeover", false, "fence a live writer instead of reading beside it")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		api, err := a.client()
+		if err != nil {
+			return err
+		}
+		r := reader{app: a, api: api, from: from, out: bufio.NewWriterSize(a.out, 1<<20)}
+		err = r.read(cmd.Context(), args[0], takeover)
+		return errors.Join(err, r.out.Flush())
+	}
+	return cmd
+}
+
+// reader writes payloads to out.
+type reader struct {
+	app  *app
+	api  *openapi.ClientWithResponses
+	from uint64
+	out  *bufio.Writer
+}
+
+func (r *reader) visit(_ format.Header, payload []byte) error {
+	_, err := r.out.Write(payload)
+	return err
+}
+
+func (r *reader) read(ctx context.Context, name string, takeover bool) error {
+	w, err := replog.Open(ctx, control.New(r.api, "log read", 0), replog.OpenRequest{Log: name, Takeover: takeover}, replog.Options{})
+	if errors.Is(err, replog.ErrInUse) {
+		return r.beside(ctx, name, err)
+	}
+	if err != nil {
+		return err
+	}
+	err = r.recovered(ctx, w)
+	if cerr := w.Close(); cerr != nil {
+		note(r.app.err, "note: %v; the lease ends by itself", cerr)
+	}
+	return err
+}
+
+// recovered reads what this process has just recovered.
+func (r *reader) recovered(ctx context.Context, w *replog.Writer) error {
+	if end := w.Commit(); r.from > end {
+		return beyond(r.from, end)
+	}
+	from := r.from
+	if from == 0 {
+		from = w.TrimLSN()
+	}
+	_, err := w.Read(from, func(h format.Header, payload []byte) error {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return r.visit(h, payload)
+	})
+	return err
+}
+
+// beside reads a log that another process writes.
+func (r *reader) beside(ctx context.Context, name string, inUse error) error {
+	l, err := describeLog(ctx, r.api, name)
+	if err != nil {
+		return err
+	}
+	commit, err := replog.ReadProven(ctx, l, r.from, replog.Options{}, r.visit)
+	if err != nil {
+		return withHint(fmt.Errorf("%w: %w", inUse, err), "wait until that writer has ended, or fence it with --takeover")
+	}
+	if r.from > commit {
+		return beyond(r.from, commit)
+	}
+	note(r.app.err, "note: log %s has a live writer: read up to LSN %d, which is proven to be committed; --takeover fences the writer and reads all", name, commit)
+	return nil
+}
+
+func beyond(from, end uint64) error {
+	return fmt.Errorf("--from %d is beyond LSN %d, where the committed log ends", from, end)
+}
+
+// describeLog fetches what is needed to reach a log's replicas without opening it.
+func describeLog(ctx context.Context, api *openapi.ClientWithResponses, name string) (replog.Log, error) {
+	status, err := checked(api.GetStatusWithResponse(ctx))
+	if err != nil {
+		return replog.Log{}, err
+	}
+	log, err := checked(api.GetLogWithResponse(ctx, name))
+	if err != nil {
+		return replog.Log{}, err
+	}
+	daemons, err := fetchAll(func(from *string, limit *int32) (openapi.Response, error) {
+		return api.ListDaemonsWithResponse(ctx, &openapi.ListDaemonsParams{Continue: from, Limit: limit})
+	})
+	if err != nil {
+		return replog.Log{}, err
+	}
+	list, err := decoded[openapi.DaemonList](daemons)
+	if err != nil {
+		return replog.Log{}, err
+	}
+	if status.JSON200 == nil || log.JSON200 == nil {
+		return replog.Log{}, errors.New("the API answered without a body")
+	}
+	return control.LogOf(status.JSON200.ClusterID, log.JSON200, list.Items)
+}

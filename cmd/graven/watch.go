@@ -1,0 +1,188 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/spf13/cobra"
+
+	"github.com/gravenio/graven/openapi"
+)
+
+func newWatch(a *app) *cobra.Command {
+	since := int64(-1)
+	cmd := &cobra.Command{
+		Use:   "watch",
+		Short: "Follow what changes in the cluster",
+		Long: `Follow what changes in the cluster, from now on or from a revision, until
+interrupted. A broken connection is taken up where it ended. With -o json each
+line is one event of the API.`,
+		Example: `  graven watch
+  graven watch -o json | jq -r 'select(.kind == "daemon") | .daemon.state'`,
+		Args: exactly(),
+	}
+	cmd.Flags().Int64Var(&since, "since", since, "begin behind this `REVISION` instead of now (-1)")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		api, err := a.client()
+		if err != nil {
+			return err
+		}
+		w := &watcher{app: a, api: api, rev: since}
+		err = w.follow(cmd.Context())
+		if cmd.Context().Err() != nil {
+			return nil // being interrupted is how a watch ends
+		}
+		return err
+	}
+	return cmd
+}
+
+// watcher follows the events; rev is the revision that it has seen.
+type watcher struct {
+	app *app
+	api *openapi.ClientWithResponses
+	rev int64
+}
+
+// follow returns only for an error that trying again does not cure.
+func (w *watcher) follow(ctx context.Context) error {
+	if w.rev < 0 {
+		rsp, err := checked(w.api.GetStatusWithResponse(ctx))
+		if err != nil {
+			return err
+		}
+		status, err := decoded[openapi.Status](rsp.Body)
+		if err != nil {
+			return err
+		}
+		w.rev = status.View.Revision
+	}
+	wait := &backoff.ExponentialBackOff{InitialInterval: 100 * time.Millisecond, Multiplier: 2, MaxInterval: 5 * time.Second}
+	wait.Reset()
+	for connected := false; ; {
+		seen, err := w.stream(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case openapi.IsProblem(err, openapi.ProblemEventsGap):
+			if err := w.snapshot(ctx); err != nil {
+				return err
+			}
+			continue
+		case !seen && !connected:
+			return err
+		case seen:
+			connected = true
+			wait.Reset()
+		default:
+			note(w.app.err, "watch: %v; trying again", err)
+		}
+		select {
+		case <-time.After(wait.NextBackOff()):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// stream prints events until the stream ends. seen says whether there was one.
+func (w *watcher) stream(ctx context.Context) (seen bool, err error) {
+	rsp, err := w.api.GetEvents(ctx, &openapi.GetEventsParams{LastEventID: &w.rev})
+	if err != nil {
+		return false, err
+	}
+	r, err := openapi.NewEventReader(rsp)
+	if err != nil {
+		return false, err
+	}
+	defer r.Close()
+	for {
+		e, err := r.Next()
+		if err != nil {
+			return true, err
+		}
+		if err := w.print(e); err != nil {
+			return true, err
+		}
+		w.rev = max(w.rev, r.LastEventID())
+	}
+}
+
+// snapshot prints everything as it is, because the events up to now are gone.
+func (w *watcher) snapshot(ctx context.Context) error {
+	note(w.app.err, "watch: the events behind revision %d are no longer kept; this is how everything is now", w.rev)
+	var rev int64 = -1
+	saw := func(revision *int64) {
+		if revision != nil && (rev < 0 || *revision < rev) {
+			rev = *revision
+		}
+	}
+	daemons, err := fetchAll(func(from *string, limit *int32) (openapi.Response, error) {
+		rsp, err := w.api.ListDaemonsWithResponse(ctx, &openapi.ListDaemonsParams{Continue: from, Limit: limit})
+		if err == nil && rsp.Headers200 != nil {
+			saw(&rsp.Headers200.GravenRevision)
+		}
+		return rsp, err
+	})
+	if err != nil {
+		return err
+	}
+	logs, err := fetchAll(func(from *string, limit *int32) (openapi.Response, error) {
+		return w.api.ListLogsWithResponse(ctx, &openapi.ListLogsParams{Continue: from, Limit: limit})
+	})
+	if err != nil {
+		return err
+	}
+	ds, err := decoded[openapi.DaemonList](daemons)
+	if err != nil {
+		return err
+	}
+	ls, err := decoded[openapi.LogList](logs)
+	if err != nil {
+		return err
+	}
+	w.rev = max(w.rev, rev)
+	for _, d := range ds.Items {
+		if err := w.print(openapi.Event{Revision: w.rev, Kind: openapi.EventDaemon, ID: d.DaemonID, Daemon: &d}); err != nil {
+			return err
+		}
+	}
+	for _, l := range ls.Items {
+		if err := w.print(openapi.Event{Revision: w.rev, Kind: openapi.EventLog, ID: l.LogID, Log: &l}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *watcher) print(e openapi.Event) error {
+	var err error
+	if w.app.output == outputJSON {
+		err = json.NewEncoder(w.app.out).Encode(e)
+	} else {
+		_, err = fmt.Fprintf(w.app.out, "%-8d %s\n", e.Revision, eventText(&e))
+	}
+	return err
+}
+
+func eventText(e *openapi.Event) string {
+	switch {
+	case e.Deleted:
+		return string(e.Kind) + " " + e.ID + " deleted"
+	case e.Daemon != nil:
+		d := e.Daemon
+		return fmt.Sprintf("daemon %s %s, %s free, %d replicas", d.DaemonID, d.State, humanSize(d.FreeBytes), d.ReplicaCount)
+	case e.Log != nil:
+		l := e.Log
+		text := "log " + l.Name + " " + string(l.State) + ", epoch " + strconv.FormatInt(l.Epoch, 10) + ", replicas " + replicaText(l.Replicas)
+		if l.Writer != nil {
+			text += ", writer " + writerText(l.Writer)
+		}
+		return text
+	default:
+		return string(e.Kind) + " " + e.ID
+	}
+}
