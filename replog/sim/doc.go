@@ -1,0 +1,27 @@
+// Package sim runs whole replicated logs on one virtual clock under a seed, and
+// checks after every step that nothing which was promised is broken.
+//
+// # What it promises
+//
+// The decisions are the product's own: [core.Core] in every writer, pmemlog's
+// pool, replicas and scan on every daemon. Only what lies between is simulated:
+// the medium (which loses any subset of what was not synced, torn or not, when
+// the power goes), the sessions (ordered, delayed, broken with requests still on
+// their way), the control plane (which hands out epochs, and whose answers get
+// lost after they took effect), and the clock. A seed replays exactly.
+//
+// # What it checks
+//
+// The invariants by which the design's documents call them: I1 durability, I2
+// agreement, I3 order, I4 fencing, I5 space, I6 honesty; and liveness: when the
+// faults have stopped, an open succeeds and appends go through.
+//
+// # How it is known to be strong enough
+//
+// The mutation tests weaken one rule of the product at a time, by patching its
+// source, and expect a violation under seeds under which the true rule passes.
+//
+// # Concurrency
+//
+// A world is run by one goroutine; several worlds may run at once.
+package sim

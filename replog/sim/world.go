@@ -1,0 +1,220 @@
+package sim
+
+import (
+	"container/heap"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"github.com/gravenio/graven/pmemlog/format"
+)
+
+// Config of a world. Its zero value, but for the seed, is a log of three
+// replicas with an ack quorum of two.
+type Config struct {
+	Seed     uint64
+	Replicas int           // default 3
+	Ack      int           // default majority
+	Capacity uint64        // of the ring in bytes; default 2048
+	Faults   time.Duration // virtual time with faults; default 4 s
+	Trace    bool          // keep a line for each thing that happens
+}
+
+func (c Config) withDefaults() Config {
+	if c.Replicas == 0 {
+		c.Replicas = 3
+	}
+	if c.Ack == 0 {
+		c.Ack = c.Replicas/2 + 1
+	}
+	if c.Capacity == 0 {
+		c.Capacity = 2048
+	}
+	if c.Faults == 0 {
+		c.Faults = 4 * time.Second
+	}
+	return c
+}
+
+// Stats counts what happened in a run.
+type Stats struct {
+	Events  int // things that took place on the virtual clock
+	Opens   int // logs that a writer opened
+	Appends int // records appended
+	Acks    int // records acknowledged
+	Crashes int // of daemons
+	Cuts    int // of power, inside an operation
+	Breaks  int // of sessions
+	Flips   int // of bits
+	Trims   int
+}
+
+// Violation is a broken promise.
+type Violation struct {
+	Seed      uint64
+	Invariant string // I1 to I6, or liveness
+	Detail    string
+}
+
+// Error names invariant and seed.
+func (v *Violation) Error() string {
+	return fmt.Sprintf("seed %d: %s violated: %s", v.Seed, v.Invariant, v.Detail)
+}
+
+// Result of a run.
+type Result struct {
+	Stats     Stats
+	Violation *Violation // nil when all promises were kept
+	Trace     []string
+}
+
+// Run runs one world to its end, or to the first violation.
+func Run(cfg Config) Result {
+	w := newWorld(cfg.withDefaults())
+	w.run()
+	return Result{Stats: w.stats, Violation: w.violation, Trace: w.trace}
+}
+
+// event is something that will take place.
+type event struct {
+	at  time.Duration
+	seq uint64 // events of one instant take place in the order in which they were planned
+	do  func()
+}
+
+type agenda []event
+
+func (a agenda) Len() int { return len(a) }
+func (a agenda) Less(i, j int) bool {
+	return a[i].at < a[j].at || a[i].at == a[j].at && a[i].seq < a[j].seq
+}
+func (a agenda) Swap(i, j int) { a[i], a[j] = a[j], a[i] }
+func (a *agenda) Push(x any)   { *a = append(*a, x.(event)) }
+func (a *agenda) Pop() any {
+	old := *a
+	e := old[len(old)-1]
+	old[len(old)-1] = event{}
+	*a = old[:len(old)-1]
+	return e
+}
+
+// world is everything in one run.
+type world struct {
+	cfg       Config
+	rng       *rand.Rand
+	now       time.Duration
+	seq       uint64
+	agenda    agenda
+	nodes     []*node
+	writers   []*writer
+	control   control
+	model     model
+	faults    bool          // things still go wrong
+	calm      time.Duration // factor between faults
+	flipped   map[int]bool
+	stats     Stats
+	violation *Violation
+	trace     []string
+}
+
+func newWorld(cfg Config) *world {
+	w := &world{cfg: cfg, rng: rand.New(rand.NewPCG(cfg.Seed, 0x67726176656e)), faults: true, flipped: map[int]bool{}}
+	w.control = control{w: w}
+	w.model = model{w: w}
+	for i := range cfg.Replicas {
+		w.nodes = append(w.nodes, newNode(w, i))
+		w.control.states = append(w.control.states, 0)
+	}
+	return w
+}
+
+func (w *world) id(kind byte, n int) format.ID {
+	return format.ID{0: kind, 14: byte(n >> 8), 15: byte(n) + 1}
+}
+
+// after plans something d from now.
+func (w *world) after(d time.Duration, do func()) {
+	w.seq++
+	heap.Push(&w.agenda, event{at: w.now + d, seq: w.seq, do: do})
+}
+
+// between returns a random duration in [lo, hi).
+func (w *world) between(lo, hi time.Duration) time.Duration {
+	return lo + time.Duration(w.rng.Int64N(int64(hi-lo)))
+}
+
+// chance is true with probability p.
+func (w *world) chance(p float64) bool { return w.rng.Float64() < p }
+
+// fail records the first violation; the run ends there.
+func (w *world) fail(invariant, detail string, args ...any) {
+	if w.violation == nil {
+		w.violation = &Violation{Seed: w.cfg.Seed, Invariant: invariant, Detail: fmt.Sprintf(detail, args...)}
+		w.note("VIOLATION %s: %s", invariant, w.violation.Detail)
+	}
+}
+
+func (w *world) note(text string, args ...any) {
+	if w.cfg.Trace {
+		w.trace = append(w.trace, fmt.Sprintf("%12s  %s", w.now, fmt.Sprintf(text, args...)))
+	}
+}
+
+// step lets the next thing take place.
+func (w *world) step() bool {
+	if len(w.agenda) == 0 || w.violation != nil {
+		return false
+	}
+	e := heap.Pop(&w.agenda).(event)
+	w.now = e.at
+	w.stats.Events++
+	e.do()
+	return true
+}
+
+// maxEvents bounds a run whose writers never come to rest.
+const maxEvents = 400_000
+
+// run is the whole life: faults, then peace, in which an open must succeed and
+// appends go through.
+func (w *world) run() {
+	w.planFaults()
+	for w.now < w.cfg.Faults && w.stats.Events < maxEvents && w.step() {
+	}
+	if w.violation != nil {
+		return
+	}
+	w.peace()
+}
+
+// peaceTime is how long a healthy log may take to open and to append.
+const peaceTime = 20 * time.Second
+
+func (w *world) peace() {
+	w.note("peace")
+	w.faults = false
+	for _, x := range w.writers {
+		x.die()
+	}
+	for _, n := range w.nodes {
+		n.start()
+	}
+	last := w.newWriter()
+	end := w.now + peaceTime
+	for !last.content() && w.now < end && w.step() {
+	}
+	if w.violation == nil && !last.content() {
+		w.fail("liveness", "after peace, the last writer in epoch %d is %s with commit LSN %d: %s", last.term.Epoch, last.core.Phase(), last.core.Commit(), last.core.Waiting())
+	}
+}
+
+// String renders a trace.
+func (r Result) String() string {
+	var b strings.Builder
+	for _, line := range r.Trace {
+		b.WriteString(line)
+		b.WriteByte('\n')
+	}
+	return b.String()
+}
