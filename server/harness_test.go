@@ -224,13 +224,18 @@ func (a answer) problem(t *testing.T) openapi.Problem {
 // do sends a request as curl would; a body is sent as JSON.
 func (c *cluster) do(method, path, body string, headers ...string) answer {
 	c.t.Helper()
-	var in io.Reader
-	if body != "" {
-		in = strings.NewReader(body)
-	}
-	r, err := http.NewRequestWithContext(c.t.Context(), method, c.url+path, in)
+	a, err := c.try(method, path, body, headers...)
 	if err != nil {
 		c.t.Fatal(err)
+	}
+	return a
+}
+
+// try is do for goroutines that must not end the test.
+func (c *cluster) try(method, path, body string, headers ...string) (answer, error) {
+	r, err := http.NewRequestWithContext(c.t.Context(), method, c.url+path, strings.NewReader(body))
+	if err != nil {
+		return answer{}, err
 	}
 	if body != "" {
 		r.Header.Set("Content-Type", "application/json")
@@ -244,14 +249,11 @@ func (c *cluster) do(method, path, body string, headers ...string) answer {
 	}
 	rsp, err := c.http.Do(r)
 	if err != nil {
-		c.t.Fatal(err)
+		return answer{}, err
 	}
 	defer rsp.Body.Close()
 	b, err := io.ReadAll(rsp.Body)
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	return answer{rsp.StatusCode, rsp.Header, b}
+	return answer{rsp.StatusCode, rsp.Header, b}, err
 }
 
 // get decodes a success.

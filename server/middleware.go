@@ -118,7 +118,11 @@ func (s *Server) recoverPanic(next http.Handler) http.Handler {
 			case http.ErrAbortHandler:
 				panic(v)
 			default:
+				half := begun(w)
 				s.fail(w, r, fmt.Errorf("panic: %v\n%s", v, debug.Stack()))
+				if half {
+					panic(http.ErrAbortHandler) // or half an answer would look whole
+				}
 			}
 		}()
 		next.ServeHTTP(w, r)
