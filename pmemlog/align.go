@@ -30,11 +30,14 @@ func (s *Session) Align(lsn uint64) error {
 	if lsn < r.slot.Trim.LSN || lsn > r.chain.LSN {
 		return fmt.Errorf("%w: align at LSN %d, the replica holds [%d, %d)", ErrRange, lsn, r.slot.Trim.LSN, r.chain.LSN)
 	}
+	if lsn == r.chain.LSN { // nothing is to be rewritten
+		return nil
+	}
 	chain, err := r.boundary(lsn)
 	if err != nil {
 		return err
 	}
-	at := format.Position{Epoch: chain.Epoch, LSN: lsn}
+	at := format.Position{Epoch: max(chain.Epoch, r.sealedEpoch(lsn)), LSN: lsn}
 	if !r.suspect && r.nextHeader().Hint.After(at) { // rule: suspect keeps its hint
 		if err := r.lowerHint(at); err != nil { // rule: hint lowered before rewriting
 			return err
@@ -58,12 +61,9 @@ func (r *Replica) rewind(chain format.Chain) {
 	r.rewinds++
 }
 
-// boundary returns the chain at lsn, with the epoch of the session's own seal
-// if that stands below.
+// boundary returns the chain at lsn, below the tail, with the epoch of the
+// session's own seal if that stands there or before.
 func (r *Replica) boundary(lsn uint64) (format.Chain, error) {
-	if lsn == r.chain.LSN {
-		return r.chain, nil
-	}
 	chain, err := format.Boundary(r.source(), r.slot.Trim, lsn)
 	if err != nil {
 		return chain, fmt.Errorf("%w: align: %w", ErrRange, err)
@@ -72,6 +72,22 @@ func (r *Replica) boundary(lsn uint64) (format.Chain, error) {
 		chain.Epoch = max(chain.Epoch, own.Epoch)
 	}
 	return chain, nil
+}
+
+// sealedEpoch returns the highest epoch of the seals that match at or below
+// lsn. It counts for the replica's position there, not for what may follow: the
+// log that is written next need not know these seals.
+func (r *Replica) sealedEpoch(lsn uint64) uint64 {
+	var epoch uint64
+	for _, seal := range r.slot.Seals {
+		if seal.T > lsn {
+			continue
+		}
+		if crc, known, err := r.crcBefore(seal.T); err == nil && known && crc == seal.Prev {
+			epoch = max(epoch, seal.Epoch)
+		}
+	}
+	return epoch
 }
 
 // Reset drops all that the replica holds: it is empty and begins at the trim

@@ -175,7 +175,7 @@ func TestEvidenceOfRecordsOutlivesTheRecords(t *testing.T) {
 	}
 	w.commit = w.chain.LSN
 	w.append(64)
-	w.flush() // the hint knows none of them yet
+	w.flush()          // the hint knows none of them yet
 	m = m.CrashClean() // and with the process goes what it knew
 	m.FlipBit(ringStart+70, 0)
 	_, r = reopen(t, m)

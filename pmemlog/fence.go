@@ -60,9 +60,13 @@ func (r *Replica) scan() (format.ScanResult, error) {
 	if err != nil {
 		return res, err
 	}
+	chain := res.Chain
+	if chain.Epoch < r.term.Epoch {
+		chain.Epoch = res.Epoch // the chosen log need not know the seals that are held here
+	}
 	r.publish(func() {
 		r.scanned, r.stop = true, res.Stop
-		r.chain, r.durable = res.Chain, res.Chain.LSN
+		r.chain, r.durable = chain, chain.LSN
 		r.acked = format.Position{}
 		r.suspect = res.Suspect()
 		r.sealed = ownSeal(r.slot.Seals, r.term) != nil
