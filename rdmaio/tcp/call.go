@@ -48,15 +48,24 @@ func (r *request) answer(h header, body []byte) error {
 	return nil
 }
 
-// slot waits for its turn to ask; await gives the slot back.
-func (c *Conn) slot(ctx context.Context) error {
+// slot takes a turn to ask, which await or forget gives back. One who would not
+// wait is told false when there is none.
+func (c *Conn) slot(ctx context.Context, wait bool) (bool, error) {
 	select {
 	case c.slots <- struct{}{}:
-		return nil
+		return true, nil
+	default:
+	}
+	if !wait {
+		return false, nil
+	}
+	select {
+	case c.slots <- struct{}{}:
+		return true, nil
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return false, context.Cause(ctx)
 	case <-c.done:
-		return c.reason()
+		return false, c.reason()
 	}
 }
 
@@ -86,24 +95,27 @@ func (c *Conn) expect(r *request) {
 	c.pending[r.id] = r
 }
 
-// await waits for an answer. When the context ends first, the answer is
-// forgotten: nothing writes to r.dst after await has returned.
+// await waits for an answer, or until the context ends.
 func (c *Conn) await(ctx context.Context, r *request) error {
-	defer func() { <-c.slots }()
 	select {
 	case <-r.done:
-		return r.err
 	case <-ctx.Done():
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.pending, r.id)
+	c.forget(r)
 	select {
-	case <-r.done: // it came after all
+	case <-r.done:
 		return r.err
 	default:
 		return context.Cause(ctx)
 	}
+}
+
+// forget gives up a request: nothing writes to its dst any more.
+func (c *Conn) forget(r *request) {
+	c.mu.Lock()
+	delete(c.pending, r.id)
+	c.mu.Unlock()
+	<-c.slots
 }
 
 func (c *Conn) reason() error {
@@ -115,7 +127,7 @@ func (c *Conn) reason() error {
 // call asks and waits.
 func (c *Conn) call(ctx context.Context, k, want kind, arg uint64, body []byte) ([]byte, error) {
 	r := &request{want: want}
-	err := c.slot(ctx)
+	_, err := c.slot(ctx, true)
 	if err == nil {
 		err = c.ask(k, arg, body, r)
 	}
@@ -140,47 +152,46 @@ func (c *Conn) Fence(ctx context.Context) (format.Report, error) {
 	return decodeReport(body)
 }
 
-// Read implements [rdmaio.Session]. Parts are asked for ahead while that takes
-// no turn from anybody who holds none.
+// Read implements [rdmaio.Session].
 func (c *Conn) Read(ctx context.Context, lsn uint64, p []byte) error {
-	var parts []*request
-	var failed error
-	for failed == nil && len(p) > 0 || len(parts) > 0 {
-		if failed == nil && len(p) > 0 && len(parts) < readAhead && c.turn(ctx, len(parts) > 0, &failed) {
-			r := &request{want: kindBytes, dst: p[:min(len(p), maxBytes)]}
-			if failed = c.ask(kindRead, lsn, le.AppendUint32(nil, uint32(len(r.dst))), r); failed == nil {
-				parts = append(parts, r)
-				lsn, p = lsn+uint64(len(r.dst)), p[len(r.dst):]
-			}
-			continue
-		}
-		if len(parts) == 0 {
-			break
-		}
-		if err := c.await(ctx, parts[0]); failed == nil {
-			failed = err
-		}
-		parts = parts[1:]
-	}
-	if failed != nil {
-		return fmt.Errorf("%v: %w", kindRead, failed)
+	if err := c.readParts(ctx, lsn, p); err != nil {
+		return fmt.Errorf("%v: %w", kindRead, err)
 	}
 	return nil
 }
 
-// turn takes a slot: at once or not at all for one who holds some already, else
-// as slot does.
-func (c *Conn) turn(ctx context.Context, holding bool, failed *error) bool {
-	if !holding {
-		*failed = c.slot(ctx)
-		return *failed == nil
+// readParts asks for parts ahead, as long as there are slots for them that
+// nobody else waits for: whoever holds one must not wait for another.
+func (c *Conn) readParts(ctx context.Context, lsn uint64, p []byte) error {
+	var ahead []*request
+	defer func() {
+		for _, r := range ahead {
+			c.forget(r)
+		}
+	}()
+	for len(p) > 0 || len(ahead) > 0 {
+		if len(p) > 0 && len(ahead) < readAhead {
+			free, err := c.slot(ctx, len(ahead) == 0)
+			if err != nil {
+				return err
+			}
+			if free {
+				r := &request{want: kindBytes, dst: p[:min(len(p), maxBytes)]}
+				if err := c.ask(kindRead, lsn, le.AppendUint32(nil, uint32(len(r.dst))), r); err != nil {
+					return err
+				}
+				ahead = append(ahead, r)
+				lsn, p = lsn+uint64(len(r.dst)), p[len(r.dst):]
+				continue
+			}
+		}
+		r := ahead[0]
+		ahead = ahead[1:]
+		if err := c.await(ctx, r); err != nil {
+			return err
+		}
 	}
-	select {
-	case c.slots <- struct{}{}:
-		return true
-	default:
-		return false
-	}
+	return nil
 }
 
 // Align implements [rdmaio.Session].

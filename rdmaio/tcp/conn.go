@@ -63,6 +63,11 @@ func Dial(ctx context.Context, addr string, h rdmaio.Hello, ev rdmaio.Events, op
 		_ = conn.Close() // the refusal says more
 		return nil, rdmaio.Welcome{}, fmt.Errorf("open a session at %s: %w", addr, err)
 	}
+	return begin(conn, in, &h, ev, opts), w, nil
+}
+
+// begin starts the session on a connection whose Hello has been accepted.
+func begin(conn net.Conn, in *reader, h *rdmaio.Hello, ev rdmaio.Events, opts Options) *Conn {
 	c := &Conn{
 		conn: conn, opts: opts, ev: ev, readOnly: h.ReadOnly,
 		out: newOutbox(conn, h.Capacity), in: in,
@@ -72,7 +77,7 @@ func Dial(ctx context.Context, addr string, h rdmaio.Hello, ev rdmaio.Events, op
 	}
 	c.alive.init(c)
 	go c.run()
-	return c, w, nil
+	return c
 }
 
 func connect(ctx context.Context, addr string, opts *Options) (net.Conn, error) {

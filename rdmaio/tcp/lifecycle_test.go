@@ -11,7 +11,9 @@ import (
 	"errors"
 	"math/big"
 	"net"
+	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -51,6 +53,51 @@ func TestSegmentsAreFreeAfterClose(t *testing.T) {
 	case err := <-p.ended:
 		t.Errorf("after Close, the end was reported: %v", err)
 	default:
+	}
+}
+
+// tardyConn holds on to what it writes for a while after it was closed.
+type tardyConn struct {
+	net.Conn
+	closed  chan struct{}
+	once    sync.Once
+	entered chan struct{}
+	inside  atomic.Int32
+}
+
+func (c *tardyConn) Write([]byte) (int, error) {
+	c.inside.Add(1)
+	defer c.inside.Add(-1)
+	close(c.entered)
+	<-c.closed
+	for began := time.Now(); time.Since(began) < 20*time.Millisecond; {
+		runtime.Gosched()
+	}
+	return 0, net.ErrClosed
+}
+
+func (c *tardyConn) Close() error {
+	c.once.Do(func() { close(c.closed) })
+	return c.Conn.Close()
+}
+
+func TestCloseWaitsForTheSender(t *testing.T) {
+	t.Parallel()
+	near, far := net.Pipe()
+	defer far.Close()
+	conn := &tardyConn{Conn: near, closed: make(chan struct{}), entered: make(chan struct{})}
+	h := someHello()
+	c := begin(conn, newReader(conn, server), &h, rdmaio.Events{}, quiet().withDefaults())
+	lsn, segs := newLog(ringSize).add(100_000) // too much for the sender's own buffer
+	if err := c.Post(lsn, segs); err != nil {
+		t.Fatal(err)
+	}
+	<-conn.entered
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if conn.inside.Load() != 0 {
+		t.Error("Close returned while the sender still had segments in its hands")
 	}
 }
 
@@ -95,7 +142,7 @@ func TestASlowPeer(t *testing.T) {
 func TestADeadPeerIsNoticed(t *testing.T) {
 	t.Parallel()
 	opts := quiet()
-	opts.DeadAfter = 100 * time.Millisecond
+	opts.DeadAfter = 500 * time.Millisecond
 	for name, owe := range map[string]func(p *peer) error{
 		"a flush": func(p *peer) error {
 			lsn, segs := newLog(ringSize).add(100)
@@ -141,14 +188,15 @@ func TestABusyPeerIsWaitedFor(t *testing.T) {
 
 func TestCloseMayRaceWithEverything(t *testing.T) {
 	t.Parallel()
+	const small = 1 << 20
 	for range 20 {
-		host := newFakeHost(ringSize)
+		host := newFakeHost(small)
 		host.cheap = false
 		p := dial(t, serve(t, host, quiet()), someHello(), quiet())
 		var wg sync.WaitGroup
 		for range 4 {
 			wg.Go(func() {
-				for buf := make([]byte, 2*maxBytes); ; {
+				for buf := make([]byte, maxBytes+100); ; {
 					_, err := p.Info(t.Context())
 					if err == nil {
 						err = p.Read(t.Context(), 0, buf)
@@ -162,10 +210,10 @@ func TestCloseMayRaceWithEverything(t *testing.T) {
 				}
 			})
 		}
-		l := newLog(ringSize)
+		l := newLog(small)
 		var posted error
 		wg.Go(func() {
-			for posted == nil && l.chain.LSN+1088 <= ringSize {
+			for posted == nil && l.chain.LSN+1088 <= small {
 				lsn, segs := l.add(1000)
 				posted = p.Post(lsn, segs)
 			}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -270,6 +271,31 @@ func TestFailuresThatEndTheSession(t *testing.T) {
 	}
 }
 
+// That there is more on its way to the far end must not take back what it said
+// before it closed.
+func TestTheReasonArrivesBehindUnreadBytes(t *testing.T) {
+	t.Parallel()
+	host := newFakeHost(ringSize)
+	host.set("write", rdmaio.ErrMedium)
+	addr := serve(t, host, quiet())
+	for range 20 {
+		p := dial(t, addr, someHello(), quiet())
+		l := newLog(ringSize)
+		for l.chain.LSN < ringSize/2 {
+			lsn, segs := l.add(20_000)
+			if p.Post(lsn, segs) != nil {
+				break
+			}
+		}
+		if err := p.end(); !errors.Is(err, rdmaio.ErrMedium) {
+			t.Fatalf("the session ended with %v, want %v", err, rdmaio.ErrMedium)
+		}
+		if err := p.Post(0, nil); !errors.Is(err, rdmaio.ErrMedium) {
+			t.Fatalf("Post after the end: %v, want %v", err, rdmaio.ErrMedium)
+		}
+	}
+}
+
 func TestReadOnlySessions(t *testing.T) {
 	t.Parallel()
 	h := someHello()
@@ -289,6 +315,9 @@ func TestReadOnlySessions(t *testing.T) {
 func TestContextsEndWaiting(t *testing.T) {
 	t.Parallel()
 	host := newFakeHost(ringSize)
+	for i := range host.ring {
+		host.ring[i] = 1
+	}
 	proxy := faultproxy.Start(t, serve(t, host, quiet()))
 	p := dial(t, proxy.Addr(), someHello(), quiet())
 	proxy.Hold(true)
@@ -298,10 +327,13 @@ func TestContextsEndWaiting(t *testing.T) {
 	if err := p.Read(ctx, 0, buf); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Read: %v", err)
 	}
-	clear(buf) // nobody else touches it any more
+	clear(buf) // the caller's again
 	proxy.Hold(false)
 	if _, err := p.Info(t.Context()); err != nil {
 		t.Errorf("after a request that was given up: %v", err)
+	}
+	if slices.Contains(buf, 1) {
+		t.Error("the answer to a Read that was given up went into its buffer")
 	}
 	slow := newFakeHost(ringSize)
 	slow.pause = make(chan struct{})
