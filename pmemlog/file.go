@@ -75,8 +75,10 @@ func newFile(path string, size int64) (*File, error) {
 	if size <= 0 {
 		return nil, fmt.Errorf("%w: size of a pool is %d bytes, must be positive", ErrRange, size)
 	}
-	name := newName(path)
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+	if err := absent(path); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(newName(path), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("pmemlog: create pool: %w", err)
 	}
@@ -95,11 +97,18 @@ func newFile(path string, size int64) (*File, error) {
 	return m, nil
 }
 
+func absent(path string) error {
+	if _, err := os.Lstat(path); err == nil {
+		return fmt.Errorf("%w: %s; open it, or remove it if nothing in it is needed", ErrExists, path)
+	}
+	return nil
+}
+
 // unclaimed checks, with the lock held, that f is still the new file and has
 // not become somebody's pool between open and lock.
 func unclaimed(path string, f *os.File) error {
-	if _, err := os.Lstat(path); err == nil {
-		return fmt.Errorf("%w: %s; open it, or remove it if nothing in it is needed", ErrExists, path)
+	if err := absent(path); err != nil {
+		return err
 	}
 	mine, err := f.Stat()
 	if err != nil {

@@ -26,9 +26,16 @@ func (m *Medium) CrashClean() *Medium {
 	return m.crash(func(was []byte, _ [][]byte) []byte { return was })
 }
 
-// CrashKeeping is a crash that loses nothing: the process died, not the machine.
-func (m *Medium) CrashKeeping() *Medium {
-	return m.crash(func(_ []byte, versions [][]byte) []byte { return versions[len(versions)-1] })
+// CrashKeepingUnsynced is the death of a process, not of the machine: readers of
+// the new medium see all that was written, but what was not synced is still not
+// persistent.
+func (m *Medium) CrashKeepingUnsynced() *Medium {
+	out := m.Clone()
+	out.dead, out.cutAt, out.failSync, out.failNext = false, 0, nil, nil
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.dead = true
+	return out
 }
 
 func pick(rng *rand.Rand, was []byte, versions [][]byte) []byte {

@@ -1,0 +1,347 @@
+package pmemlog_test
+
+import (
+	"encoding/binary"
+	"errors"
+	"hash/crc32"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/gravenio/graven/pmemlog"
+	"github.com/gravenio/graven/pmemlog/format"
+	"github.com/gravenio/graven/pmemlog/pmemtest"
+)
+
+func TestFormatOptions(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(*pmemlog.FormatOptions){
+		"no pool ID":       func(o *pmemlog.FormatOptions) { o.PoolID = format.ID{} },
+		"too many entries": func(o *pmemlog.FormatOptions) { o.Replicas = pmemlog.MaxReplicas + 1 },
+		"negative entries": func(o *pmemlog.FormatOptions) { o.Replicas = -1 },
+		"too small":        func(o *pmemlog.FormatOptions) { o.Size = 16 << 10 },
+		"too large":        func(o *pmemlog.FormatOptions) { o.Size = poolSize + 1 },
+		"negative":         func(o *pmemlog.FormatOptions) { o.Size = -1 },
+		"default entries do not fit": func(o *pmemlog.FormatOptions) {
+			o.Replicas = 0
+		},
+	} {
+		opts := formatOptions()
+		change(&opts)
+		if _, err := pmemlog.Format(pmemtest.New(poolSize, pmemtest.Options{}), opts); !errors.Is(err, pmemlog.ErrRange) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	m, _, _ := newReplica(t, pmemtest.Options{})
+	if _, err := pmemlog.Format(m, formatOptions()); !errors.Is(err, pmemlog.ErrExists) {
+		t.Errorf("format of a pool: %v", err)
+	}
+}
+
+func TestIdentityIsBoundOnce(t *testing.T) {
+	t.Parallel()
+	m := pmemtest.New(poolSize, pmemtest.Options{})
+	opts := formatOptions()
+	opts.ClusterID = format.ID{}
+	p := get[*pmemlog.Pool](t)(pmemlog.Format(m, opts))
+	must(t, p.BindCluster(id(0xc)))
+	must(t, p.BindCluster(id(0xc)))
+	must(t, p.BindDaemon("d1"))
+	must(t, p.BindDaemon("d1"))
+	for call, err := range map[string]error{
+		"cluster": p.BindCluster(id(0xd)), "daemon": p.BindDaemon("d2"),
+		"create": create(p, pmemlog.Spec{Cluster: id(0xd), Log: id(1), Replica: id(1), Capacity: ringSize}),
+	} {
+		if !errors.Is(err, pmemlog.ErrIdentity) {
+			t.Errorf("another %s: %v", call, err)
+		}
+	}
+	if err := errors.Join(p.BindDaemon("")); !errors.Is(err, pmemlog.ErrRange) {
+		t.Errorf("empty daemon ID: %v", err)
+	}
+	if err := p.BindDaemon(string(make([]byte, 256))); !errors.Is(err, pmemlog.ErrRange) {
+		t.Errorf("long daemon ID: %v", err)
+	}
+	if n := get[uint64](t)(p.NextIncarnation()); n != 1 {
+		t.Errorf("first incarnation is %d", n)
+	}
+	p = get[*pmemlog.Pool](t)(pmemlog.Open(m.CrashClean()))
+	want := pmemlog.Identity{Pool: id(0xa), Cluster: id(0xc), Daemon: "d1", Incarnation: 1, Kind: pmemlog.KindFile, Size: poolSize}
+	if got := p.Identity(); got != want {
+		t.Errorf("identity %+v, want %+v", got, want)
+	}
+	if n := get[uint64](t)(p.NextIncarnation()); n != 2 {
+		t.Errorf("next incarnation is %d", n)
+	}
+}
+
+func create(p *pmemlog.Pool, s pmemlog.Spec) error {
+	_, err := p.Create(s)
+	return err
+}
+
+func TestCreateRefusals(t *testing.T) {
+	t.Parallel()
+	_, p, _ := newReplica(t, pmemtest.Options{})
+	for name, tt := range map[string]struct {
+		s    pmemlog.Spec
+		want error
+	}{
+		"exists":        {spec(1, ringSize), pmemlog.ErrExists},
+		"no room":       {spec(2, poolSize), pmemlog.ErrNoSpace},
+		"absurd":        {spec(2, 1<<63), pmemlog.ErrNoSpace},
+		"too small":     {spec(2, 512), pmemlog.ErrRange},
+		"odd":           {spec(2, ringSize+1), pmemlog.ErrRange},
+		"no replica ID": {pmemlog.Spec{Cluster: id(0xc), Log: id(1), Capacity: ringSize}, pmemlog.ErrRange},
+	} {
+		if err := create(p, tt.s); !errors.Is(err, tt.want) {
+			t.Errorf("%s: %v, want %v", name, err, tt.want)
+		}
+	}
+	if err := p.Delete(id(9)); !errors.Is(err, pmemlog.ErrNotFound) {
+		t.Errorf("delete of nothing: %v", err)
+	}
+	if _, err := p.Replica(id(9)); !errors.Is(err, pmemlog.ErrNotFound) {
+		t.Errorf("nothing: %v", err)
+	}
+}
+
+func TestSpaceIsWhatNoReplicaTakes(t *testing.T) {
+	t.Parallel()
+	m := pmemtest.New(1<<20, pmemtest.Options{})
+	p := get[*pmemlog.Pool](t)(pmemlog.Format(m, formatOptions()))
+	empty := p.Free()
+	if empty.Total != 1<<20-16<<10 || empty.Free != empty.Total || empty.Largest != empty.Total || empty.Entries != 8 {
+		t.Fatalf("empty pool: %+v", empty)
+	}
+	must(t, create(p, spec(1, empty.LargestCapacity()))) // exactly all of it
+	if f := p.Free(); f.Free != 0 || f.LargestCapacity() != 0 {
+		t.Errorf("full pool: %+v", f)
+	}
+	must(t, p.Delete(id(1)))
+	for i := range byte(8) {
+		must(t, create(p, spec(i+1, ringSize)))
+	}
+	if err := create(p, spec(9, ringSize)); !errors.Is(err, pmemlog.ErrNoSpace) {
+		t.Errorf("a ninth replica: %v", err)
+	}
+	if f := p.Free(); f.Entries != 0 || f.LargestCapacity() != 0 || f.Free == 0 {
+		t.Errorf("full directory: %+v", f)
+	}
+	for _, i := range []byte{3, 5, 4} {
+		must(t, p.Delete(id(i)))
+	}
+	must(t, create(p, spec(10, 2*ringSize+1024))) // fits only where neighbours have become one
+	if l := p.Replicas(); len(l) != 6 || l[5].Replica != id(10) {
+		t.Errorf("replicas %+v", l)
+	}
+	before := p.Free()
+	p = get[*pmemlog.Pool](t)(pmemlog.Open(m.CrashClean()))
+	if f := p.Free(); f != before {
+		t.Errorf("space after reopening %+v, before %+v", f, before)
+	}
+}
+
+func TestRandomAllocationNeverOverlaps(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(20) {
+		rng := seeded(t, seed)
+		m := pmemtest.New(1<<20, pmemtest.Options{})
+		opts := formatOptions()
+		opts.Replicas = 40
+		p := get[*pmemlog.Pool](t)(pmemlog.Format(m, opts))
+		total := p.Free().Total
+		held := map[byte]int64{}
+		for range 200 {
+			i := byte(rng.IntN(60))
+			if held[i] != 0 {
+				must(t, p.Delete(id(i)))
+				delete(held, i)
+			} else if r, err := p.Create(spec(i, 1024+64*uint64(rng.IntN(2000)))); err == nil {
+				held[i] = int64(r.Capacity()+format.RingOffset+4095) &^ 4095
+			} else if !errors.Is(err, pmemlog.ErrNoSpace) {
+				t.Fatalf("seed %d: %v", seed, err)
+			}
+			taken := int64(0)
+			for _, n := range held {
+				taken += n
+			}
+			if f := p.Free(); f.Free != total-taken || f.Largest > f.Free {
+				t.Fatalf("seed %d: %+v with %d bytes taken of %d", seed, f, taken, total)
+			}
+		}
+		if _, err := pmemlog.Open(m.CrashClean()); err != nil { // refuses overlaps
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+	}
+}
+
+func TestNewReplicaHoldsNothingOfAnEarlierOne(t *testing.T) {
+	t.Parallel()
+	_, p, r := newReplica(t, pmemtest.Options{})
+	w := openWriter(t, r, 1)
+	w.append(64)
+	w.flush()
+	must(t, p.Delete(id(1)))
+	for call, err := range everyCall(w.s) {
+		if !errors.Is(err, pmemlog.ErrNotFound) {
+			t.Errorf("%s of a deleted replica: %v", call, err)
+		}
+	}
+	r = get[*pmemlog.Replica](t)(p.Create(spec(1, ringSize)))
+	if rep := get[format.Report](t)(r.Attach(false).Fence(term(1))); rep.Tail != 0 || rep.Evidence != (format.Position{}) {
+		t.Errorf("report of a new replica %+v", rep)
+	}
+}
+
+func TestDamagedPools(t *testing.T) {
+	t.Parallel()
+	m, p, _ := newReplica(t, pmemtest.Options{})
+	must(t, p.BindDaemon("d1"))
+	get[uint64](t)(p.NextIncarnation())
+	good := m.Image()
+	flip := func(at ...int) func([]byte) []byte {
+		return func(b []byte) []byte {
+			for _, i := range at {
+				b[i] ^= 4
+			}
+			return b
+		}
+	}
+	hole := func(from, to int) func([]byte) []byte {
+		return func(b []byte) []byte {
+			clear(b[from:to])
+			return b
+		}
+	}
+	newer := func(b []byte) []byte {
+		binary.LittleEndian.PutUint32(b[8:], 1)
+		binary.LittleEndian.PutUint32(b[4092:], crc32.Checksum(b[:4092], crc32.MakeTable(crc32.Castagnoli)))
+		return b
+	}
+	newerSlot := func(b []byte) []byte {
+		newer(b[16<<10:])
+		return b
+	}
+	for name, tt := range map[string]struct {
+		damage func([]byte) []byte
+		want   error // of Open
+		holds  error // of Replica, when Open succeeds
+	}{
+		"none":                       {func(b []byte) []byte { return b }, nil, nil},
+		"superblock A":               {flip(100), nil, nil},
+		"superblock B":               {flip(4096 + 100), nil, nil},
+		"both superblocks":           {flip(100, 4096+100), pmemlog.ErrCorrupt, nil},
+		"both magic numbers":         {flip(0, 4096), pmemlog.ErrNoPool, nil},
+		"hole at the start":          {hole(0, 8192), pmemlog.ErrNoPool, nil},
+		"all zero":                   {hole(0, poolSize), pmemlog.ErrNoPool, nil},
+		"a newer version":            {newer, pmemlog.ErrVersion, nil},
+		"truncated":                  {func(b []byte) []byte { return b[:poolSize-4096] }, pmemlog.ErrCorrupt, nil},
+		"truncated to one block":     {func(b []byte) []byte { return b[:4096] }, pmemlog.ErrCorrupt, nil},
+		"truncated to a few bytes":   {func(b []byte) []byte { return b[:10] }, pmemlog.ErrCorrupt, nil},
+		"empty":                      {func(b []byte) []byte { return nil }, pmemlog.ErrCorrupt, nil},
+		"entry, copy A":              {flip(8192 + 30), nil, nil},
+		"entry, copy B":              {flip(12288 + 30), nil, nil},
+		"entry, both copies":         {flip(8192+30, 12288+30), pmemlog.ErrCorrupt, nil},
+		"hole in the directory":      {hole(8192, 16384), pmemlog.ErrCorrupt, nil},
+		"hole in a directory's copy": {hole(8192, 12288), nil, nil},
+		"header slot A":              {flip(16384 + 30), nil, pmemlog.ErrCorrupt}, // the only one so far
+		"a newer header":             {newerSlot, nil, pmemlog.ErrVersion},
+		"hole in the header":         {hole(16384, 16384+12288), nil, pmemlog.ErrCorrupt},
+		"hole in the ring":           {hole(16384+12288, 16384+16384), nil, nil},
+	} {
+		p, err := pmemlog.Open(pmemtest.Of(tt.damage(append([]byte(nil), good...)), pmemtest.Options{}))
+		if !errors.Is(err, tt.want) {
+			t.Errorf("%s: open: %v, want %v", name, err, tt.want)
+		}
+		if err != nil {
+			continue
+		}
+		if i := p.Identity(); i.Daemon != "d1" || i.Incarnation != 1 {
+			t.Errorf("%s: identity %+v", name, i)
+		}
+		if _, err := p.Replica(id(1)); !errors.Is(err, tt.holds) {
+			t.Errorf("%s: replica: %v, want %v", name, err, tt.holds)
+		}
+		if l := p.Replicas(); len(l) != 1 || !errors.Is(l[0].Err, tt.holds) {
+			t.Errorf("%s: replicas %+v", name, l)
+		}
+		must(t, p.Delete(id(1))) // what is damaged can be given up
+	}
+	if _, err := pmemlog.Open(pmemtest.Of(good, pmemtest.Options{Kind: pmemlog.KindVolatile})); !errors.Is(err, pmemlog.ErrWrongMedium) {
+		t.Errorf("on another kind of medium: %v", err)
+	}
+}
+
+func TestOpenHealsTheDirectory(t *testing.T) {
+	t.Parallel()
+	m, _, _ := newReplica(t, pmemtest.Options{})
+	m = m.CrashClean()
+	m.FlipBit(8192+30, 1)
+	reopen(t, m)
+	m = m.CrashClean()
+	m.FlipBit(12288+30, 1)
+	reopen(t, m)
+}
+
+func TestLostHeaderIsNoticed(t *testing.T) {
+	t.Parallel()
+	m, _, r := newReplica(t, pmemtest.Options{})
+	w := openWriter(t, r, 1)
+	w.append(64)
+	w.flush()
+	must(t, r.PersistHint())
+	m = m.CrashClean()
+	newest := int64(16384)
+	if r.Info().Slot.Generation%2 == 0 { // generation 1 is in slot A
+		newest += format.SlotSize
+	}
+	m.FlipBit(newest+30, 0)
+	p := get[*pmemlog.Pool](t)(pmemlog.Open(m))
+	if _, err := p.Replica(id(1)); !errors.Is(err, pmemlog.ErrCorrupt) {
+		t.Errorf("the newest header is damaged: %v; the older one has forgotten promises", err)
+	}
+}
+
+func TestUnreadableRingEndsTheLog(t *testing.T) {
+	t.Parallel()
+	m, _, r := newReplica(t, pmemtest.Options{})
+	w := openWriter(t, r, 1)
+	for range 4 {
+		w.append(64)
+	}
+	w.flush()
+	must(t, r.PersistHint())
+	m.FailReads(ringStart+256, ringStart+257)
+	rep := get[format.Report](t)(r.Attach(false).Fence(term(2)))
+	if rep.Tail != 256 || !rep.Suspect() {
+		t.Errorf("report %+v, want a suspect with tail 256", rep)
+	}
+	if err := r.Info().Stop; !errors.Is(err, pmemtest.ErrInjected) {
+		t.Errorf("the scan stopped because of %v", err)
+	}
+	if err := r.Attach(true).Read(256, make([]byte, 64)); !errors.Is(err, pmemtest.ErrInjected) {
+		t.Errorf("read: %v", err)
+	}
+}
+
+// What a process has left in the cache is not persistent: a second crash after a
+// start must not find both header slots torn.
+func TestOpenMakesPersistentWhatItBelieves(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(300) {
+		m, p, r := newReplica(t, pmemtest.Options{})
+		get[format.Report](t)(r.Attach(false).Fence(term(1)))
+		m.CutAtSync(1)
+		_, _ = r.Attach(false).Fence(term(2)) // the header is written, not synced
+		_, _ = p.NextIncarnation()
+		m = m.CrashKeepingUnsynced()
+		_, r = reopen(t, m)
+		m.CutAtSync(1)
+		_, _ = r.Attach(false).Fence(term(3))
+		rng := rand.New(rand.NewPCG(seed, 0))
+		_, r = reopen(t, m.Crash(rng))
+		if f := r.Info().Slot.Fenced; f.Epoch < 2 {
+			t.Fatalf("seed %d: fenced is %+v, a start after the promise of 2 believed it", seed, f)
+		}
+	}
+}
