@@ -1222,7 +1222,9 @@ type ByteCounts struct {
 	Capacity int64 `json:"capacity"`
 
 	// Condemned Part of `reserved` that waits for daemons to say that it is gone.
-	Condemned   int64 `json:"condemned"`
+	Condemned int64 `json:"condemned"`
+
+	// Free What new replicas could take, on daemons that are up.
 	Free        int64 `json:"free"`
 	Quarantined int64 `json:"quarantined"`
 	Reserved    int64 `json:"reserved"`

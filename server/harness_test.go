@@ -36,6 +36,9 @@ type cluster struct {
 	etcd   *store.Embedded
 	http   *http.Client // checks every answer against the contract
 	stop   func()       // ends the server, as a signal would
+
+	served  chan error
+	options server.Options
 }
 
 type setup struct {
@@ -74,12 +77,12 @@ func start(t *testing.T, o setup) *cluster {
 	transport := &checkedTransport{t: t, routes: contract(t), inner: &http.Transport{}}
 	c := &cluster{
 		t: t, url: "http://" + ln.Addr().String(), store: st, server: srv, etcd: etcd,
-		http: &http.Client{Transport: transport}, stop: stopServer,
+		http: &http.Client{Transport: transport}, stop: stopServer, served: served, options: o.server,
 	}
 	t.Cleanup(func() {
 		transport.inner.CloseIdleConnections()
-		stopServer()
-		if err := <-served; err != nil {
+		c.stop()
+		if err := <-c.served; err != nil {
 			t.Errorf("server: %v", err)
 		}
 		stopStore()
@@ -96,6 +99,25 @@ func start(t *testing.T, o setup) *cluster {
 		t.Fatal(err)
 	}
 	return c
+}
+
+// restart puts another server at the address of the one that was stopped.
+func (c *cluster) restart() {
+	c.t.Helper()
+	if err := <-c.served; err != nil {
+		c.t.Fatal(err)
+	}
+	srv, err := server.New(c.store, c.options)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	ln, err := net.Listen("tcp", strings.TrimPrefix(c.url, "http://"))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	c.server, c.stop = srv, stop
+	go func() { c.served <- srv.Run(ctx, ln) }()
 }
 
 type testWriter struct{ t *testing.T }

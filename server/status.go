@@ -69,7 +69,9 @@ func countBytes(ds []store.Daemon, cs []store.Condemned) openapi.ByteCounts {
 	var n openapi.ByteCounts
 	for i := range ds {
 		n.Capacity += ds[i].CapacityBytes
-		n.Free += ds[i].FreeBytes
+		if ds[i].State == store.DaemonUp {
+			n.Free += ds[i].FreeBytes
+		}
 		n.Reserved += ds[i].ReservedBytes
 		n.Quarantined += ds[i].QuarantinedBytes
 	}

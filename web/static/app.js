@@ -135,7 +135,8 @@ function size(n) {
   const units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
   let i = 0;
   while (n >= 1024 && i < units.length - 1) { n /= 1024; i++; }
-  return `${n >= 100 || Number.isInteger(n) ? Math.round(n) : n.toFixed(1)} ${units[i]}`;
+  // Cut off, not rounded: what is not quite free must not look free.
+  return `${n >= 100 ? Math.floor(n) : Math.floor(n * 100) / 100} ${units[i]}`;
 }
 
 const clock = (d) => d.toLocaleTimeString();
