@@ -44,8 +44,8 @@ func (e *RefusedError) Unwrap() error { return ErrRefused }
 // advice says what to do about the refusals that end an agent; read-only.
 var advice = map[openapi.ProblemType]string{
 	openapi.ProblemStaleIncarnation: "another process serves a copy of this pool under the same ID: keep the one that has the newest data, and stop and remove the other",
-	openapi.ProblemPoolMismatch:     "start it with the pool that the ID is bound to, or under a new ID; if that pool is lost for good, tell so with `graven daemon rm --lost` first",
-	openapi.ProblemPoolRolledBack:   "the pool is an older copy and may lack what was acknowledged: bring back the newest one, or give the daemon up with `graven daemon rm --lost` and start with a new ID and an empty folder",
+	openapi.ProblemPoolMismatch:     "start it with the pool that the ID is bound to, or under a new ID; if that pool is lost for good, remove the daemon (`graven daemon rm`) first",
+	openapi.ProblemPoolRolledBack:   "the pool is an older copy and may lack what was acknowledged: bring back the newest one, or start with a new ID and an empty folder and remove this daemon (`graven daemon rm`)",
 	openapi.ProblemAddressInUse:     "stop the other daemon or choose another address to listen on",
 	openapi.ProblemDaemonGone:       "the daemon was deleted: start with a new ID and an empty folder",
 	openapi.ProblemInvalidRequest:   "correct the options of the agent",

@@ -1,0 +1,284 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/gravenio/graven/grant"
+	"github.com/gravenio/graven/openapi"
+	"github.com/gravenio/graven/pmemlog"
+	"github.com/gravenio/graven/pmemlog/format"
+	"github.com/gravenio/graven/rdmaio"
+)
+
+// lagging is a replica whose hint lags after each flush.
+type lagging struct {
+	lag       bool
+	persisted []time.Duration
+	begun     time.Time
+}
+
+func (l *lagging) HintLag() bool { return l.lag }
+
+func (l *lagging) PersistHint() error {
+	l.lag = false
+	l.persisted = append(l.persisted, time.Since(l.begun))
+	return nil
+}
+
+// The hint is persisted 10 ms after the last flush, once, and the timer then
+// rests. The clock is simulated.
+func TestHintTimer(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := &lagging{begun: time.Now()}
+		h := &hint{}
+		h.init(nil, slog.New(slog.DiscardHandler))
+		h.replica = r
+		at := func(ms int) {
+			time.Sleep(time.Duration(ms)*time.Millisecond - time.Since(r.begun))
+			synctest.Wait()
+		}
+		flush := func(ms int) {
+			at(ms)
+			r.lag = true
+			h.flushed()
+		}
+		for ms := range 25 { // busy: the next flush carries the hint
+			flush(ms)
+		}
+		at(33)
+		if len(r.persisted) != 0 {
+			t.Errorf("persisted at %v while flushes went on", r.persisted)
+		}
+		at(1000)
+		if h.armed.Load() {
+			t.Error("the timer goes on with nothing to do")
+		}
+		flush(1000)
+		at(2000)
+		want := []time.Duration{34 * time.Millisecond, 1010 * time.Millisecond}
+		if fmt.Sprint(r.persisted) != fmt.Sprint(want) {
+			t.Errorf("persisted at %v, want %v", r.persisted, want)
+		}
+		flush(2000)
+		h.stop()
+		at(3000)
+		if len(r.persisted) != 2 {
+			t.Error("it persists after stop")
+		}
+	})
+}
+
+// idle is an agent that has not been run.
+func idle(t *testing.T) *Agent {
+	t.Helper()
+	a, err := New(Options{ID: "d1", Dir: t.TempDir(), PoolSize: poolSize, Endpoints: []string{"http://127.0.0.1:1"}, Logger: testLogger(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := a.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return a
+}
+
+func (c *chores) all() {
+	for c.removeNext() {
+	}
+}
+
+func operator(n string, replica, log format.ID) openapi.Operator {
+	return openapi.Operator{OperatorID: n, Kind: openapi.OperatorRemoveReplica, ReplicaID: replica.String(), LogID: log.String()}
+}
+
+// An operator may be handed out as often as it likes; each gets its result, and
+// the result is kept until a heartbeat has delivered it.
+func TestOperatorsMayBeRepeated(t *testing.T) {
+	t.Parallel()
+	a := idle(t)
+	log, replica := newID(), newID()
+	if _, err := a.pool.Create(pmemlog.Spec{Cluster: newID(), Log: log, Replica: replica, Capacity: ringSize}); err != nil {
+		t.Fatal(err)
+	}
+	ops := []openapi.Operator{operator("op1", replica, log), operator("op2", newID(), newID())}
+	for range 3 {
+		a.chores.operators(ops)
+		a.chores.all()
+	}
+	got := a.chores.unreported()
+	if len(got) != 2 || !got[0].Ok || !got[1].Ok {
+		t.Fatalf("results %+v, want two good ones: what is unknown is already gone", got)
+	}
+	if len(a.pool.Replicas()) != 0 {
+		t.Error("the replica is still there")
+	}
+	select {
+	case <-a.chores.news:
+	default:
+		t.Error("the result waits for the next renewal")
+	}
+	a.chores.reported(got[:1])
+	if left := a.chores.unreported(); len(left) != 1 || left[0] != got[1] {
+		t.Errorf("left are %+v, want %+v", left, got[1])
+	}
+}
+
+// What names the wrong log, or can't be understood, removes nothing, and its
+// failure is reported in its time and not in a hurry: it would come again at
+// once.
+func TestOperatorsInError(t *testing.T) {
+	t.Parallel()
+	a := idle(t)
+	log, replica := newID(), newID()
+	if _, err := a.pool.Create(pmemlog.Spec{Cluster: newID(), Log: log, Replica: replica, Capacity: ringSize}); err != nil {
+		t.Fatal(err)
+	}
+	unknown := operator("op2", replica, log)
+	unknown.Kind = "format-disk"
+	nonsense := operator("op3", replica, log)
+	nonsense.LogID = "x"
+	a.chores.operators([]openapi.Operator{operator("op1", replica, newID()), unknown, nonsense})
+	a.chores.all()
+	for _, r := range a.chores.unreported() {
+		if r.Ok || r.Error == "" {
+			t.Errorf("%+v, want an error", r)
+		}
+	}
+	if len(a.chores.unreported()) != 3 || len(a.pool.Replicas()) != 1 {
+		t.Errorf("%d results, %d replicas", len(a.chores.unreported()), len(a.pool.Replicas()))
+	}
+	select {
+	case <-a.chores.news:
+		t.Error("a failure is told at once")
+	default:
+	}
+	if _, err := a.catalog.find(replica); err != nil {
+		t.Errorf("the replica is not served any more: %v", err)
+	}
+}
+
+// A registration's verdicts: remove only what is named for it.
+func TestVerdicts(t *testing.T) {
+	t.Parallel()
+	a := idle(t)
+	cluster, log := newID(), newID()
+	var ids [3]format.ID
+	reg := &openapi.Registration{ClusterID: cluster.String(), Missing: []string{newID().String()}}
+	for i, action := range []openapi.ReplicaVerdictAction{openapi.ActionKeep, openapi.ActionRemove, openapi.ActionQuarantine} {
+		ids[i] = newID()
+		if _, err := a.pool.Create(pmemlog.Spec{Cluster: cluster, Log: log, Replica: ids[i], Capacity: ringSize}); err != nil {
+			t.Fatal(err)
+		}
+		reg.Replicas = append(reg.Replicas, openapi.ReplicaVerdict{ReplicaID: ids[i].String(), LogID: log.String(), Action: action})
+	}
+	a.chores.registered(cluster, reg)
+	if err := a.chores.writeDown(); err != nil {
+		t.Fatal(err)
+	}
+	a.chores.all()
+	if _, err := a.catalog.find(ids[0]); err != nil {
+		t.Errorf("kept: %v", err)
+	}
+	if _, err := a.pool.Replica(ids[1]); !errors.Is(err, pmemlog.ErrNotFound) {
+		t.Errorf("condemned: %v", err)
+	}
+	if _, err := a.pool.Replica(ids[2]); err != nil {
+		t.Errorf("quarantined: %v", err)
+	}
+	if _, err := a.catalog.find(ids[2]); !errors.Is(err, rdmaio.ErrUnknownLog) {
+		t.Errorf("quarantined and served: %v", err)
+	}
+	if self := a.pool.Identity(); self.Cluster != cluster || self.Daemon != "d1" {
+		t.Errorf("the pool is bound to %+v", self)
+	}
+}
+
+// Every error of pmemlog has its kind on the wire, and a fence tells its term.
+func TestErrorsOnTheWire(t *testing.T) {
+	t.Parallel()
+	for _, row := range sessionErrors {
+		if err := wireError(fmt.Errorf("op: %w", row.from)); !errors.Is(err, row.to) {
+			t.Errorf("%v travels as %v, want %v", row.from, err, row.to)
+		}
+	}
+	for _, err := range []error{&pmemlog.PoisonedError{Op: "sync", Err: pmemlog.ErrClosed}, errors.New("read: input/output error")} {
+		if got := wireError(err); !errors.Is(got, rdmaio.ErrMedium) {
+			t.Errorf("%v travels as %v", err, got)
+		}
+	}
+	promised := format.Fence{Epoch: 7, Nonce: 9}
+	var wire *rdmaio.Error
+	if err := wireError(&pmemlog.FencedError{Promised: promised}); !errors.As(err, &wire) || wire.Fenced != promised {
+		t.Errorf("a fence travels as %+v", wire)
+	}
+	if wireError(nil) != nil {
+		t.Error("nil is an error")
+	}
+}
+
+func testKeys(t testing.TB) map[string]string {
+	key, err := grant.NewKey(make([]byte, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return map[string]string{key.ID(): key.Public()}
+}
+
+func TestKeysOnDisk(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if keys, err := loadKeys(dir, "c1"); keys != nil || err != nil {
+		t.Errorf("without a file: %v, %v", keys, err)
+	}
+	for range 2 {
+		if err := saveKeys(dir, "c1", testKeys(t)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if keys, err := loadKeys(dir, "c1"); err != nil || len(keys) != 1 {
+		t.Errorf("read back %v, %v", keys, err)
+	}
+	if keys, err := loadKeys(dir, "c2"); err != nil || keys != nil {
+		t.Errorf("another cluster's: %v, %v", keys, err)
+	}
+	for _, text := range []string{"", "{", `{"version":1}`, `{"grant_keys":{"x":"AAAA"}}`, strings.Repeat(" ", maxKeysFile+1)} {
+		if err := os.WriteFile(filepath.Join(dir, keysName), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := loadKeys(dir, "c1"); err == nil || !strings.Contains(err.Error(), keysName) {
+			t.Errorf("%.20q: %v", text, err)
+		}
+	}
+}
+
+func FuzzKeys(f *testing.F) {
+	dir := f.TempDir()
+	if err := saveKeys(dir, "c1", testKeys(f)); err != nil {
+		f.Fatal(err)
+	}
+	good, err := os.ReadFile(filepath.Join(dir, keysName))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good)
+	f.Add([]byte(`{"version":1}`))
+	f.Add([]byte(`{"grant_keys":{"":""}}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		_, keys, err := decodeKeys(b)
+		for id, key := range keys {
+			if err == nil && (len(key) != 32 || len(id) != 16) {
+				t.Errorf("key %q of %d bytes", id, len(key))
+			}
+		}
+	})
+}
