@@ -118,6 +118,10 @@ func (a *app) appendLog(ctx context.Context, name string, fl appendFlags, in io.
 	o := replog.Options{WaitForSpace: fl.trim}
 	w, err := replog.Open(ctx, control.New(api, "log append", 0), replog.OpenRequest{Log: name, Takeover: fl.takeover}, o)
 	if err != nil {
+		if ctx.Err() != nil { // there is a committed part to report, if an empty one
+			none := appendSummary{Log: name}
+			return errors.Join(openFailed(err), a.showValue(none, none.rows))
+		}
 		return openFailed(err)
 	}
 	if most := w.MaxPayload(); int64(fl.block) > int64(most) {

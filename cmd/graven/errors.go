@@ -63,7 +63,7 @@ func report(w io.Writer, command string, err error) {
 	switch {
 	case errors.As(err, &hint):
 		fmt.Fprintf(w, "hint: %s\n", hint.hint)
-	case errors.As(err, &usage):
+	case errors.As(err, &usage), openapi.IsProblem(err, openapi.ProblemInvalidRequest):
 		fmt.Fprintf(w, "hint: see `%s --help`\n", command)
 	case problem != nil:
 		if h := problemHint(&problem.Problem); h != "" {

@@ -80,7 +80,7 @@ func verifyRows(t *table, rep *replog.VerifyReport) {
 	t.row("REPLICA ON", "MEDIA", "EPOCHS", "TRIM", "TAIL", "RECORDS", "EVIDENCE", "VERDICT")
 	for _, r := range rep.Replicas {
 		if r.Error != "" {
-			t.row(r.DaemonID, r.Media, "", "", "", "", "", "unreadable")
+			t.row(r.DaemonID, r.Media, "", "", "", "", "", verdict(&r))
 			continue
 		}
 		t.row(r.DaemonID, r.Media, epochText(r.Epochs), r.TrimLSN, r.TailLSN, r.Records, r.Evidence, verdict(&r))
@@ -103,6 +103,8 @@ func verifyRows(t *table, rep *replog.VerifyReport) {
 func verdict(r *replog.ReplicaReport) string {
 	text := "agrees"
 	switch {
+	case r.Error != "":
+		text = "unreadable"
 	case len(r.Bad) > 0:
 		text = "damaged"
 	case r.Suspect:

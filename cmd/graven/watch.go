@@ -31,7 +31,7 @@ line is one event of the API.`,
 		if err != nil {
 			return err
 		}
-		w := &watcher{app: a, api: api, rev: since}
+		w := &watcher{app: a, api: api, rev: since, shown: map[string]string{}}
 		err = w.follow(cmd.Context())
 		if cmd.Context().Err() != nil {
 			return nil // being interrupted is how a watch ends
@@ -43,9 +43,10 @@ line is one event of the API.`,
 
 // watcher follows the events; rev is the revision that it has seen.
 type watcher struct {
-	app *app
-	api *openapi.ClientWithResponses
-	rev int64
+	app   *app
+	api   *openapi.ClientWithResponses
+	rev   int64
+	shown map[string]string // the last line for each object that exists
 }
 
 // follow returns only for an error that trying again does not cure.
@@ -159,12 +160,17 @@ func (w *watcher) snapshot(ctx context.Context) error {
 }
 
 func (w *watcher) print(e openapi.Event) error {
-	var err error
 	if w.app.output == outputJSON {
-		err = json.NewEncoder(w.app.out).Encode(e)
-	} else {
-		_, err = fmt.Fprintf(w.app.out, "%-8d %s\n", e.Revision, eventText(&e))
+		return json.NewEncoder(w.app.out).Encode(e)
 	}
+	text, key := eventText(&e), string(e.Kind)+"/"+e.ID
+	if w.shown[key] == text {
+		return nil // what changed is nothing that the line shows
+	}
+	if w.shown[key] = text; e.Deleted {
+		delete(w.shown, key)
+	}
+	_, err := fmt.Fprintf(w.app.out, "%s  %-6d  %s\n", time.Now().UTC().Format("15:04:05Z"), e.Revision, text)
 	return err
 }
 
