@@ -126,7 +126,7 @@ func TestStaleIncarnationStopsServing(t *testing.T) {
 	c.untilState(a.ID(), openapi.DaemonUp)
 	newer := a.registration()
 	newer.Incarnation++
-	newer.Addresses.TCPPort = 1
+	newer.TCPPort = 1
 	r, err := c.api.RegisterDaemonWithResponse(t.Context(), a.ID(), newer)
 	if err != nil || r.JSON200 == nil {
 		t.Fatal(err, string(r.Body))

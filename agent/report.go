@@ -17,8 +17,9 @@ const maxReason = 256
 
 func (a *Agent) registration() openapi.RegisterRequest {
 	self, space := a.pool.Identity(), a.pool.Free()
+	host, port := a.advertised()
 	return openapi.RegisterRequest{
-		PoolID: self.Pool.String(), Incarnation: int64(a.Incarnation()), Addresses: a.addresses(),
+		PoolID: self.Pool.String(), Incarnation: int64(a.Incarnation()), TCPAddr: host, TCPPort: port,
 		CapacityBytes: space.Total, FreeBytes: free(space), Media: openapi.Media(self.Kind.String()),
 		Transports: []openapi.Transport{openapi.TransportTCP}, FlushModes: []openapi.FlushMode{openapi.FlushAck},
 		Labels: a.opts.Labels, Health: a.health(), Replicas: a.replicas(), Version: a.opts.Version,
@@ -41,13 +42,14 @@ func free(s pmemlog.Space) int64 {
 	return s.Free
 }
 
-func (a *Agent) addresses() openapi.Addresses {
-	host, port, _ := net.SplitHostPort(a.Addr().String()) // it is one of a listening socket
-	n, _ := strconv.Atoi(port)
+// advertised is where clients reach the daemon.
+func (a *Agent) advertised() (host string, port int32) {
+	host, digits, _ := net.SplitHostPort(a.Addr().String()) // it is one of a listening socket
+	n, _ := strconv.Atoi(digits)
 	if a.opts.Advertise != "" {
 		host = a.opts.Advertise
 	}
-	return openapi.Addresses{TCPAddr: host, TCPPort: int32(n)}
+	return host, int32(n)
 }
 
 func (a *Agent) health() openapi.Health {

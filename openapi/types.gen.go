@@ -367,27 +367,6 @@ func (e Transport) Valid() bool {
 	}
 }
 
-// Addresses Where a daemon serves its pool.
-//
-// Example: {"tcp_addr":"127.0.0.1","tcp_port":7001}
-type Addresses struct {
-	// RNICAddr An IP address or host name.
-	//
-	// Example: 127.0.0.1
-	RNICAddr Host `json:"rnic_addr,omitempty,omitzero"`
-
-	// RNICPort Example: 7001
-	RNICPort Port `json:"rnic_port,omitempty,omitzero"`
-
-	// TCPAddr An IP address or host name.
-	//
-	// Example: 127.0.0.1
-	TCPAddr Host `json:"tcp_addr"`
-
-	// TCPPort Example: 7001
-	TCPPort Port `json:"tcp_port"`
-}
-
 // Alarm defines model for Alarm.
 type Alarm struct {
 	DaemonID string    `json:"daemon_id,omitempty,omitzero"`
@@ -457,11 +436,6 @@ type CreateLogRequest struct {
 
 // Daemon defines model for Daemon.
 type Daemon struct {
-	// Addresses Where a daemon serves its pool.
-	//
-	// Example: {"tcp_addr":"127.0.0.1","tcp_port":7001}
-	Addresses Addresses `json:"addresses"`
-
 	// CapacityBytes A size in bytes, at most 1 PiB.
 	//
 	// Example: 4294967296
@@ -527,8 +501,24 @@ type Daemon struct {
 	// ReservedBytes Promised to logs or not yet freed, in bytes.
 	ReservedBytes int64 `json:"reserved_bytes"`
 
+	// RNICAddr An IP address or host name.
+	//
+	// Example: 127.0.0.1
+	RNICAddr Host `json:"rnic_addr,omitempty,omitzero"`
+
+	// RNICPort Example: 7001
+	RNICPort Port `json:"rnic_port,omitempty,omitzero"`
+
 	// State `up`: its lease lives. `draining`: it does, but the daemon gets no new replicas. `down`: it has none.
-	State      DaemonState `json:"state"`
+	State DaemonState `json:"state"`
+
+	// TCPAddr An IP address or host name.
+	//
+	// Example: 127.0.0.1
+	TCPAddr Host `json:"tcp_addr"`
+
+	// TCPPort Example: 7001
+	TCPPort    Port        `json:"tcp_port"`
 	Transports []Transport `json:"transports"`
 	Version    string      `json:"version"`
 }
@@ -644,11 +634,6 @@ type HeartbeatAnswer struct {
 
 // HeartbeatRequest Example: {"free_bytes":4026531840,"health":{"state":"ok"},"incarnation":1,"results":[]}
 type HeartbeatRequest struct {
-	// Addresses Where a daemon serves its pool.
-	//
-	// Example: {"tcp_addr":"127.0.0.1","tcp_port":7001}
-	Addresses Addresses `json:"addresses,omitempty,omitzero"`
-
 	// FreeBytes A size in bytes, at most 1 PiB.
 	//
 	// Example: 4294967296
@@ -672,6 +657,22 @@ type HeartbeatRequest struct {
 
 	// Results What became of operators; repeated until a heartbeat was answered.
 	Results []OperatorResult `json:"results,omitempty,omitzero"`
+
+	// RNICAddr An IP address or host name.
+	//
+	// Example: 127.0.0.1
+	RNICAddr Host `json:"rnic_addr,omitempty,omitzero"`
+
+	// RNICPort Example: 7001
+	RNICPort Port `json:"rnic_port,omitempty,omitzero"`
+
+	// TCPAddr An IP address or host name.
+	//
+	// Example: 127.0.0.1
+	TCPAddr Host `json:"tcp_addr,omitempty,omitzero"`
+
+	// TCPPort Example: 7001
+	TCPPort Port `json:"tcp_port,omitempty,omitzero"`
 }
 
 // Host An IP address or host name.
@@ -987,13 +988,8 @@ type Problem struct {
 // ProblemType defines model for ProblemType.
 type ProblemType string
 
-// RegisterRequest Example: {"addresses":{"tcp_addr":"127.0.0.1","tcp_port":7001},"capacity_bytes":4294967296,"flush_modes":["ack"],"free_bytes":4294967296,"incarnation":1,"labels":{"host":"h1","zone":"z1"},"lease_ttl_seconds":10,"media":"file","pool_id":"5d3c2f4e-8f5a-4b7e-9a55-0d7f5b0c9a11","replicas":[],"transports":["tcp"],"version":"v0.1.0"}
+// RegisterRequest Example: {"capacity_bytes":4294967296,"flush_modes":["ack"],"free_bytes":4294967296,"incarnation":1,"labels":{"host":"h1","zone":"z1"},"lease_ttl_seconds":10,"media":"file","pool_id":"5d3c2f4e-8f5a-4b7e-9a55-0d7f5b0c9a11","replicas":[],"tcp_addr":"127.0.0.1","tcp_port":7001,"transports":["tcp"],"version":"v0.1.0"}
 type RegisterRequest struct {
-	// Addresses Where a daemon serves its pool.
-	//
-	// Example: {"tcp_addr":"127.0.0.1","tcp_port":7001}
-	Addresses Addresses `json:"addresses"`
-
 	// CapacityBytes A size in bytes, at most 1 PiB.
 	//
 	// Example: 4294967296
@@ -1036,14 +1032,32 @@ type RegisterRequest struct {
 	// Example: 5d3c2f4e-8f5a-4b7e-9a55-0d7f5b0c9a11
 	PoolID UUID `json:"pool_id"`
 
-	// Replicas Every replica found in the pool.
-	Replicas   []ReplicaSummary `json:"replicas"`
-	Transports []Transport      `json:"transports"`
+	// Replicas Every replica found in the pool; absent, it holds none.
+	Replicas []ReplicaSummary `json:"replicas,omitempty,omitzero"`
+
+	// RNICAddr An IP address or host name.
+	//
+	// Example: 127.0.0.1
+	RNICAddr Host `json:"rnic_addr,omitempty,omitzero"`
+
+	// RNICPort Example: 7001
+	RNICPort Port `json:"rnic_port,omitempty,omitzero"`
+
+	// TCPAddr An IP address or host name.
+	//
+	// Example: 127.0.0.1
+	TCPAddr Host `json:"tcp_addr"`
+
+	// TCPPort Example: 7001
+	TCPPort Port `json:"tcp_port"`
+
+	// Transports What the data plane may use to reach the pool; `tcp` alone when absent.
+	Transports []Transport `json:"transports,omitempty,omitzero"`
 
 	// Version Version of the daemon's program.
 	//
 	// Example: v0.1.0
-	Version string `json:"version"`
+	Version string `json:"version,omitempty,omitzero"`
 }
 
 // Registration defines model for Registration.

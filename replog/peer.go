@@ -114,7 +114,11 @@ func (p *peer) dial(ctx context.Context, address string, h rdmaio.Hello, me core
 	if address == "" {
 		return nil, errUnreachable
 	}
-	ctx, cancel := context.WithTimeout(ctx, p.w.opts.DialTimeout)
+	patience := p.w.opts.DialTimeout
+	if h.Create { // the daemon writes the whole region before it answers
+		patience += time.Duration(h.Capacity/slowestCreate) * time.Second
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	conn, _, err := p.w.opts.Dial(ctx, address, h, rdmaio.Events{
 		Flushed: func(durable uint64) {
@@ -124,6 +128,10 @@ func (p *peer) dial(ctx context.Context, address string, h rdmaio.Hello, me core
 	})
 	return conn, err
 }
+
+// slowestCreate is the pace, in bytes a second, at which a daemon must be able
+// to write a new region.
+const slowestCreate = 16 << 20
 
 // over tells the core that the session is over, or was never had.
 func (p *peer) over(me core.Peer, err error) {

@@ -11,20 +11,6 @@ import (
 // The functions of this file translate between the contract's types and the
 // store's, and decide nothing.
 
-func addresses(a store.Addresses) openapi.Addresses {
-	return openapi.Addresses{
-		TCPAddr: a.TCPAddr, TCPPort: int32(a.TCPPort),
-		RNICAddr: a.RNICAddr, RNICPort: int32(a.RNICPort),
-	}
-}
-
-func storeAddresses(a openapi.Addresses) store.Addresses {
-	return store.Addresses{
-		TCPAddr: a.TCPAddr, TCPPort: int(a.TCPPort),
-		RNICAddr: a.RNICAddr, RNICPort: int(a.RNICPort),
-	}
-}
-
 func health(h store.Health) openapi.Health {
 	if h.Status == "" {
 		return openapi.Health{State: openapi.HealthOK, Reason: h.Detail}
@@ -65,8 +51,8 @@ func summary(r *store.ReplicaSummary) *openapi.ReplicaSummary {
 func daemon(d *store.Daemon) openapi.Daemon {
 	return openapi.Daemon{
 		DaemonID: d.DaemonID, State: openapi.DaemonState(d.State), PoolID: d.PoolID,
-		Incarnation: int64(d.Incarnation), Addresses: addresses(d.Addresses),
-		Media:      openapi.Media(d.Media),
+		Incarnation: int64(d.Incarnation), Media: openapi.Media(d.Media),
+		TCPAddr: d.TCPAddr, TCPPort: int32(d.TCPPort), RNICAddr: d.RNICAddr, RNICPort: int32(d.RNICPort),
 		Transports: convert[openapi.Transport](d.Transports), FlushModes: convert[openapi.FlushMode](d.FlushModes),
 		CapacityBytes: d.CapacityBytes, FreeBytes: d.FreeBytes, ReservedBytes: d.ReservedBytes,
 		QuarantinedBytes: d.QuarantinedBytes, Labels: labels(d.Labels), Version: d.Version,

@@ -49,10 +49,17 @@ func (s *Server) RegisterDaemon(ctx context.Context, r openapi.RegisterDaemonReq
 	if err != nil {
 		return nil, err
 	}
+	transports := b.Transports
+	if transports == nil {
+		transports = []openapi.Transport{openapi.TransportTCP}
+	}
 	got, err := s.store.Register(ctx, store.RegisterRequest{
 		DaemonID: r.DaemonID, PoolID: b.PoolID, Incarnation: uint64(b.Incarnation),
-		Addresses: storeAddresses(b.Addresses), Capacity: b.CapacityBytes, Free: b.FreeBytes,
-		Media: string(b.Media), Transports: convert[string](b.Transports), FlushModes: convert[string](b.FlushModes),
+		Addresses: store.Addresses{
+			TCPAddr: b.TCPAddr, TCPPort: int(b.TCPPort), RNICAddr: b.RNICAddr, RNICPort: int(b.RNICPort),
+		},
+		Capacity: b.CapacityBytes, Free: b.FreeBytes,
+		Media: string(b.Media), Transports: convert[string](transports), FlushModes: convert[string](b.FlushModes),
 		Labels: b.Labels, Version: b.Version, Health: storeHealth(b.Health),
 		Replicas: storeSummaries(b.Replicas), LeaseTTL: ttl,
 	})
@@ -77,7 +84,10 @@ func (s *Server) HeartbeatDaemon(ctx context.Context, r openapi.HeartbeatDaemonR
 	b := r.Body
 	got, err := s.store.Heartbeat(ctx, store.HeartbeatRequest{
 		DaemonID: r.DaemonID, Incarnation: uint64(b.Incarnation), Free: b.FreeBytes,
-		Health: storeHealth(b.Health), Addresses: storeAddresses(b.Addresses),
+		Health: storeHealth(b.Health),
+		Addresses: store.Addresses{
+			TCPAddr: b.TCPAddr, TCPPort: int(b.TCPPort), RNICAddr: b.RNICAddr, RNICPort: int(b.RNICPort),
+		},
 		Replicas: storeSummaries(b.Replicas), Results: storeResults(b.Results),
 	})
 	if err != nil {

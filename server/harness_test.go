@@ -315,8 +315,8 @@ func (d daemonSpec) request() openapi.RegisterRequest {
 	return openapi.RegisterRequest{
 		PoolID:      fmt.Sprintf("00000000-0000-4000-8000-%012d", d.n),
 		Incarnation: 1,
-		Addresses:   openapi.Addresses{TCPAddr: "127.0.0.1", TCPPort: int32(20000 + d.n)},
-		Media:       d.media, CapacityBytes: d.capacity, FreeBytes: d.capacity,
+		TCPAddr:     "127.0.0.1", TCPPort: int32(20000 + d.n),
+		Media: d.media, CapacityBytes: d.capacity, FreeBytes: d.capacity,
 		Transports: []openapi.Transport{openapi.TransportTCP}, FlushModes: []openapi.FlushMode{openapi.FlushAck},
 		Labels: d.labels, Replicas: []openapi.ReplicaSummary{}, Version: "test", LeaseTTLSeconds: d.ttl,
 	}

@@ -75,10 +75,10 @@ func daemonRows(t *table, daemons []openapi.Daemon) {
 }
 
 func daemonAddress(d *openapi.Daemon) string {
-	if d.Addresses.TCPAddr == "" {
+	if d.TCPAddr == "" {
 		return ""
 	}
-	return net.JoinHostPort(d.Addresses.TCPAddr, strconv.Itoa(int(d.Addresses.TCPPort)))
+	return net.JoinHostPort(d.TCPAddr, strconv.Itoa(int(d.TCPPort)))
 }
 
 func newDaemonShow(a *app) *cobra.Command {

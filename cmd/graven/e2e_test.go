@@ -275,7 +275,7 @@ func freeAddress(t *testing.T) string {
 func TestLeaseOverBareHTTP(t *testing.T) {
 	skipShort(t)
 	c := startDev(t, t.TempDir(), "--pool-size", smallPool)
-	body := `{"pool_id":"5d3c2f4e-8f5a-4b7e-9a55-0d7f5b0c9a11","incarnation":1,"addresses":{"tcp_addr":"127.0.0.1","tcp_port":1},
+	body := `{"pool_id":"5d3c2f4e-8f5a-4b7e-9a55-0d7f5b0c9a11","incarnation":1,"tcp_addr":"127.0.0.1","tcp_port":1,
 		"capacity_bytes":1073741824,"free_bytes":1073741824,"media":"file","transports":["tcp"],"labels":{"host":"h9"},
 		"replicas":[],"version":"curl","lease_ttl_seconds":5}`
 	req, err := http.NewRequest(http.MethodPut, c.api+"/v1/daemons/d9", strings.NewReader(body))

@@ -171,8 +171,8 @@ func LogOf(cluster string, l *openapi.Log, daemons []openapi.Daemon) (replog.Log
 	}
 	address := make(map[string]string, len(daemons))
 	for _, d := range daemons {
-		if a := d.Addresses; a.TCPAddr != "" && a.TCPPort > 0 {
-			address[d.DaemonID] = net.JoinHostPort(a.TCPAddr, strconv.Itoa(int(a.TCPPort)))
+		if d.TCPAddr != "" && d.TCPPort > 0 {
+			address[d.DaemonID] = net.JoinHostPort(d.TCPAddr, strconv.Itoa(int(d.TCPPort)))
 		}
 	}
 	for _, r := range l.Replicas {

@@ -12,9 +12,11 @@ import (
 // crash, sessions that break, bits that flip. Some worlds are calmer than others.
 func (w *world) planFaults() {
 	w.calm = time.Duration(1 + w.rng.IntN(4)*w.rng.IntN(4))
+	w.sizes = 1 + w.rng.IntN(3)
+	w.far = 0.1 + 0.1*float64(w.rng.IntN(5))
 	w.newWriter()
 	w.repeat(10*time.Millisecond, 400*time.Millisecond, func() { w.newWriter() })
-	w.repeat(20*time.Millisecond, 900*time.Millisecond, func() {
+	w.repeat(20*time.Millisecond, 600*time.Millisecond, func() {
 		if x := w.pickWriter(); x != nil {
 			w.note("writer of epoch %d dies", x.term.Epoch)
 			x.die()
@@ -94,18 +96,15 @@ func (w *world) pickLink() *link {
 // flip turns a bit over in a record, within the budget: one replica less than
 // the ack quorum in a run, and only where the damage must be noticed, below the
 // replica's persistent hint or below the commit LSN that a later record carries.
+// It may come while the daemon is down.
 func (w *world) flip() {
 	i := w.rng.IntN(len(w.nodes))
+	if w.control.states[i] != core.Present || (!w.flipped[i] && len(w.flipped) >= w.cfg.Ack-1) {
+		return
+	}
 	n := w.nodes[i]
-	if !n.up() || w.control.states[i] != core.Present || (!w.flipped[i] && len(w.flipped) >= w.cfg.Ack-1) {
-		return
-	}
 	off := n.ring()
-	r, err := n.pool.Replica(n.id)
-	if err != nil || off < 0 {
-		return
-	}
-	lsns := w.noticeable(n, r.Info(), off)
+	lsns := n.noticeable(off)
 	if len(lsns) == 0 {
 		return
 	}
@@ -116,26 +115,35 @@ func (w *world) flip() {
 	n.medium.FlipBit(off+int64(lsn%w.cfg.Capacity)+int64(w.rng.IntN(format.HeaderSize)), uint(w.rng.IntN(8)))
 }
 
-// noticeable lists the records whose damage the replica must notice.
-func (w *world) noticeable(n *node, info pmemlog.Info, off int64) []uint64 {
-	ring := make(format.Ring, w.cfg.Capacity)
-	if err := n.medium.ReadAt(ring, off); err != nil {
+// noticeable lists the records, among those that would survive a crash now,
+// whose damage the replica must notice.
+func (n *node) noticeable(off int64) []uint64 {
+	medium := n.medium.Clone().CrashClean()
+	pool, err := pmemlog.Open(medium)
+	if err != nil || off < 0 {
 		return nil
 	}
-	below := uint64(0)
-	if hint := n.persistentHint(); hint.Epoch > 0 {
-		below = hint.LSN
+	r, err := pool.Replica(n.id)
+	if err != nil {
+		return nil
 	}
+	slot := r.Info().Slot
+	rep, err := r.Attach(false).Fence(slot.Fenced)
+	if err != nil {
+		return nil
+	}
+	ring := make(format.Ring, n.w.cfg.Capacity)
+	if err := medium.ReadAt(ring, off); err != nil {
+		return nil
+	}
+	below := slot.Hint.LSN
 	var lsns []uint64
-	marks := marksOf(ring, info.Slot.Trim.LSN, info.Durable)
+	marks := marksOf(ring, rep.Trim.LSN, rep.Tail)
 	for i := len(marks) - 1; i >= 0; i-- {
-		m := marks[i]
-		if m.end <= below {
-			lsns = append(lsns, m.lsn)
+		if marks[i].end <= below {
+			lsns = append(lsns, marks[i].lsn)
 		}
-		if n.medium.Persistent(off+int64(m.lsn%w.cfg.Capacity), int(m.end-m.lsn)) {
-			below = max(below, m.commit)
-		}
+		below = max(below, marks[i].commit)
 	}
 	return lsns
 }

@@ -76,10 +76,11 @@ func (n *node) hello(create bool) (*pmemlog.Session, error) {
 	return r.Attach(false), nil
 }
 
-// powered runs f and crashes the node if the power went meanwhile.
+// powered runs f and crashes the node if the power went meanwhile. Now and then
+// it goes just then, before anything else can happen.
 func (n *node) powered(f func() error) error {
 	err := f()
-	if n.up() && n.medium.Dead() {
+	if n.up() && (n.medium.Dead() || n.w.faults && n.w.chance(0.001)) {
 		n.w.stats.Cuts++
 		n.crash()
 		n.w.restartLater(n)
@@ -105,19 +106,6 @@ func (n *node) persistHint() {
 		return
 	}
 	_ = n.powered(r.PersistHint) // a replica that can't tells the next flush
-}
-
-// persistentHint is the hint that would survive a crash now.
-func (n *node) persistentHint() format.Position {
-	pool, err := pmemlog.Open(n.medium.Clone().CrashClean())
-	if err != nil {
-		return format.Position{}
-	}
-	r, err := pool.Replica(n.id)
-	if err != nil {
-		return format.Position{}
-	}
-	return r.Info().Slot.Hint
 }
 
 // checkFlushed is I6: what a replica acknowledges would survive any crash now.

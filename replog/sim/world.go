@@ -50,6 +50,19 @@ type Stats struct {
 	Trims   int
 }
 
+// Add adds another run's counts.
+func (s *Stats) Add(o Stats) {
+	s.Events += o.Events
+	s.Opens += o.Opens
+	s.Appends += o.Appends
+	s.Acks += o.Acks
+	s.Crashes += o.Crashes
+	s.Cuts += o.Cuts
+	s.Breaks += o.Breaks
+	s.Flips += o.Flips
+	s.Trims += o.Trims
+}
+
 // Violation is a broken promise.
 type Violation struct {
 	Seed      uint64
@@ -112,6 +125,8 @@ type world struct {
 	model     model
 	faults    bool          // things still go wrong
 	calm      time.Duration // factor between faults
+	sizes     int           // of records: few sizes make logs that differ line up
+	far       float64       // how often a daemon is out of reach for a while
 	flipped   map[int]bool
 	stats     Stats
 	violation *Violation

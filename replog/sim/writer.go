@@ -72,7 +72,7 @@ func (x *writer) die() {
 
 func (x *writer) dialLater(index int) {
 	d := x.w.between(time.Millisecond, 30*time.Millisecond)
-	if x.w.faults && x.w.chance(0.15) {
+	if x.w.faults && x.w.chance(x.w.far) {
 		d = x.w.between(0, 900*time.Millisecond) // out of reach for a while
 	}
 	x.w.after(d, func() { x.dial(index) })
@@ -106,8 +106,13 @@ func (x *writer) event(f func(c *core.Core)) {
 	if x.dead || x.w.violation != nil {
 		return
 	}
+	before := x.core.Phase()
 	f(x.core)
 	x.dispatch()
+	if x.core.Phase() != before && x.w.faults && x.w.chance(0.1) { // the worst moments
+		x.w.note("writer of epoch %d dies", x.term.Epoch)
+		x.die()
+	}
 }
 
 func (x *writer) dispatch() {
@@ -277,7 +282,7 @@ func (x *writer) appendLater() {
 
 // append writes one record, or trims when there is no room.
 func (x *writer) append() {
-	payload := make([]byte, 8+x.w.rng.IntN(3)*60)
+	payload := make([]byte, 8+x.w.rng.IntN(x.w.sizes)*60)
 	binary.LittleEndian.PutUint64(payload, uint64(x.w.stats.Appends)<<16|x.term.Epoch)
 	size := format.RecordSize(len(payload))
 	need := size + format.PadBefore(x.core.Tail(), size, x.w.cfg.Capacity)
@@ -309,6 +314,9 @@ func (x *writer) trim() {
 		if x.w.chance(0.3) && limit == x.core.Commit() {
 			break
 		}
+	}
+	if at.LSN == x.core.TrimPoint().LSN {
+		return
 	}
 	allowed := at.LSN <= x.core.Commit()
 	if allowed {

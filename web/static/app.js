@@ -171,7 +171,7 @@ function daemonRow(d) {
     td({}, `${size(d.free_bytes)} of ${size(d.capacity_bytes)} free`, room),
     td({}, String(d.replica_count), d.missing.length ? el("div", {}, tag("missing"), ` ${d.missing.length}`) : ""),
     td({}, labels(d.labels) || el("span", { class: "dim" }, "none")),
-    td({}, `${d.addresses.tcp_addr}:${d.addresses.tcp_port}`),
+    td({}, `${d.tcp_addr}:${d.tcp_port}`),
     td({}, ...seen));
 }
 

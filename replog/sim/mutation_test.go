@@ -1,0 +1,107 @@
+package sim
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// patch weakens one rule at one place of the product's source.
+type patch struct {
+	file string // relative to the module
+	old  string // stands in it exactly once
+	new  string
+}
+
+// mutation is one rule, weakened wherever it is enforced.
+type mutation struct {
+	rule    string
+	patches []patch
+	breaks  []string // what may be violated without it
+}
+
+// mutationSeeds bounds the worlds in which a weakened rule must show. The true
+// rules keep all promises in the same worlds: TestSim runs them.
+const mutationSeeds = 1500
+
+// TestMutation weakens the rules of append and open one at a time and expects
+// the simulation to notice. A rule that could be taken away without effect would
+// be redundant, or the simulation too weak.
+func TestMutation(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds a simulation for every rule")
+	}
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range mutations() {
+		t.Run(strings.ReplaceAll(m.rule, " ", "-"), func(t *testing.T) {
+			t.Parallel()
+			broken := runMutated(t, root, m)
+			if broken == "" {
+				t.Fatalf("without the rule %q all promises were kept in %d worlds", m.rule, mutationSeeds)
+			}
+			t.Logf("without the rule %q: %s", m.rule, broken)
+			name := regexp.MustCompile(`: (I[1-6]|liveness) violated`).FindStringSubmatch(broken)
+			if name == nil || !slices.Contains(m.breaks, name[1]) {
+				t.Errorf("expected one of %v to be violated", m.breaks)
+			}
+		})
+	}
+}
+
+// runMutated returns the violation that a simulation of the weakened source
+// finds, or nothing.
+func runMutated(t *testing.T, root string, m mutation) string {
+	dir := t.TempDir()
+	overlay := struct{ Replace map[string]string }{map[string]string{}}
+	for i, p := range m.patches {
+		path := filepath.Join(root, p.file)
+		from := path
+		if earlier, ok := overlay.Replace[path]; ok {
+			from = earlier
+		}
+		src, err := os.ReadFile(from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := strings.Count(string(src), p.old); n != 1 {
+			t.Fatalf("%s has %d places that read %q: the rule has moved, mend the mutation", p.file, n, p.old)
+		}
+		to := filepath.Join(dir, fmt.Sprintf("%d.go", i))
+		if err := os.WriteFile(to, []byte(strings.Replace(string(src), p.old, p.new, 1)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		overlay.Replace[path] = to
+	}
+	list, err := json.Marshal(overlay)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, binary := filepath.Join(dir, "overlay.json"), filepath.Join(dir, "sim.test")
+	if err := os.WriteFile(config, list, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	build := exec.Command("go", "test", "-c", "-overlay", config, "-o", binary, ".")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build the mutation: %v\n%s", err, out)
+	}
+	out, err := exec.Command(binary, "-test.run", "^TestSim$", "-quiet", "-seeds", fmt.Sprint(mutationSeeds)).CombinedOutput()
+	if err == nil {
+		return ""
+	}
+	for line := range strings.Lines(string(out)) {
+		if strings.Contains(line, "violated") {
+			return strings.TrimSpace(line)
+		}
+	}
+	t.Fatalf("the mutated simulation ended without naming an invariant: %v\n%s", err, out)
+	return ""
+}
