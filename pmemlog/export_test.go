@@ -1,6 +1,11 @@
 package pmemlog
 
-import "runtime"
+import (
+	"encoding/binary"
+	"runtime"
+
+	"github.com/gravenio/graven/pmemlog/format"
+)
 
 // WaitForSyncers returns when n callers wait for a sync that has not begun.
 func WaitForSyncers(p *Pool, n int) {
@@ -13,4 +18,36 @@ func WaitForSyncers(p *Pool, n int) {
 		}
 		runtime.Gosched()
 	}
+}
+
+// MendChecksums makes the checksums of a pool's structures right, whatever the
+// structures say: superblocks, a directory of so many entries, and the header of
+// a region right behind it.
+func MendChecksums(b []byte, entries int) []byte {
+	le := binary.LittleEndian
+	for i := range superblocks {
+		at := b[i*superblockSize:]
+		le.PutUint32(at[superblockCRC:], castagnoli(at[:superblockCRC]))
+	}
+	for c := range entryCopies {
+		for i := range entries {
+			at := b[entryOffset(i, c, uint32(entries)):][:entrySize]
+			le.PutUint32(at[4:], castagnoli(at[entryPayload:]))
+		}
+	}
+	region := b[regionsStart(uint32(entries)):]
+	for i := range 2 {
+		at := region[i*format.SlotSize:]
+		le.PutUint32(at[format.SlotSize-4:], castagnoli(at[:format.SlotSize-4]))
+		line := region[format.HintOffset+i*format.HintStride:]
+		le.PutUint32(line[4:], castagnoli(line[8:format.HintSize]))
+	}
+	return b
+}
+
+// Syncs returns how often the medium has been synced.
+func Syncs(p *Pool) uint64 {
+	p.dev.mu.Lock()
+	defer p.dev.mu.Unlock()
+	return p.dev.begun
 }

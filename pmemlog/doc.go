@@ -1,0 +1,105 @@
+// Package pmemlog keeps replicas of logs in a pool on one machine: the pool, its
+// replicas, the rules of what may be written to them, and what they can vouch
+// for after a crash.
+//
+// # What it promises
+//
+// [Session.Flush] returns an LSN only when all below it has been synced. What
+// was flushed is there after any crash, and so are fences, seals and trim LSNs
+// that a call has returned for. A crash in the middle of a change leaves the old
+// state or the new one, never a third.
+//
+// A replica serves one writer: [Session.Fence] persists the writer's term, ends
+// the sessions before it, makes persistent what they wrote, and only then scans
+// the bytes and answers. Each later check and the write that it admits are one
+// critical section, so no write that was admitted before a fence lands after it.
+//
+// A replica knows what it has lost. Its hint, the position up to which it has
+// acknowledged, is on media at most one flush late (PersistHint ends that), and
+// never ahead of what is persistent. A scan that ends below the hint, or below a
+// commit LSN that records behind its end carry, makes a suspect; its fence
+// persists that evidence as the hint, because rewriting destroys the records.
+// A suspect's hint falls only when a Seal says that the loss is made good, and
+// not even then when the seal leaves out what was lost in the sealed epoch.
+//
+// Whatever the bytes say, nothing panics, and nothing is allocated because the
+// bytes claim it. A damaged pool or replica gives a typed error that says what to
+// do. Memory does not grow with the pool, except on a volatile medium.
+//
+// # What it assumes
+//
+// Of what was written since the last sync, any subset may survive a crash, torn
+// between aligned 8-byte words. A sync that returned has made persistent all that
+// was written before it. A sync or write that failed has left behind what nobody
+// can know, so the pool is poisoned: [ErrPoisoned] from then on, until it is
+// opened anew. Damage hits one place at a time; what has two copies (superblock,
+// directory) heals from it. Damage to the newest header slot of a replica
+// looks like the torn slot of a crash and brings the older one back; it is
+// noticed where a hint line refers to the lost one.
+//
+// # Why a crash does no harm
+//
+//   - Superblock and directory entry have two copies, written one after the other
+//     with a sync between. At most one is torn, the other stands; Open mends it.
+//   - Create zeroes the region, writes its header, syncs, and only then writes the
+//     entry. Delete writes the entry first; the space is used again after that.
+//     Which space is free is not stored but follows from the entries.
+//   - A header slot is written where the one that counts is not. It counts when it
+//     is whole and has the higher generation. Open syncs before it reads, since a
+//     process that was killed may have left in the cache what is not persistent.
+//   - Hint lines alternate, and each is persistent before the next is written. They
+//     name the generation of their header, so a header write replaces them all:
+//     that is how a hint is lowered, before an alignment rewrites anything.
+//   - A record is valid by itself and by what stands before it (see package format),
+//     so bytes that an alignment or a reset leaves behind its tail need not be
+//     erased: they join the log only if they are what would be written there.
+//
+// # Concurrency
+//
+// All methods of [Pool], [Replica] and [Session] may be called from any goroutine;
+// the package starts none. Changes to one replica follow one another; replicas do
+// not wait for each other, but share syncs: one sync serves all callers that came
+// before it began, carried out by one of them. A Flush runs beside later Writes.
+// Info, Free, Replicas and Identity never wait for I/O.
+//
+// # On media
+//
+// All integers are little endian; CRCs are CRC32C. Version 0 may still change.
+// The places of magic, version and CRC of a superblock stay in all versions.
+//
+//	0      superblock A     4096 bytes
+//	4096   superblock B     4096 bytes
+//	8192   directory, A     128 bytes an entry, rounded up to 4096
+//	...    directory, B     the same again
+//	...    regions          each at a multiple of 4096; see package format
+//
+// A superblock; the valid copy with the higher generation counts:
+//
+//	0    u64  magic "GRVNPOOL"
+//	8    u32  version
+//	12   u32  kind of the medium: 1 file, 2 volatile
+//	16   u64  generation
+//	24   u64  size of the pool in bytes
+//	32   u64  incarnation of the daemon
+//	40   u32  entries of the directory, 1 to 4096
+//	44   u32  zero
+//	48   pool ID, 64 cluster ID or zeroes: 16 bytes each
+//	80   u32  length of the daemon ID, 0 to 255; 84 zeroes
+//	96   daemon ID
+//	4092 u32  CRC of bytes 0 to 4092
+//
+// A directory entry; the valid copy with the higher generation counts. An entry
+// that holds nothing is written too, so zeroes are damage:
+//
+//	0    u32  magic "GRVD"
+//	4    u32  CRC of bytes 8 to 128
+//	8    u64  generation
+//	16   u32  index of the entry
+//	20   u32  1 if it holds a replica; else the rest is zero
+//	24   cluster ID, 40 log ID, 56 replica ID: 16 bytes each
+//	72   u64  offset of the region, 80 u64 its length, 88 u64 the ring's capacity, in bytes
+//	96   zeroes
+//
+// A region is a replica's two header slots, hint page and ring, rounded up to
+// 4096 bytes.
+package pmemlog

@@ -1,0 +1,199 @@
+package format
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"hash/crc32"
+	"testing"
+)
+
+func mend(rec []byte) {
+	n := min(int(binary.LittleEndian.Uint32(rec[16:])), len(rec)-HeaderSize)
+	binary.LittleEndian.PutUint32(rec, crc32.Checksum(rec[4:HeaderSize+n], castagnoli))
+}
+
+func TestRecordRoundTrip(t *testing.T) {
+	t.Parallel()
+	for _, n := range []int{0, 1, 63, 64, 65, 4096, MaxPayload} {
+		rec := bytes.Repeat([]byte{0xee}, int(RecordSize(n)))
+		payload := rec[HeaderSize : HeaderSize+n]
+		for i := range payload {
+			payload[i] = byte(i)
+		}
+		want := Header{Prev: 7, Kind: KindData, Length: uint32(n), LSN: 640, Epoch: 3, Commit: 64, Meta: [MetaSize]byte{1, 15: 2}}
+		crc := EncodeHeader(rec, &want)
+		got, err := DecodeHeader(rec)
+		if err != nil || got != want || got.CRC != crc || !got.CheckCRC(rec) {
+			t.Errorf("%d bytes: got %+v, %v; want %+v", n, got, err, want)
+		}
+		if got.End() != 640+uint64(len(rec)) || len(rec)%Align != 0 {
+			t.Errorf("%d bytes: ends at %d", n, got.End())
+		}
+		for _, b := range rec[HeaderSize+n:] {
+			if b != 0 {
+				t.Errorf("%d bytes: the padding is not zero", n)
+				break
+			}
+		}
+	}
+}
+
+func TestEveryByteOfARecordIsCovered(t *testing.T) {
+	t.Parallel()
+	ring := make(Ring, 1024)
+	c := Chain{Epoch: 1}
+	ring.Append(&c, 9, Record{Payload: []byte("some payload")})
+	for i := range HeaderSize + len("some payload") {
+		ring[i] ^= 0x20
+		at := Chain{Epoch: 1}
+		if _, err := at.Follow(ring); err == nil {
+			t.Errorf("byte %d flipped: still a record", i)
+		}
+		if at != (Chain{Epoch: 1}) {
+			t.Errorf("byte %d flipped: the chain moved to %+v", i, at)
+		}
+		ring[i] ^= 0x20
+	}
+}
+
+func TestFollow(t *testing.T) {
+	t.Parallel()
+	at := Chain{LSN: 4096, CRC: 55, Epoch: 4}
+	good := func() []byte {
+		ring, c := make(Ring, 4096), at
+		ring.Append(&c, 1, Record{Payload: make([]byte, 100)})
+		return ring[:192]
+	}
+	field := func(off int, v byte) func([]byte) []byte {
+		return func(b []byte) []byte {
+			b[off] = v
+			mend(b)
+			return b
+		}
+	}
+	for name, tt := range map[string]struct {
+		change func([]byte) []byte
+		want   error
+	}{
+		"good":              {func(b []byte) []byte { return b }, nil},
+		"more behind":       {func(b []byte) []byte { return append(b, 1, 2, 3) }, nil},
+		"nothing":           {func([]byte) []byte { return nil }, ErrLength},
+		"half a header":     {func(b []byte) []byte { return b[:63] }, ErrLength},
+		"half a payload":    {func(b []byte) []byte { return b[:164] }, ErrLength},
+		"half the padding":  {func(b []byte) []byte { return b[:191] }, ErrLength},
+		"zeroes":            {func(b []byte) []byte { return make([]byte, len(b)) }, ErrNoRecord},
+		"magic":             {field(8, 0), ErrNoRecord},
+		"version":           {field(10, 1), ErrVersion},
+		"kind 0":            {field(11, 0), ErrNoRecord},
+		"kind 3":            {field(11, 3), ErrNoRecord},
+		"claims 16 MiB":     {field(19, 1), ErrLength},
+		"claims 4 GiB":      {field(19, 0xff), ErrLength},
+		"claims 64 KiB":     {field(18, 1), ErrLength},
+		"lower LSN":         {field(25, 0), ErrLSN},
+		"higher LSN":        {field(31, 1), ErrLSN},
+		"torn":              {func(b []byte) []byte { b[120] ^= 1; return b }, ErrCRC},
+		"CRC":               {func(b []byte) []byte { b[0] ^= 1; return b }, ErrCRC},
+		"other predecessor": {field(4, 54), ErrChain},
+		"lower epoch":       {field(32, 3), ErrEpoch},
+		"higher epoch":      {field(32, 5), nil},
+	} {
+		c := at
+		h, err := c.Follow(tt.change(good()))
+		if !errors.Is(err, tt.want) {
+			t.Errorf("%s: %v, want %v", name, err, tt.want)
+		}
+		if err != nil && c != at {
+			t.Errorf("%s: the chain moved to %+v", name, c)
+		}
+		if err == nil && (c.LSN != at.LSN+192 || c.CRC != h.CRC || c.Epoch != h.Epoch) {
+			t.Errorf("%s: the chain is %+v behind %+v", name, c, h)
+		}
+	}
+}
+
+func TestRingWrapsWithPads(t *testing.T) {
+	t.Parallel()
+	ring := make(Ring, 1024)
+	var c Chain
+	var sizes []int
+	for _, n := range []int{200, 200, 200, 100, 200} { // 320, 320, 320 leave 64 for a pad
+		h := ring.Append(&c, 0, Record{Payload: bytes.Repeat([]byte{byte(n)}, n)})
+		if h.LSN%1024+h.Size() > 1024 {
+			t.Fatalf("a record of %d bytes at %d crosses the end of the ring", h.Size(), h.LSN)
+		}
+		sizes = append(sizes, int(h.LSN))
+	}
+	want := []int{0, 320, 640, 1024, 1216}
+	for i := range want {
+		if sizes[i] != want[i] {
+			t.Fatalf("records at %v, want %v", sizes, want)
+		}
+	}
+	pad, err := DecodeHeader(ring.At(960, 64))
+	if err != nil || pad.Kind != KindPad || pad.Length != 0 || pad.LSN != 960 {
+		t.Errorf("pad %+v, %v", pad, err)
+	}
+	if got := ring.Segments(nil, 960, 1216); len(got) != 2 || len(got[0]) != 64 || len(got[1]) != 192 {
+		t.Errorf("segments of %v", got)
+	}
+}
+
+func TestLongPadIsSeveral(t *testing.T) {
+	t.Parallel()
+	ring := make(Ring, 4<<20)
+	c := Chain{LSN: 4<<20 - 2<<20 - 192}
+	start := c
+	ring.Append(&c, 0, Record{Payload: make([]byte, MaxPayload)})
+	ring.Append(&c, 0, Record{Payload: make([]byte, MaxPayload)})
+	for at := start; at != c; {
+		if _, err := at.Follow(ring[at.LSN%uint64(len(ring)):]); err != nil {
+			t.Fatalf("at %d: %v", at.LSN, err)
+		}
+	}
+	if PadBefore(64, 128, 1024) != 0 || PadBefore(960, 64, 1024) != 0 || PadBefore(960, 128, 1024) != 64 {
+		t.Error("PadBefore")
+	}
+	if MaxRecordPayload(1024) != 192 || MaxRecordPayload(1<<40) != MaxPayload {
+		t.Error("MaxRecordPayload")
+	}
+}
+
+func TestPositions(t *testing.T) {
+	t.Parallel()
+	order := []Position{{}, {0, 9}, {1, 0}, {1, 5}, {2, 1}}
+	for i, p := range order {
+		for j, q := range order {
+			if p.After(q) != (i > j) || p.Max(q) != order[max(i, j)] {
+				t.Errorf("%s and %s", p, q)
+			}
+		}
+	}
+	promised := Fence{Epoch: 3, Nonce: 7}
+	for f, want := range map[Fence]bool{{2, 7}: false, {3, 7}: true, {3, 8}: false, {4, 0}: true} {
+		if promised.Admits(f) != want {
+			t.Errorf("%+v admits %+v: %v", promised, f, !want)
+		}
+	}
+	if got := (ID{1, 2, 15: 0xff}).String(); got != "01020000-0000-0000-0000-0000000000ff" {
+		t.Error(got)
+	}
+}
+
+func FuzzFollow(f *testing.F) {
+	ring := make(Ring, 1024)
+	c := Chain{Epoch: 1}
+	ring.Append(&c, 0, Record{Payload: []byte("payload")})
+	f.Add([]byte(ring[:128]))
+	f.Add([]byte(ring[:64]))
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if len(b) >= HeaderSize {
+			mend(b)
+		}
+		c := Chain{Epoch: 1}
+		if h, err := c.Follow(b); err == nil && (h.Size() > uint64(len(b)) || c.LSN != h.Size()) {
+			t.Fatalf("a record of %d bytes in %d", h.Size(), len(b))
+		}
+	})
+}
