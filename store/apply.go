@@ -23,7 +23,7 @@ func (t *tables) set(e entry, now time.Time) error {
 	case tableLive:
 		return load(e, func(rec *liveRecord) {
 			d := t.row(id)
-			d.live, d.downAt = &liveRow{rec: rec, mod: e.mod, lease: e.lease, at: now}, time.Time{}
+			d.live, d.downAt = newLiveRow(rec, e, now), time.Time{}
 			t.refresh(id)
 		})
 	case tableSpace:

@@ -58,7 +58,7 @@ func Dial(ctx context.Context, endpoints []string, o DialOptions) (*External, er
 	ctx, cancel := context.WithTimeoutCause(ctx, o.Timeout, errCallTimeout)
 	defer cancel()
 	if _, err := client.Get(ctx, keyCluster); err != nil {
-		client.Close()
+		_ = client.Close()
 		return nil, fmt.Errorf("store: etcd endpoints %v: %w", endpoints, fail(ctx, "connect", err))
 	}
 	leader := &leaderLease{LeaseClient: pb.NewLeaseClient(client.ActiveConnection()), main: client, config: config}
@@ -149,7 +149,7 @@ func (l *leaderLease) connect(endpoint string) (*clientv3.Client, error) {
 		return nil, fmt.Errorf("store: connect to etcd's leader at %s: %w", endpoint, err)
 	}
 	if l.conn != nil {
-		l.conn.Close()
+		_ = l.conn.Close()
 	}
 	l.conn, l.endpoint = conn, endpoint
 	return conn, nil
@@ -159,7 +159,7 @@ func (l *leaderLease) drop() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.conn != nil {
-		l.conn.Close()
+		_ = l.conn.Close()
 		l.conn = nil
 	}
 }

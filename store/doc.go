@@ -5,10 +5,10 @@
 //
 // Every change is one etcd transaction that compares all it was decided on, so
 // any number of servers can work on the same etcd. A call that returns nil has
-// happened; a call that returns ErrUnavailable may have happened; any other
-// error means that nothing was changed. No call hangs: each ends within
-// Options.CallTimeout. After a change, the caller's own View has seen it (or
-// the call has run out of time waiting for that).
+// happened; a call that returns ErrUnavailable, or that its caller gave up, may
+// have happened; any other error means that nothing was changed. No call hangs: each ends within
+// Options.CallTimeout. After a change, this store's own View has seen it, unless
+// the view is more than a second behind.
 //
 // No wall clock decides anything: times in values are for people. Expiry is
 // etcd's, by leases.

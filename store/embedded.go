@@ -61,7 +61,7 @@ func StartEmbedded(ctx context.Context, dir string, o EmbeddedOptions) (*Embedde
 	}
 	etcd, err := embed.StartEtcd(o.config(dir))
 	if err != nil {
-		lock.Close()
+		_ = lock.Close()
 		return nil, fmt.Errorf("store: start etcd in %s: %w", dir, err)
 	}
 	e := &Embedded{etcd: etcd, lock: lock}
@@ -72,7 +72,7 @@ func StartEmbedded(ctx context.Context, dir string, o EmbeddedOptions) (*Embedde
 		err = context.Cause(ctx)
 	}
 	if err != nil {
-		e.Close()
+		_ = e.Close()
 		return nil, fmt.Errorf("store: start etcd in %s: %w", dir, err)
 	}
 	e.Client = v3client.New(etcd.Server)
@@ -108,7 +108,7 @@ func lockFolder(dir string) (*os.File, error) {
 		return nil, fmt.Errorf("store: lock etcd folder: %w", err)
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
+		_ = f.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
 			return nil, fmt.Errorf("%w: %s", ErrFolderInUse, dir)
 		}

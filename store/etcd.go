@@ -15,6 +15,9 @@ import (
 // attempts is how often a transaction is tried from a new read.
 const attempts = 12
 
+// viewPatience is how long a call that has made its change waits for the view.
+const viewPatience = time.Second
+
 // call bounds one call's dealings with etcd.
 func (s *Store) call(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeoutCause(ctx, s.opts.CallTimeout, errCallTimeout)
@@ -87,6 +90,8 @@ func (s *Store) commit(ctx context.Context, cmps []clientv3.Cmp, ops []clientv3.
 	}
 	if resp.Succeeded {
 		// The change is made whether or not the view sees it in time.
+		ctx, cancel := context.WithTimeout(ctx, viewPatience)
+		defer cancel()
 		_ = s.view.WaitRevision(ctx, resp.Header.Revision)
 	}
 	return resp.Header.Revision, resp.Succeeded, nil

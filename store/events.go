@@ -21,7 +21,8 @@ const (
 
 // Event says that something has changed at a revision. The object it carries
 // is the one the view has when the event is sent: the state at Revision or
-// later. One that is deleted carries none.
+// later. One that is deleted carries none. A log's state also follows from its
+// daemons: their events are not repeated as events of all their logs.
 type Event struct {
 	Revision int64 `json:"revision"`
 	// Resume is the revision to go on after when this is the last event that

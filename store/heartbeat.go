@@ -129,7 +129,7 @@ func (s *Store) readLive(ctx context.Context, id string, incarnation uint64) (*l
 	if err != nil {
 		return nil, err
 	}
-	return &liveRow{rec: &liveRec, mod: live.mod, lease: live.lease}, nil
+	return newLiveRow(&liveRec, live, time.Now()), nil
 }
 
 // rewriteLive writes the live record if it changed enough.

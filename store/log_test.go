@@ -488,9 +488,10 @@ func TestSetReplicasComparesEverything(t *testing.T) {
 	t.Parallel()
 	s := shared.store
 	l := makeLog(t, s)
-	a := open(t, s, l.Name)
+	open(t, s, l.Name)
+	a := open(t, s, l.Name, func(r *OpenLogRequest) { r.Takeover = true })
 	r0, r1 := l.Replicas[0].ReplicaID, l.Replicas[1].ReplicaID
-	good := SetReplicasRequest{Log: l.LogID, Epoch: 1, Nonce: a.Nonce, SetVersion: 1, Present: []string{r0}}
+	good := SetReplicasRequest{Log: l.LogID, Epoch: 2, Nonce: a.Nonce, SetVersion: 1, Present: []string{r0}}
 	for _, tc := range []struct {
 		name string
 		edit func(r *SetReplicasRequest)
@@ -499,8 +500,9 @@ func TestSetReplicasComparesEverything(t *testing.T) {
 		{"good", func(*SetReplicasRequest) {}, nil},
 		{"again", func(*SetReplicasRequest) {}, nil},
 		{"another", func(r *SetReplicasRequest) { r.Present = []string{r0, r1} }, nil},
-		{"lower epoch", func(r *SetReplicasRequest) { r.Epoch = 0 }, ErrSuperseded},
-		{"higher epoch", func(r *SetReplicasRequest) { r.Epoch = 2 }, ErrEpochAhead},
+		{"lower epoch", func(r *SetReplicasRequest) { r.Epoch = 1 }, ErrSuperseded},
+		{"no epoch", func(r *SetReplicasRequest) { r.Epoch, r.Nonce = 0, "" }, ErrInvalid},
+		{"higher epoch", func(r *SetReplicasRequest) { r.Epoch = 3 }, ErrEpochAhead},
 		{"another life's nonce", func(r *SetReplicasRequest) { r.Nonce = "0123456789abcdef" }, ErrSuperseded},
 		{"another set", func(r *SetReplicasRequest) { r.SetVersion = 2 }, ErrConflict},
 		{"not a replica", func(r *SetReplicasRequest) { r.Present = []string{uuid.NewString()} }, ErrInvalid},

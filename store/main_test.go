@@ -27,7 +27,7 @@ func run(m *testing.M) int {
 	if err != nil {
 		panic(err)
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	shared.etcd, err = StartEmbedded(context.Background(), dir, EmbeddedOptions{Logger: quiet()})
 	if err != nil {
 		panic(err)

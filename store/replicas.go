@@ -19,6 +19,9 @@ func (s *Store) SetReplicas(ctx context.Context, r SetReplicasRequest) (*Log, er
 	if n := len(r.Present); n < 1 || n > MaxReplicas {
 		return nil, invalid("present", "must name 1 to %d replicas, not %d", MaxReplicas, n)
 	}
+	if r.Epoch == 0 {
+		return nil, invalid("epoch", "must be that of an open, at least 1")
+	}
 	ctx, cancel := s.call(ctx)
 	defer cancel()
 	var log *Log

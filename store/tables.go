@@ -39,6 +39,19 @@ type liveRow struct {
 	mod   int64
 	lease clientv3.LeaseID
 	at    time.Time // when this server saw it
+
+	summaries map[string]*ReplicaSummary // those of rec, by replica ID
+}
+
+func newLiveRow(rec *liveRecord, e entry, now time.Time) *liveRow {
+	l := &liveRow{
+		rec: rec, mod: e.mod, lease: e.lease, at: now,
+		summaries: make(map[string]*ReplicaSummary, len(rec.Replicas)),
+	}
+	for i := range rec.Replicas {
+		l.summaries[rec.Replicas[i].ReplicaID] = &rec.Replicas[i]
+	}
+	return l
 }
 
 type logRow struct {
@@ -184,11 +197,9 @@ func (t *tables) replica(r replicaRecord) Replica {
 		return out
 	}
 	out.Missing = slices.Contains(d.live.rec.Missing, r.ReplicaID)
-	for _, sum := range d.live.rec.Replicas {
-		if sum.ReplicaID == r.ReplicaID {
-			out.Reported, out.ReportedAt = &sum, d.live.rec.ReportedAt
-			break
-		}
+	if sum := d.live.summaries[r.ReplicaID]; sum != nil {
+		reported := *sum
+		out.Reported, out.ReportedAt = &reported, d.live.rec.ReportedAt
 	}
 	return out
 }
