@@ -14,8 +14,15 @@ func (w *world) planFaults() {
 	w.calm = time.Duration(1 + w.rng.IntN(4)*w.rng.IntN(4))
 	w.sizes = 1 + w.rng.IntN(3)
 	w.far = 0.1 + 0.1*float64(w.rng.IntN(5))
+	w.brittle = []float64{0, 0.001, 0.01, 0.04}[w.rng.IntN(4)]
+	w.hasty = []float64{0, 0.01, 0.1, 0.3}[w.rng.IntN(4)]
+	w.batch = []uint64{256, 1024}[w.rng.IntN(2)]
 	w.newWriter()
-	w.repeat(10*time.Millisecond, 400*time.Millisecond, func() { w.newWriter() })
+	w.repeat(5*time.Millisecond, 400*time.Millisecond, func() {
+		if w.hasty < 0.1 || w.pickWriter() == nil || w.chance(0.2) {
+			w.newWriter()
+		}
+	})
 	w.repeat(20*time.Millisecond, 600*time.Millisecond, func() {
 		if x := w.pickWriter(); x != nil {
 			w.note("writer of epoch %d dies", x.term.Epoch)
@@ -93,32 +100,35 @@ func (w *world) pickLink() *link {
 	return nil
 }
 
-// flip turns a bit over in a record, within the budget: one replica less than
-// the ack quorum in a run, and only where the damage must be noticed, below the
-// replica's persistent hint or below the commit LSN that a later record carries.
-// It may come while the daemon is down.
+// flip turns a bit over in a record of a replica whose daemon is down, within
+// the budget: one replica less than the ack quorum in a run, and only where the
+// damage must be noticed in full: what is left testifies to all that the replica
+// has acknowledged.
 func (w *world) flip() {
 	i := w.rng.IntN(len(w.nodes))
-	if w.control.states[i] != core.Present || (!w.flipped[i] && len(w.flipped) >= w.cfg.Ack-1) {
+	n := w.nodes[i]
+	if n.up() || w.control.states[i] != core.Present || (!w.flipped[i] && len(w.flipped) >= w.cfg.Ack-1) {
 		return
 	}
-	n := w.nodes[i]
 	off := n.ring()
 	lsns := n.noticeable(off)
 	if len(lsns) == 0 {
 		return
 	}
 	lsn := lsns[w.rng.IntN(len(lsns))]
+	if w.chance(0.5) {
+		lsn = lsns[0] // the last one: its witnesses are few
+	}
 	w.flipped[i] = true
 	w.stats.Flips++
 	w.note("a bit flips on node %d in the record at LSN %d", i, lsn)
 	n.medium.FlipBit(off+int64(lsn%w.cfg.Capacity)+int64(w.rng.IntN(format.HeaderSize)), uint(w.rng.IntN(8)))
 }
 
-// noticeable lists the records, among those that would survive a crash now,
-// whose damage the replica must notice.
+// noticeable lists the records whose damage the replica must notice in full, the
+// last one first.
 func (n *node) noticeable(off int64) []uint64 {
-	medium := n.medium.Clone().CrashClean()
+	medium := n.medium.Clone()
 	pool, err := pmemlog.Open(medium)
 	if err != nil || off < 0 {
 		return nil
@@ -136,14 +146,14 @@ func (n *node) noticeable(off int64) []uint64 {
 	if err := medium.ReadAt(ring, off); err != nil {
 		return nil
 	}
-	below := slot.Hint.LSN
+	evidence := slot.Hint
 	var lsns []uint64
 	marks := marksOf(ring, rep.Trim.LSN, rep.Tail)
 	for i := len(marks) - 1; i >= 0; i-- {
-		if marks[i].end <= below {
+		if marks[i].end <= evidence.LSN && !n.acked.After(evidence) {
 			lsns = append(lsns, marks[i].lsn)
 		}
-		below = max(below, marks[i].commit)
+		evidence = evidence.Max(format.Position{Epoch: marks[i].epoch, LSN: marks[i].commit})
 	}
 	return lsns
 }

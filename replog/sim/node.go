@@ -24,6 +24,10 @@ type node struct {
 	pool   *pmemlog.Pool // nil while it is down
 	boot   int           // counts its starts
 	idle   int           // counts flushes, so that a quiet time can be noticed
+
+	// acked is the highest position that the replica has acknowledged or vouched
+	// for; what it says must be backed by its medium.
+	acked format.Position
 }
 
 func newNode(w *world, index int) *node {
@@ -80,7 +84,7 @@ func (n *node) hello(create bool) (*pmemlog.Session, error) {
 // it goes just then, before anything else can happen.
 func (n *node) powered(f func() error) error {
 	err := f()
-	if n.up() && (n.medium.Dead() || n.w.faults && n.w.chance(0.001)) {
+	if n.up() && (n.medium.Dead() || n.w.faults && n.w.chance(n.w.brittle)) {
 		n.w.stats.Cuts++
 		n.crash()
 		n.w.restartLater(n)
@@ -108,18 +112,48 @@ func (n *node) persistHint() {
 	_ = n.powered(r.PersistHint) // a replica that can't tells the next flush
 }
 
-// checkFlushed is I6: what a replica acknowledges would survive any crash now.
-// Before it is sealed in, its acknowledgements count for nothing, and a seal of
-// an open that failed may still stand among the rewritten records.
-func (n *node) checkFlushed(durable uint64) {
-	live, err := n.pool.Replica(n.id)
-	if err != nil || n.w.flipped[n.index] { // a flip takes back what was persistent
+// checkReport is I6: what a replica says that it holds it would hold after any
+// crash, too.
+func (n *node) checkReport(rep format.Report) {
+	if n.w.flipped[n.index] {
 		return
 	}
-	slot := live.Info().Slot
+	pool, err := pmemlog.Open(n.medium.Clone().CrashClean())
+	if err != nil {
+		n.w.fail("I6", "node %d reported %v, but its pool would not open: %v", n.index, rep.Last, err)
+		return
+	}
+	r, err := pool.Replica(n.id)
+	if err != nil {
+		n.w.fail("I6", "node %d reported %v, but its replica would be gone: %v", n.index, rep.Last, err)
+		return
+	}
+	after, err := r.Attach(false).Fence(rep.Fenced)
+	if err != nil || rep.Last.After(after.Last) {
+		n.w.fail("I6", "node %d reported %v, after a crash it would hold %v (%v)", n.index, rep.Last, after.Last, err)
+	}
+}
+
+// flushed takes note of what a replica acknowledges. Before it is sealed in, that
+// counts for nothing, and a seal of an open that failed may still stand among
+// the rewritten records.
+func (n *node) flushed(epoch, durable uint64) {
+	r, err := n.pool.Replica(n.id)
+	if err != nil {
+		return
+	}
+	slot := r.Info().Slot
 	if !slices.ContainsFunc(slot.Seals, func(s format.Seal) bool { return s.Fence() == slot.Fenced }) {
 		return
 	}
+	n.acked = n.acked.Max(format.Position{Epoch: epoch, LSN: durable})
+	if n.w.chance(0.05) && !n.w.flipped[n.index] { // a flip takes back what was persistent
+		n.checkFlushed(slot.Fenced, durable)
+	}
+}
+
+// checkFlushed is I6: what a replica acknowledges would survive any crash now.
+func (n *node) checkFlushed(term format.Fence, durable uint64) {
 	pool, err := pmemlog.Open(n.medium.Clone().CrashClean())
 	if err != nil {
 		n.w.fail("I6", "node %d acknowledged LSN %d, but its pool would not open: %v", n.index, durable, err)
@@ -130,7 +164,7 @@ func (n *node) checkFlushed(durable uint64) {
 		n.w.fail("I6", "node %d acknowledged LSN %d, but its replica would be gone: %v", n.index, durable, err)
 		return
 	}
-	rep, err := r.Attach(false).Fence(slot.Fenced)
+	rep, err := r.Attach(false).Fence(term)
 	if err != nil || rep.Tail < durable {
 		n.w.fail("I6", "node %d acknowledged LSN %d, after a crash it would hold %d (%v)", n.index, durable, rep.Tail, err)
 	}

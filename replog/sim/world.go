@@ -127,6 +127,9 @@ type world struct {
 	calm      time.Duration // factor between faults
 	sizes     int           // of records: few sizes make logs that differ line up
 	far       float64       // how often a daemon is out of reach for a while
+	brittle   float64       // how often a daemon crashes right after a request
+	hasty     float64       // how often a writer dies right after an append
+	batch     uint64        // largest send, in bytes
 	flipped   map[int]bool
 	stats     Stats
 	violation *Violation

@@ -36,7 +36,7 @@ func (w *world) newWriter() *writer {
 	}
 	cfg := core.Config{
 		Term: x.term, AckQuorum: w.cfg.Ack, Capacity: w.cfg.Capacity, SetVersion: 1,
-		Window: 1 + w.rng.IntN(3), MaxBatch: 256, Cut: x.cut,
+		Window: 1 + w.rng.IntN(3), MaxBatch: w.batch, Cut: x.cut,
 	}
 	for i, n := range w.nodes {
 		cfg.Replicas = append(cfg.Replicas, core.Replica{ID: n.id, State: w.control.states[i]})
@@ -162,7 +162,13 @@ func (x *writer) request(l *link, e core.Effect) {
 		l.ask(func() error { return l.session.Trim(e.Trim) }, func() { x.event(func(c *core.Core) { c.Trimmed(l.peer, e.Trim.LSN) }) })
 	case core.Seal:
 		in := pmemlog.SealIn{Seals: e.Seal.Seals, Set: e.Seal.Set, Hint: e.Seal.Hint, Tail: e.Seal.Tail}
-		l.ask(func() error { return l.session.Seal(in) }, func() {
+		l.ask(func() error {
+			err := l.session.Seal(in)
+			if err == nil {
+				l.n.acked = l.n.acked.Max(in.Hint)
+			}
+			return err
+		}, func() {
 			x.w.note("epoch %d: node %d is sealed at %d", x.term.Epoch, l.n.index, in.Tail)
 			x.event(func(c *core.Core) { c.Sealed(l.peer) })
 		})
@@ -176,6 +182,10 @@ func (x *writer) fence(l *link) {
 	var rep format.Report
 	l.ask(func() (err error) {
 		rep, err = l.session.Fence(x.term)
+		l.n.acked = l.n.acked.Max(rep.Last)
+		if err == nil && x.w.chance(0.1) {
+			l.n.checkReport(rep)
+		}
 		return err
 	}, func() {
 		x.reports[l.peer.Index] = rep
@@ -224,8 +234,8 @@ func (x *writer) send(l *link, e core.Effect) {
 	var durable uint64
 	l.ask(func() (err error) {
 		durable, err = l.session.Flush()
-		if err == nil && x.w.chance(0.05) {
-			l.n.checkFlushed(durable)
+		if err == nil {
+			l.n.flushed(x.term.Epoch, durable)
 		}
 		l.n.quiet()
 		return err
@@ -295,6 +305,10 @@ func (x *writer) append() {
 	x.w.stats.Appends++
 	h := x.mirror.Append(&x.chain, x.core.Commit(), format.Record{Payload: payload})
 	x.event(func(c *core.Core) { c.Appended(h.End()) })
+	if x.w.faults && x.w.chance(x.w.hasty) {
+		x.w.note("writer of epoch %d dies", x.term.Epoch)
+		x.die()
+	}
 }
 
 // trim gives up a random part of what is committed. Now and then it asks for
