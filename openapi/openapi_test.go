@@ -2,6 +2,7 @@ package openapi
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -85,6 +86,19 @@ func TestRequestsRefuseUnknownMembers(t *testing.T) {
 			if has := s.Value.AdditionalProperties.Has; has == nil || *has {
 				t.Errorf("%s %s: the body lacks additionalProperties: false", method, path)
 			}
+		}
+	}
+}
+
+// A pool that holds nothing any more must be able to say so.
+func TestEmptyInventoryIsSent(t *testing.T) {
+	t.Parallel()
+	for want, r := range map[string]HeartbeatRequest{
+		`{"free_bytes":0,"incarnation":1,"replicas":[]}`: {Incarnation: 1, Replicas: []ReplicaSummary{}},
+		`{"free_bytes":0,"incarnation":1}`:               {Incarnation: 1},
+	} {
+		if b, err := json.Marshal(r); err != nil || string(b) != want {
+			t.Errorf("%s, %v, want %s", b, err, want)
 		}
 	}
 }

@@ -19,9 +19,9 @@ const (
 func body(changes ...string) string {
 	fields := map[string]string{
 		"pool_id": `"00000000-0000-4000-8000-000000000077"`, "incarnation": "1",
-		"addresses":      `{"tcp_addr":"127.0.0.1","tcp_port":20077}`,
+		"tcp_addr": `"127.0.0.1"`, "tcp_port": "20077",
 		"capacity_bytes": "4294967296", "free_bytes": "4294967296", "media": `"file"`,
-		"transports": `["tcp"]`, "replicas": "[]", "version": `"test"`,
+		"transports": `["tcp"]`, "version": `"test"`,
 	}
 	for i := 0; i < len(changes); i += 2 {
 		fields[changes[i]] = changes[i+1]
@@ -127,13 +127,13 @@ func TestBadInput(t *testing.T) {
 
 		{name: "no pool", method: "PUT", path: "/v1/daemons/d9", body: body("pool_id", ""), status: 400, typ: json400, field: "pool_id"},
 		{name: "incarnation 0", method: "PUT", path: "/v1/daemons/d9", body: body("incarnation", "0"), status: 400, typ: json400, field: "incarnation"},
-		{name: "port 0", method: "PUT", path: "/v1/daemons/d9", body: body("addresses", `{"tcp_addr":"h","tcp_port":0}`), status: 400, typ: json400, field: "addresses.tcp_port"},
-		{name: "unspecified address", method: "PUT", path: "/v1/daemons/d9", body: body("addresses", `{"tcp_addr":"0.0.0.0","tcp_port":1}`), status: 400, typ: json400, field: "tcp_addr"},
+		{name: "port 0", method: "PUT", path: "/v1/daemons/d9", body: body("tcp_port", "0"), status: 400, typ: json400, field: "tcp_port"},
+		{name: "unspecified address", method: "PUT", path: "/v1/daemons/d9", body: body("tcp_addr", `"0.0.0.0"`), status: 400, typ: json400, field: "tcp_addr"},
 		{name: "no transport", method: "PUT", path: "/v1/daemons/d9", body: body("transports", "[]"), status: 400, typ: json400, field: "transports"},
 		{name: "more free than there is", method: "PUT", path: "/v1/daemons/d9", body: body("free_bytes", "4294967297"), status: 400, typ: json400, field: "free_bytes"},
 		{name: "short TTL", method: "PUT", path: "/v1/daemons/d9", body: body("lease_ttl_seconds", "1"), status: 400, typ: openapi.ProblemTTLTooShort},
 		{name: "endless TTL", method: "PUT", path: "/v1/daemons/d9", body: body("lease_ttl_seconds", "3601"), status: 400, typ: json400, field: "lease_ttl_seconds"},
-		{name: "address in use", method: "PUT", path: "/v1/daemons/d9", body: body("addresses", `{"tcp_addr":"127.0.0.1","tcp_port":20001}`), status: 409, typ: openapi.ProblemAddressInUse},
+		{name: "address in use", method: "PUT", path: "/v1/daemons/d9", body: body("tcp_port", "20001"), status: 409, typ: openapi.ProblemAddressInUse},
 		{name: "another pool", method: "PUT", path: "/v1/daemons/d1", body: body(), status: 409, typ: openapi.ProblemPoolMismatch},
 		{name: "heartbeat of a stranger", method: "POST", path: "/v1/daemons/d9/heartbeat", body: `{"incarnation":1,"free_bytes":1}`, status: 404, typ: openapi.ProblemLeaseExpired},
 		{name: "heartbeat without incarnation", method: "POST", path: "/v1/daemons/d1/heartbeat", body: `{"free_bytes":1}`, status: 400, typ: json400, field: "incarnation"},

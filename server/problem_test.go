@@ -122,8 +122,8 @@ func TestNoSecondAnswer(t *testing.T) {
 	}
 	rec := httptest.NewRecorder()
 	defer func() {
-		if v := recover(); v != http.ErrAbortHandler || rec.Body.String() != "half an answer" {
-			t.Errorf("panic %v, %d %q", v, rec.Code, rec.Body)
+		if err, _ := recover().(error); !errors.Is(err, http.ErrAbortHandler) || rec.Body.String() != "half an answer" {
+			t.Errorf("panic %v, %d %q", err, rec.Code, rec.Body)
 		}
 	}()
 	s.identify(s.observe(s.recoverPanic(http.HandlerFunc(half)))).ServeHTTP(rec, httptest.NewRequest(http.MethodGet, "/v1/status", nil))

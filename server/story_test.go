@@ -57,7 +57,7 @@ func TestDaemonComesAndGoes(t *testing.T) {
 	t.Parallel()
 	c := start(t, setup{})
 	revision := c.store.View().Revision()
-	a := c.do(http.MethodPut, "/v1/daemons/d1", body("lease_ttl_seconds", "2", "labels", `{"zone":"z1"}`))
+	a := c.do(http.MethodPut, "/v1/daemons/d1", body("lease_ttl_seconds", "2", "labels", `{"zone":"z1"}`, "transports", ""))
 	var reg openapi.Registration
 	if err := json.Unmarshal(a.body, &reg); a.status != http.StatusOK || err != nil {
 		t.Fatalf("register: %d %s", a.status, a.body)
@@ -107,6 +107,38 @@ func TestDaemonComesAndGoes(t *testing.T) {
 	old := c.do(http.MethodPut, "/v1/daemons/d1", body("incarnation", "1"))
 	if p := old.problem(t); old.status != http.StatusConflict || p.Type != openapi.ProblemPoolRolledBack {
 		t.Errorf("rolled-back pool: %d %s", old.status, old.body)
+	}
+}
+
+// The contract's largest inventory fits into the largest body, and one more
+// replica is named as too many.
+func TestLargestInventory(t *testing.T) {
+	t.Parallel()
+	c := start(t, setup{})
+	const most, far = 3072, int64(1)<<53 - 1
+	d := daemonSpec{id: "d1", n: 1}.request()
+	for i := range most {
+		d.Replicas = append(d.Replicas, openapi.ReplicaSummary{
+			ReplicaID: fmt.Sprintf("10000000-0000-4000-8000-%012d", i), LogID: noUUID, Bytes: 1 << 30, Epoch: far,
+			TrimLSN: far, TailLSN: far, DurableLSN: far, CommitLSN: far, Suspect: true,
+		})
+	}
+	rsp, err := c.api().RegisterDaemonWithResponse(t.Context(), "d1", d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := openapi.Check(rsp); err != nil {
+		t.Fatal(err)
+	}
+	if v := rsp.JSON200.Replicas; len(v) != most || v[0].Action != openapi.ActionQuarantine {
+		t.Errorf("%d verdicts, the first %+v", len(v), v[:1])
+	}
+	d.Replicas = append(d.Replicas, d.Replicas[0])
+	if rsp, err = c.api().RegisterDaemonWithResponse(t.Context(), "d1", d); err != nil {
+		t.Fatal(err)
+	}
+	if err := openapi.Check(rsp); !openapi.IsProblem(err, openapi.ProblemInvalidRequest) {
+		t.Errorf("one more: %v", err)
 	}
 }
 
