@@ -33,6 +33,7 @@ func (w *Writer) dispatch() {
 		case core.Stopped:
 			w.waiting.finish(math.MaxUint64, w.errLocked())
 			w.signalOpened()
+			w.cancel() // sessions and lease are of no use any more
 			w.opts.Log.Info("writer stopped", "log", w.grant.Name, "epoch", w.grant.Term.Epoch, "why", e.Err)
 		case core.MakePresent:
 			w.wantPresent(w.grant.Replicas[e.Peer.Index].ID)
