@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/gravenio/graven/openapi"
+	"github.com/gravenio/graven/server"
 )
 
 const (
@@ -183,7 +184,7 @@ func names(fields []openapi.FieldProblem, name string) bool {
 
 func TestAllFieldsAreNamedAtOnce(t *testing.T) {
 	t.Parallel()
-	c := start(t, setup{})
+	c := bare(t, server.Options{})
 	p := c.do(http.MethodPost, "/v1/logs", `{"name":"A","replicas":9,"capacity_bytes":1,"x":1}`).problem(t)
 	for _, name := range []string{"name", "replicas", "capacity_bytes", "x"} {
 		if !names(p.Fields, name) {

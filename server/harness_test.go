@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strings"
@@ -99,6 +100,22 @@ func start(t *testing.T, o setup) *cluster {
 		t.Fatal(err)
 	}
 	return c
+}
+
+// bare is a server without a store, for what is decided before one is asked.
+func bare(t *testing.T, o server.Options) *cluster {
+	t.Helper()
+	srv, err := server.New(nil, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener := httptest.NewServer(srv.Handler())
+	transport := &checkedTransport{t: t, routes: contract(t), inner: &http.Transport{}}
+	t.Cleanup(func() {
+		transport.inner.CloseIdleConnections()
+		listener.Close()
+	})
+	return &cluster{t: t, url: listener.URL, server: srv, http: &http.Client{Transport: transport}}
 }
 
 // restart puts another server at the address of the one that was stopped.

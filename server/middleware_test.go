@@ -15,7 +15,7 @@ import (
 
 func TestLoopbackOnly(t *testing.T) {
 	t.Parallel()
-	c := start(t, setup{server: server.Options{LoopbackOnly: true}})
+	c := bare(t, server.Options{LoopbackOnly: true})
 	own := strings.TrimPrefix(c.url, "http://")
 	for _, tc := range []struct {
 		host, origin string
@@ -37,7 +37,7 @@ func TestLoopbackOnly(t *testing.T) {
 		if tc.origin != "" {
 			headers = append(headers, "Origin", tc.origin)
 		}
-		a := c.do(http.MethodGet, "/v1/status", "", headers...)
+		a := c.do(http.MethodGet, "/healthz", "", headers...)
 		if a.status != tc.status {
 			t.Errorf("Host %s, Origin %s: %d %s", tc.host, tc.origin, a.status, a.body)
 		}
@@ -45,15 +45,15 @@ func TestLoopbackOnly(t *testing.T) {
 			t.Errorf("Host %s, Origin %s: %s", tc.host, tc.origin, a.body)
 		}
 	}
-	open := start(t, setup{})
-	if a := open.do(http.MethodGet, "/v1/status", "", "Host", "graven.example"); a.status != http.StatusOK {
+	open := bare(t, server.Options{})
+	if a := open.do(http.MethodGet, "/healthz", "", "Host", "graven.example"); a.status != http.StatusOK {
 		t.Errorf("a server for others: %d %s", a.status, a.body)
 	}
 }
 
 func TestRequestID(t *testing.T) {
 	t.Parallel()
-	c := start(t, setup{})
+	c := bare(t, server.Options{})
 	if a := c.do(http.MethodGet, "/healthz", "", "X-Request-Id", "mine-1"); a.header.Get("X-Request-Id") != "mine-1" {
 		t.Errorf("own ID: %v", a.header)
 	}
@@ -64,7 +64,7 @@ func TestRequestID(t *testing.T) {
 
 func TestAllowIsSaid(t *testing.T) {
 	t.Parallel()
-	c := start(t, setup{})
+	c := bare(t, server.Options{})
 	for path, allow := range map[string]string{
 		"/v1/daemons/d1": "DELETE, GET, PUT", "/v1/logs": "GET, POST", "/v1/logs/l1/open": "POST", "/": "GET",
 	} {

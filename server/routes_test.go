@@ -8,11 +8,12 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/go-chi/chi/v5"
 	"github.com/gravenio/graven/openapi"
+	"github.com/gravenio/graven/server"
 )
 
 func TestRoutesAndContractAgree(t *testing.T) {
 	t.Parallel()
-	c := start(t, setup{})
+	c := bare(t, server.Options{})
 	var served []string
 	err := chi.Walk(c.server.Handler().(chi.Routes), func(method, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
 		served = append(served, method+" "+route)
