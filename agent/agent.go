@@ -34,6 +34,7 @@ type Agent struct {
 
 	mu       sync.Mutex // never held during I/O
 	addr     net.Addr
+	observed net.Addr
 	keys     grant.Keys
 	closed   bool
 	stop     context.CancelFunc // of Run; nil before
@@ -100,7 +101,16 @@ func (a *Agent) Addr() net.Addr {
 	return a.addr
 }
 
-// Listening returns a channel that is closed once Addr is known and served.
+// MetricsAddr returns where metrics are served; nil before Run listens, or for
+// nowhere.
+func (a *Agent) MetricsAddr() net.Addr {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.observed
+}
+
+// Listening returns a channel that is closed once Addr and
+// MetricsAddr are known and served.
 func (a *Agent) Listening() <-chan struct{} { return a.listening }
 
 // Incarnation returns the number of this start of the daemon, or that of the

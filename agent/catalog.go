@@ -119,6 +119,7 @@ func (c *catalog) remove(id, log format.ID) error {
 	}
 	if h != nil {
 		h.hint.stop()
+		h.endOlder(nil, refuse(rdmaio.ErrUnknownLog, "replica %s has been removed", id))
 	}
 	return c.a.pool.Delete(id)
 }

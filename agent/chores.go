@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -21,6 +22,10 @@ const (
 	maxErrorText = 512  // bytes
 )
 
+// bindingWait is how long a Hello waits for a pool that belongs to no cluster
+// yet.
+const bindingWait = 2 * time.Second
+
 // removal is a replica that the control plane has condemned.
 type removal struct {
 	replica, log format.ID
@@ -34,6 +39,9 @@ type chores struct {
 	wake chan struct{} // there is something to do
 	news chan struct{} // there is something to tell the control plane soon
 
+	bound     chan struct{} // closed once a registration has been written down, or failed to be
+	boundOnce sync.Once
+
 	mu       sync.Mutex
 	cluster  format.ID // to be written down, with keys; zero for nothing
 	keys     map[string]string
@@ -44,7 +52,7 @@ type chores struct {
 func newChores(a *Agent) *chores {
 	return &chores{
 		a: a, wake: make(chan struct{}, 1), news: make(chan struct{}, 1),
-		results: map[string]openapi.OperatorResult{},
+		bound: make(chan struct{}), results: map[string]openapi.OperatorResult{},
 	}
 }
 
@@ -171,6 +179,18 @@ func (c *chores) run(ctx context.Context) error {
 	}
 }
 
+// binding waits a moment for a pool to be bound: a writer may be here before the
+// answer to the daemon's first registration, or before that is persistent.
+func (c *chores) binding(ctx context.Context) {
+	t := time.NewTimer(bindingWait)
+	defer t.Stop()
+	select {
+	case <-c.bound:
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
 // writeDown binds the pool to its cluster and daemon and keeps the grant keys.
 func (c *chores) writeDown() error {
 	c.mu.Lock()
@@ -180,6 +200,7 @@ func (c *chores) writeDown() error {
 	if cluster.IsZero() {
 		return nil
 	}
+	defer c.boundOnce.Do(func() { close(c.bound) })
 	err := c.a.pool.BindCluster(cluster)
 	if err == nil {
 		err = c.a.pool.BindDaemon(c.a.id)

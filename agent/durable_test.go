@@ -286,9 +286,7 @@ func TestRenewalsGoOnWhileTheMediumHangs(t *testing.T) {
 	eventually(t, "the daemon calls itself degraded", func() bool {
 		return c.daemon(a.ID()).Health.State == openapi.HealthDegraded
 	})
-	if d := c.daemon(a.ID()); d.State != openapi.DaemonUp {
-		t.Errorf("the daemon is %s", d.State)
-	}
+	c.untilState(a.ID(), openapi.DaemonUp)
 	medium.gate.Unlock()
 	if err := w.until(lsn); err != nil {
 		t.Error(err)

@@ -21,8 +21,8 @@ var makeable = []string{"allocated", "learner"}
 type host struct{ a *Agent }
 
 // Hello implements [rdmaio.Host]. The listener logs refusals.
-func (s host) Hello(_ context.Context, h rdmaio.Hello) (rdmaio.Target, rdmaio.Welcome, error) {
-	t, w, err := s.hello(&h)
+func (s host) Hello(ctx context.Context, h rdmaio.Hello) (rdmaio.Target, rdmaio.Welcome, error) {
+	t, w, err := s.hello(ctx, &h)
 	if err != nil {
 		err = wireError(err)
 		s.a.metrics.refused(err)
@@ -31,9 +31,13 @@ func (s host) Hello(_ context.Context, h rdmaio.Hello) (rdmaio.Target, rdmaio.We
 	return t, w, nil
 }
 
-func (s host) hello(h *rdmaio.Hello) (*target, rdmaio.Welcome, error) {
+func (s host) hello(ctx context.Context, h *rdmaio.Hello) (*target, rdmaio.Welcome, error) {
 	a := s.a
 	self := a.pool.Identity()
+	if self.Cluster.IsZero() {
+		a.chores.binding(ctx)
+		self = a.pool.Identity()
+	}
 	if self.Cluster.IsZero() {
 		return nil, rdmaio.Welcome{}, refuse(rdmaio.ErrUnknownLog, "daemon %s is not registered with any cluster yet", a.id)
 	}
@@ -56,9 +60,10 @@ func (s host) hello(h *rdmaio.Hello) (*target, rdmaio.Welcome, error) {
 		return nil, rdmaio.Welcome{}, &pmemlog.FencedError{Term: h.Term, Promised: promised}
 	}
 	t := &target{
-		a: a, hosted: replica, session: r.Attach(h.ReadOnly), term: h.Term,
-		grant: sha256.Sum256([]byte(h.Grant)), cheap: self.Kind == pmemlog.KindVolatile,
+		a: a, hosted: replica, term: h.Term, grant: sha256.Sum256([]byte(h.Grant)),
+		cheap: self.Kind == pmemlog.KindVolatile,
 	}
+	replica.admit(t, h.ReadOnly)
 	a.metrics.sessions.Add(1)
 	return t, rdmaio.Welcome{
 		Daemon: a.id, Pool: self.Pool, Media: self.Kind.String(), FlushMode: "ack", Created: created,

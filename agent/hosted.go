@@ -2,6 +2,7 @@ package agent
 
 import (
 	"crypto/sha256"
+	"slices"
 	"sync"
 
 	"github.com/gravenio/graven/pmemlog"
@@ -14,9 +15,10 @@ type hosted struct {
 	replica *pmemlog.Replica
 	hint    hint
 
-	mu    sync.Mutex
-	term  format.Fence      // the one that was fenced last in this process
-	grant [sha256.Size]byte // digest of its grant
+	mu       sync.Mutex
+	sessions []*target         // those that may write, in the order of their admission
+	term     format.Fence      // the one that was fenced last in this process
+	grant    [sha256.Size]byte // digest of its grant
 }
 
 func newHosted(a *Agent, r *pmemlog.Replica) *hosted {
@@ -37,4 +39,35 @@ func (h *hosted) fenced(term format.Fence, grant [sha256.Size]byte) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.term, h.grant = term, grant
+}
+
+// admit makes a session. It is one of those that a later fence ends, unless it
+// only reads.
+func (h *hosted) admit(t *target, readOnly bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	t.session = h.replica.Attach(readOnly)
+	if !readOnly {
+		h.sessions = append(h.sessions, t)
+	}
+}
+
+func (h *hosted) leave(t *target) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.sessions = slices.DeleteFunc(h.sessions, func(s *target) bool { return s == t })
+}
+
+// endOlder tells the sessions that were admitted before t that they are over,
+// all of them if t is nil.
+func (h *hosted) endOlder(t *target, why error) {
+	h.mu.Lock()
+	older := slices.Clone(h.sessions)
+	h.mu.Unlock()
+	if i := slices.Index(older, t); i >= 0 {
+		older = older[:i]
+	}
+	for _, s := range older {
+		s.end.tell(why)
+	}
 }

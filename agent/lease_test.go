@@ -102,9 +102,7 @@ func TestEndpointsFailOver(t *testing.T) {
 	dead.shut.Store(false)
 	before := dead.heartbeats.Load()
 	eventually(t, "heartbeats go to the other endpoint", func() bool { return dead.heartbeats.Load() > before })
-	if d := c.daemon(a.ID()); d.State != openapi.DaemonUp {
-		t.Errorf("the daemon is %s", d.State)
-	}
+	c.untilState(a.ID(), openapi.DaemonUp)
 }
 
 // refusedWith checks that an agent ended because of a refusal of that type.

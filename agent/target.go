@@ -17,10 +17,43 @@ type target struct {
 	term    format.Fence
 	grant   [sha256.Size]byte
 	cheap   bool
+	end     end
 	closed  sync.Once
 }
 
-var _ rdmaio.Target = (*target)(nil)
+var (
+	_ rdmaio.Target = (*target)(nil)
+	_ rdmaio.Ender  = (*target)(nil)
+)
+
+// end is what has ended a session, and who wants to hear of it.
+type end struct {
+	mu     sync.Mutex
+	why    error
+	listen func(error)
+}
+
+func (e *end) tell(why error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.why != nil {
+		return
+	}
+	e.why = why
+	if e.listen != nil {
+		e.listen(why)
+	}
+}
+
+// OnEnd implements [rdmaio.Ender].
+func (t *target) OnEnd(f func(error)) {
+	t.end.mu.Lock()
+	defer t.end.mu.Unlock()
+	t.end.listen = f
+	if t.end.why != nil {
+		f(t.end.why)
+	}
+}
 
 // Fence implements [rdmaio.Target].
 func (t *target) Fence() (format.Report, error) {
@@ -29,6 +62,7 @@ func (t *target) Fence() (format.Report, error) {
 		return format.Report{}, wireError(err)
 	}
 	t.hosted.fenced(t.term, t.grant)
+	t.hosted.endOlder(t, refuse(rdmaio.ErrSessionEnded, "epoch %d has fenced the replica", t.term.Epoch))
 	t.a.metrics.fences.Inc()
 	r := t.hosted.replica
 	args := []any{"log", r.Log(), "replica", r.ID(), "epoch", t.term.Epoch, "trim", report.Trim.LSN, "tail", report.Tail}
@@ -97,6 +131,7 @@ func (t *target) Info() (rdmaio.Info, error) {
 func (t *target) Close() {
 	t.closed.Do(func() {
 		t.session.Close()
+		t.hosted.leave(t)
 		t.a.metrics.sessions.Add(-1)
 	})
 }

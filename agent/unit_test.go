@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,17 +21,36 @@ import (
 
 // lagging is a replica whose hint lags after each flush.
 type lagging struct {
+	mu        sync.Mutex
 	lag       bool
 	persisted []time.Duration
 	begun     time.Time
 }
 
-func (l *lagging) HintLag() bool { return l.lag }
+func (l *lagging) HintLag() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.lag
+}
 
 func (l *lagging) PersistHint() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.lag = false
 	l.persisted = append(l.persisted, time.Since(l.begun))
 	return nil
+}
+
+func (l *lagging) append() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lag = true
+}
+
+func (l *lagging) times() []time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.persisted
 }
 
 // The hint is persisted 10 ms after the last flush, once, and the timer then
@@ -48,15 +68,15 @@ func TestHintTimer(t *testing.T) {
 		}
 		flush := func(ms int) {
 			at(ms)
-			r.lag = true
+			r.append()
 			h.flushed()
 		}
 		for ms := range 25 { // busy: the next flush carries the hint
 			flush(ms)
 		}
 		at(33)
-		if len(r.persisted) != 0 {
-			t.Errorf("persisted at %v while flushes went on", r.persisted)
+		if len(r.times()) != 0 {
+			t.Errorf("persisted at %v while flushes went on", r.times())
 		}
 		at(1000)
 		if h.armed.Load() {
@@ -65,13 +85,13 @@ func TestHintTimer(t *testing.T) {
 		flush(1000)
 		at(2000)
 		want := []time.Duration{34 * time.Millisecond, 1010 * time.Millisecond}
-		if fmt.Sprint(r.persisted) != fmt.Sprint(want) {
-			t.Errorf("persisted at %v, want %v", r.persisted, want)
+		if fmt.Sprint(r.times()) != fmt.Sprint(want) {
+			t.Errorf("persisted at %v, want %v", r.times(), want)
 		}
 		flush(2000)
 		h.stop()
 		at(3000)
-		if len(r.persisted) != 2 {
+		if len(r.times()) != 2 {
 			t.Error("it persists after stop")
 		}
 	})

@@ -41,6 +41,9 @@ func (a *Agent) newWork() (*work, error) {
 	}
 	a.mu.Lock()
 	a.addr = w.listener.Addr()
+	if w.http != nil {
+		a.observed = w.http.Addr()
+	}
 	a.mu.Unlock()
 	close(a.listening)
 	return w, nil

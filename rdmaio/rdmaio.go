@@ -137,3 +137,11 @@ type Target interface {
 	// Close tells the target that the connection is gone.
 	Close()
 }
+
+// Ender is a [Target] that hears by itself that its session is over, such as by
+// a later Fence, and need not wait for its peer's next call. It is optional.
+type Ender interface {
+	// OnEnd has f called with what ended the session, once, at once if that has
+	// happened already. f comes from any goroutine and must not block.
+	OnEnd(f func(err error))
+}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/gravenio/graven/rdmaio"
@@ -28,6 +29,8 @@ type session struct {
 
 	due   bool   // a flush was asked for and not yet begun
 	dueID uint32 // the newest such request
+
+	ended atomic.Pointer[error] // what the target says has ended the session
 }
 
 func newSession(l *Listener, conn net.Conn) *session {
@@ -54,11 +57,20 @@ func (s *session) handshake(ctx context.Context, plain net.Conn) error {
 		return err
 	}
 	s.target, s.cheap = target, target.FlushIsCheap()
-	s.flusher = newFlusher(target, s.out, func() { _ = s.conn.SetReadDeadline(time.Unix(1, 0)) })
+	s.flusher = newFlusher(target, s.out, s.wake)
+	if e, ok := target.(rdmaio.Ender); ok {
+		e.OnEnd(func(err error) {
+			s.ended.Store(&err)
+			s.wake()
+		})
+	}
 	w.Version = version
 	s.out.add(header{kind: kindWelcome}, encodeWelcome(&w))
 	return nil
 }
+
+// wake makes the receiving goroutine look why it should go on.
+func (s *session) wake() { _ = s.conn.SetReadDeadline(time.Unix(1, 0)) }
 
 func (s *session) hello(ctx context.Context) (hello, error) {
 	if err := s.conn.SetDeadline(time.Now().Add(s.l.opts.HelloTimeout)); err != nil {
@@ -95,6 +107,9 @@ func (s *session) serve() error {
 	}
 	if failed := s.flusher.failure(); failed != nil {
 		return failed
+	}
+	if ended := s.ended.Load(); ended != nil {
+		return *ended
 	}
 	if !errors.Is(err, errHungUp) {
 		return err
