@@ -32,6 +32,7 @@ type view struct {
 	info    rdmaio.Info
 	scan    format.ScanResult
 	marks   []mark // the valid records, in order
+	diffs   []BadRange
 }
 
 // mark identifies a record by its place and its checksum, which covers its

@@ -75,18 +75,19 @@ func Verify(ctx context.Context, c Control, l Log, takeover bool, o Options) (*V
 	before := look(ctx, l, o)
 	defer closeAll(before)
 	scanAll(ctx, before)
+	diffAll(ctx, before) // now: the recovery below rewrites what differs
 	rep := &VerifyReport{Log: l.Name, LogID: l.ID.String(), Epoch: newestTerm(before).Epoch}
 
 	w, err := Open(ctx, c, OpenRequest{Log: l.ID.String(), Takeover: takeover}, o)
 	switch {
 	case errors.Is(err, ErrInUse):
-		rep.Live, rep.CommitLSN = true, provenCommit(l, before)
+		rep.Live, rep.CommitLSN, err = true, provenCommit(l, before), nil
 	case err != nil:
 		return nil, err
 	default:
 		rep.Recovered, rep.Epoch, rep.CommitLSN = true, w.Grant().Term.Epoch, w.Commit()
 	}
-	rep.Replicas = compare(ctx, before, rep.CommitLSN, rep.Live)
+	rep.Replicas = compare(before, rep.CommitLSN, rep.Live)
 	if w != nil {
 		err = rep.lookAgain(ctx, l, w, o)
 	}
@@ -110,16 +111,28 @@ func (rep *VerifyReport) lookAgain(ctx context.Context, l Log, w *Writer, o Opti
 	after := look(ctx, l, o)
 	defer closeAll(after)
 	scanAll(ctx, after)
-	for i, r := range compare(ctx, after, rep.CommitLSN, false) {
+	diffAll(ctx, after)
+	for i, r := range compare(after, rep.CommitLSN, false) {
 		rep.Replicas[i].Repaired = !rep.Replicas[i].Agrees && r.Agrees
 	}
 	return w.Close()
 }
 
+// diffAll finds where each view differs from the one with the highest last
+// position.
+func diffAll(ctx context.Context, views []*view) {
+	best := bestView(views)
+	for _, v := range views {
+		if v.err == nil {
+			v.diffs = v.differences(ctx, best)
+		}
+	}
+}
+
 // compare reports each view, and where it differs below commit from the one with
-// the highest last position. While a writer is live, what a scan saw beyond
+// the highest last position, as diffAll found it. While a writer is live, what a scan saw beyond
 // commit is in motion and proves nothing.
-func compare(ctx context.Context, views []*view, commit uint64, live bool) []ReplicaReport {
+func compare(views []*view, commit uint64, live bool) []ReplicaReport {
 	best := bestView(views)
 	out := make([]ReplicaReport, len(views))
 	for i, v := range views {
@@ -130,7 +143,7 @@ func compare(ctx context.Context, views []*view, commit uint64, live bool) []Rep
 			r.Agrees = v.State == core.Allocated && errors.Is(v.err, rdmaio.ErrUnknownLog) && commit == 0
 			continue
 		}
-		r.Bad, r.Lag = v.differences(ctx, best, commit)
+		r.Bad, r.Lag = v.badBelow(best, commit)
 		r.Suspect = v.scan.Suspect() && (!live || v.scan.Chain.LSN < commit)
 		if r.Suspect && len(r.Bad) == 0 && r.Lag > 0 { // what lacks at the end was there once
 			r.Bad = []BadRange{{FromLSN: v.scan.Chain.LSN, ToLSN: v.scan.Chain.LSN + r.Lag, Why: fmt.Sprintf("lost: %v", v.scan.Stop)}}
@@ -175,19 +188,29 @@ func (v *view) describe() ReplicaReport {
 	return r
 }
 
-// differences goes through the best log's records below commit and returns where
-// v has something else, and how many bytes it lacks at the end.
-func (v *view) differences(ctx context.Context, best *view, commit uint64) ([]BadRange, uint64) {
-	bad := []BadRange{}
+// differences goes through the best log's records and returns where v has
+// something else.
+func (v *view) differences(ctx context.Context, best *view) []BadRange {
+	var diffs []BadRange
 	from := max(v.info.Slot.Trim.LSN, best.info.Slot.Trim.LSN)
 	src := v.source(ctx)
 	i := sort.Search(len(best.marks), func(i int) bool { return best.marks[i].lsn >= from })
 	for _, m := range best.marks[i:] {
-		if m.lsn >= commit {
-			break
-		}
 		if why := v.differs(src, m); why != nil {
-			bad = addBad(bad, m, why.Error())
+			diffs = addBad(diffs, m, why.Error())
+		}
+	}
+	return diffs
+}
+
+// badBelow returns the differences below commit, and how many bytes v lacks at
+// the end.
+func (v *view) badBelow(best *view, commit uint64) ([]BadRange, uint64) {
+	bad := []BadRange{}
+	for _, d := range v.diffs {
+		if d.FromLSN < commit {
+			d.ToLSN = min(d.ToLSN, commit)
+			bad = append(bad, d)
 		}
 	}
 	if best.scan.Chain.LSN < commit { // no replica holds all that was committed
