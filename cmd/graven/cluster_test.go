@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -58,13 +59,23 @@ func start(t tester, stdin io.Reader, args ...string) *process {
 	// Whoever inherits the output, as an agent of a killed dev does, must not
 	// keep Wait from returning.
 	p.cmd.WaitDelay = time.Second
-	if err := p.cmd.Start(); err != nil {
-		t.Fatalf("start graven %s: %v", p.name, err)
-	}
+	// It dies with the thread that started it, so that a test that is killed
+	// leaves nothing running.
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	started := make(chan error, 1)
 	go func() {
-		p.result = p.cmd.Wait()
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := p.cmd.Start()
+		started <- err
+		if err == nil {
+			p.result = p.cmd.Wait()
+		}
 		close(p.waited)
 	}()
+	if err := <-started; err != nil {
+		t.Fatalf("start graven %s: %v", p.name, err)
+	}
 	t.Cleanup(func() {
 		_ = p.cmd.Process.Kill()
 		<-p.waited

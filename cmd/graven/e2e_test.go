@@ -14,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/gravenio/graven/openapi"
 	"github.com/gravenio/graven/pmemlog/format"
@@ -35,9 +36,13 @@ func skipShort(t *testing.T) {
 }
 
 // feed starts an append that reads what is written into the returned pipe.
-func feed(t *testing.T, api, log string, args ...string) (*process, *io.PipeWriter) {
+func feed(t *testing.T, api, log string, args ...string) (*process, *os.File) {
 	t.Helper()
-	r, w := io.Pipe()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
 	t.Cleanup(func() { _ = w.Close() })
 	args = append([]string{"log", "append", log, "--api", api, "--depth", "32", "--progress", "json", "-o", "json"}, args...)
 	return start(t, r, args...), w
@@ -45,8 +50,11 @@ func feed(t *testing.T, api, log string, args ...string) (*process, *io.PipeWrit
 
 // pour writes to an append's input and returns when all of it is committed. The
 // last block is held back until the input ends, so it must not be part of one.
-func pour(t *testing.T, p *process, w io.Writer, data []byte, before int) {
+func pour(t *testing.T, p *process, w *os.File, data []byte, before int) {
 	t.Helper()
+	if err := w.SetWriteDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := w.Write(data); err != nil {
 		t.Fatalf("feed the append: %v\n%s", err, p.stderr())
 	}
@@ -186,7 +194,7 @@ func TestFlippedByteIsFoundAndRepaired(t *testing.T) {
 	for _, r := range rep.Replicas {
 		bad := len(r.Bad) > 0 && r.Bad[0].FromLSN == lsn
 		if bad != (r.DaemonID == "d1") {
-			t.Errorf("replica on %s: bad %+v; the flip is on d1 at LSN %d", r.DaemonID, r.Bad, lsn)
+			t.Errorf("the flip is on d1 at LSN %d, replica found as %+v", lsn, r)
 		}
 	}
 	compare(t, []byte(must(t, "log", "read", "l1", "--api", c.api)), data)
