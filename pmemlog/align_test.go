@@ -97,6 +97,64 @@ func TestAlignLowersTheHintOfACleanReplicaFirst(t *testing.T) {
 	}
 }
 
+func TestAlignKeepsTheEpochOfASealThatStillMatches(t *testing.T) {
+	t.Parallel()
+	m, _, r := newReplica(t, pmemtest.Options{})
+	w := openWriter(t, r, 1)
+	w.append(64)
+	w.flush()
+	w = openWriter(t, r, 2)
+	at := w.chain.LSN
+	w.append(64)
+	w.flush()
+	s := r.Attach(false)
+	get[format.Report](t)(s.Fence(term(3)))
+	must(t, s.Align(at))
+	if got := hintOnMedia(t, m); got != pos(2, at) {
+		t.Errorf("hint on media is %s, want %s: the seal of epoch 2 still matches there", got, pos(2, at))
+	}
+}
+
+// The chosen log went on in epoch 1 where this replica was sealed in for epoch 2,
+// which nobody else was.
+func TestChosenLogNeedNotKnowTheSealsHeldHere(t *testing.T) {
+	t.Parallel()
+	_, _, r := newReplica(t, pmemtest.Options{})
+	first := openWriter(t, r, 1)
+	first.append(64)
+	first.flush()
+	openWriter(t, r, 2)
+	first.s = r.Attach(false)
+	rep := get[format.Report](t)(first.s.Fence(term(3)))
+	if rep.Last != pos(2, first.chain.LSN) {
+		t.Fatalf("report %+v", rep)
+	}
+	first.append(64)
+	first.flush()
+	first.term = term(3)
+	first.seal()
+	if rep := get[format.Report](t)(r.Attach(false).Fence(term(3))); rep.Tail != first.chain.LSN || rep.Suspect() {
+		t.Errorf("report %+v, want tail %d", rep, first.chain.LSN)
+	}
+}
+
+func TestFenceSyncsWhatItVouchesFor(t *testing.T) {
+	t.Parallel()
+	m, r, w := suspect(t)
+	s := r.Attach(false)
+	get[format.Report](t)(s.Fence(term(2)))
+	must(t, s.Align(128))
+	must(t, s.Write(128, w.ring[128:256])) // makes the log whole, unsynced
+	rep := get[format.Report](t)(r.Attach(false).Fence(term(2)))
+	if rep.Tail != w.chain.LSN || rep.Suspect() {
+		t.Fatalf("report %+v", rep)
+	}
+	_, r = reopen(t, m.CrashClean())
+	if again := get[format.Report](t)(r.Attach(false).Fence(term(3))); again.Tail != rep.Tail {
+		t.Errorf("the fence vouched for %d, after a crash there is %d", rep.Tail, again.Tail)
+	}
+}
+
 // A record of the replica was damaged below its hint.
 func suspect(t *testing.T) (*pmemtest.Medium, *pmemlog.Replica, *writer) {
 	t.Helper()
@@ -163,6 +221,10 @@ func TestResetOfASuspectKeepsItsHintUntilOvertaken(t *testing.T) {
 	w.flush()
 	if got := hintOnMedia(t, m); got != pos(1, tail+128) {
 		t.Errorf("hint on media is %s, want %s: appends have overtaken what was lost", got, pos(1, tail+128))
+	}
+	must(t, w.s.Align(tail))
+	if got := hintOnMedia(t, m); got != pos(1, tail) {
+		t.Errorf("hint on media is %s after an alignment at %d: the replica is clean by now", got, tail)
 	}
 }
 
@@ -242,10 +304,8 @@ func TestFlushThatBeganBeforeAnAlignRaisesNothing(t *testing.T) {
 		flushed <- durable
 	}()
 	<-entered
-	aligned := make(chan error)
-	go func() { aligned <- w.s.Align(at) }()
+	must(t, w.s.Align(at)) // the hint is low enough: it needs no sync
 	m.open()
-	must(t, <-aligned)
 	<-flushed
 	if i := r.Info(); i.Tail != at || i.Durable > at {
 		t.Errorf("tail %d, durable %d after an align at %d", i.Tail, i.Durable, at)

@@ -62,7 +62,9 @@ func (r *Replica) scan() (format.ScanResult, error) {
 	}
 	chain := res.Chain
 	if chain.Epoch < r.term.Epoch {
-		chain.Epoch = res.Epoch // the chosen log need not know the seals that are held here
+		// What a writer rewrites from its log may be of a lower epoch than the seal
+		// of an opener that got no further than here; its own seal replaces that one.
+		chain.Epoch = res.Written
 	}
 	r.publish(func() {
 		r.scanned, r.stop = true, res.Stop
@@ -70,11 +72,6 @@ func (r *Replica) scan() (format.ScanResult, error) {
 		r.acked = format.Position{}
 		r.suspect = res.Suspect()
 		r.sealed = ownSeal(r.slot.Seals, r.term) != nil
-		if !r.sealed {
-			// What a writer rewrites from its log may be of a lower epoch than the seal
-			// of an opener that got no further than here; its own seal replaces that one.
-			r.chain.Epoch = res.Written
-		}
 		r.rewinds++
 	})
 	return res, nil

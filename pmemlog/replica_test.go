@@ -160,6 +160,9 @@ func TestSpaceRuleNeedsAPersistentTrim(t *testing.T) {
 	w := openWriter(t, r, 1)
 	w.append(960)
 	first := w.point()
+	if err := w.s.Trim(first); !errors.Is(err, pmemlog.ErrRange) {
+		t.Errorf("trim beyond what is persistent: %v", err)
+	}
 	for w.room(960) {
 		w.append(960)
 	}

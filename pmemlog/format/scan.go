@@ -24,9 +24,8 @@ type ScanInput struct {
 // ScanResult is what the bytes prove.
 type ScanResult struct {
 	Chain    Chain    // the tail: LSN, CRC and epoch that the next record must follow
-	Written  uint64   // the epoch of the last valid record; the trim point's without one
+	Written  uint64   // the epoch of the last valid record, the trim point's without one; a seal that matches behind it makes Chain.Epoch higher
 	Last     Position // (epoch, tail): what an opener compares
-	Epoch    uint64   // of the last valid record; a seal that matches behind it makes Chain.Epoch higher
 	Pairs    []Pair   // in the order of First
 	Records  uint64   // valid data records in [trim, tail)
 	Commit   uint64   // the highest commit LSN that a valid record carries
@@ -87,7 +86,7 @@ func (s *scanner) check() error {
 // still known. Epoch 0 is the empty log, which all replicas share.
 func (s *scanner) begin() {
 	t := s.in.Trim
-	s.res.Chain, s.res.Epoch = Chain{LSN: t.LSN, CRC: t.CRC, Epoch: t.Epoch}, t.Epoch
+	s.res.Chain = Chain{LSN: t.LSN, CRC: t.CRC, Epoch: t.Epoch}
 	s.res.Written = t.Epoch
 	first := Pair{Fence: Fence{Epoch: t.Epoch}, First: t.LSN, Known: t.Epoch == 0}
 	for _, seal := range s.seals {
@@ -139,7 +138,6 @@ func (s *scanner) follow(visit func(Header, []byte) error) error {
 			s.res.Pairs = append(s.res.Pairs, Pair{Fence: Fence{Epoch: h.Epoch}, First: h.LSN})
 		}
 		s.res.Written = h.Epoch
-		s.res.Epoch = h.Epoch
 		s.res.Commit = max(s.res.Commit, h.Commit)
 		if h.Kind == KindData {
 			s.res.Records++

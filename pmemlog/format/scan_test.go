@@ -78,7 +78,7 @@ func TestScanVisitsInOrder(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(seen, []uint64{0, 128, 256, 384, 512}) {
 		t.Errorf("visited %v, %v", seen, err)
 	}
-	if res.Records != 5 || res.Commit != 256 || res.Last != (Position{2, 640}) || res.Chain != l.c || res.Epoch != 2 {
+	if res.Records != 5 || res.Commit != 256 || res.Last != (Position{2, 640}) || res.Chain != l.c || res.Written != 2 {
 		t.Errorf("%+v", res)
 	}
 	stop := errors.New("stop")
@@ -246,8 +246,8 @@ func TestSeals(t *testing.T) {
 		t.Errorf("after a trim: %+v, want pairs %+v", res, want)
 	}
 	res = scan(t, base.Ring, ScanInput{Trim: base.trimPoint(), Seals: []Seal{start, matching}})
-	if res.Epoch != 1 || res.Chain.Epoch != 2 {
-		t.Errorf("epoch of the last record %d, of the chain %d; want 1 and 2", res.Epoch, res.Chain.Epoch)
+	if res.Written != 1 || res.Chain.Epoch != 2 {
+		t.Errorf("epoch of the last record %d, of the chain %d; want 1 and 2", res.Written, res.Chain.Epoch)
 	}
 }
 
