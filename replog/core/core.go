@@ -155,6 +155,9 @@ func (c *Core) Connected(p Peer) {
 	if c.phase == Over || p.Session <= r.peer.Session {
 		return
 	}
+	if r.stage != away { // and with it what was asked there, a load among others
+		c.Disconnected(r.peer, errNotYet)
+	}
 	r.peer, r.stage, r.reason = p, fencing, errNotYet
 	r.pending, r.trims = r.pending[:0], false
 	c.emit(Effect{Kind: Fence, Peer: p})

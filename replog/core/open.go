@@ -12,6 +12,10 @@ func (c *Core) Reported(p Peer, rep format.Report) {
 	if r == nil || r.stage != fencing {
 		return
 	}
+	if err := c.plausible(&rep); err != nil {
+		c.cut(r, err)
+		return
+	}
 	if s, ok := rep.NewestSeal(); ok && s.SetVersion > c.cfg.SetVersion { // rule: set version
 		c.stop(fmt.Errorf("%w: replica %s has version %d, the grant %d", ErrSetBehind, r.ID, s.SetVersion, c.cfg.SetVersion))
 		return
@@ -23,6 +27,23 @@ func (c *Core) Reported(p Peer, rep format.Report) {
 	case Aligning, Open:
 		c.prepare(r)
 	}
+}
+
+// plausible says what can't be in a report, or nil: the mirror is addressed by
+// its LSNs, and what its pairs agree on counts as persistent.
+func (c *Core) plausible(rep *format.Report) error {
+	if rep.Trim.LSN%format.Align != 0 || rep.Tail%format.Align != 0 ||
+		rep.Tail < rep.Trim.LSN || rep.Tail-rep.Trim.LSN > c.cfg.Capacity {
+		return fmt.Errorf("says that it holds [%d, %d) in a ring of %d bytes", rep.Trim.LSN, rep.Tail, c.cfg.Capacity)
+	}
+	var first uint64
+	for _, p := range rep.Pairs {
+		if p.First < first || p.First > rep.Tail {
+			return fmt.Errorf("says that epoch %d began at LSN %d of a log that ends at %d", p.Epoch, p.First, rep.Tail)
+		}
+		first = p.First
+	}
+	return nil
 }
 
 // choose picks the replica to go on from, if enough is known to be sure that

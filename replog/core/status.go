@@ -46,6 +46,10 @@ func (c *Core) Waiting() string {
 			parts = append(parts, fmt.Sprintf("replica %s: %v", r.ID, r.reason))
 		case r.stage == reported && r.report.Suspect():
 			parts = append(parts, fmt.Sprintf("replica %s: suspect: holds %v, must have held %v", r.ID, r.report.Last, r.report.Evidence))
+		case r.stage == reported:
+			parts = append(parts, fmt.Sprintf("replica %s: answers, holds %v", r.ID, r.report.Last))
+		case r.stage == member:
+			parts = append(parts, fmt.Sprintf("replica %s: ready, but the control plane has not recorded it as present yet", r.ID))
 		default:
 			parts = append(parts, fmt.Sprintf("replica %s: %s", r.ID, stageNames[r.stage]))
 		}
