@@ -73,11 +73,13 @@ func TestKeeperSurvivesBrokenStreams(t *testing.T) {
 		lease := &brokenLease{answers: 3, ttl: func(id int64) int64 { return id % 7 }}
 		k := newKeeper(lease)
 		stop := runOnly(t, k.run)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour) // of the test's own time
+		defer cancel()
 		var wg sync.WaitGroup
 		for i := range 60 {
 			id := clientv3.LeaseID(i/2 + 1) // two callers each
 			wg.Go(func() {
-				ttl, err := k.renew(t.Context(), id)
+				ttl, err := k.renew(ctx, id)
 				if want := time.Duration(id%7) * time.Second; err != nil || ttl != want {
 					t.Errorf("lease %d: %v, %v; want %v", id, ttl, err, want)
 				}
