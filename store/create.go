@@ -94,7 +94,7 @@ func (s *Store) tryCreate(ctx context.Context, c *creation) (*Log, error) {
 		return nil, err
 	}
 	name, idem := es[0], es[1]
-	if answer, err := replay[Log](idem, c.hash); answer != nil || err != nil {
+	if answer, err := replayLog(idem, c.hash); answer != nil || err != nil {
 		return answer, err
 	}
 	if name.exists() {

@@ -224,7 +224,8 @@ func TestIdempotencyKeys(t *testing.T) {
 	again := r
 	again.Daemons = daemons(t, s, 3) // placement chose others
 	second, err := other.CreateLog(t.Context(), again)
-	if err != nil || second.LogID != first.LogID || second.Replicas[0].ReplicaID != first.Replicas[0].ReplicaID {
+	if err != nil || second.LogID != first.LogID || second.Replicas[0].ReplicaID != first.Replicas[0].ReplicaID ||
+		second.ModRevision != first.ModRevision {
 		t.Errorf("the repetition: %+v, %v", second, err)
 	}
 	if reserved(t, s, again.Daemons[0]) != 0 || reserved(t, s, r.Daemons[0]) != first.ReplicaBytes {
@@ -269,5 +270,33 @@ func TestRacingRepetitionsMakeOneLog(t *testing.T) {
 	wg.Wait()
 	if len(slices.Compact(ids)) != 1 {
 		t.Errorf("one key, several logs: %v", ids)
+	}
+}
+
+func TestCreatedLog(t *testing.T) {
+	t.Parallel()
+	s := shared.store
+	r := CreateLogRequest{
+		Name: logName(t), Daemons: daemons(t, s, 1), AckQuorum: 1, CapacityBytes: 4096,
+		IdempotencyKey: uuid.NewString(), RequestHash: "h1",
+	}
+	if got, err := s.CreatedLog(t.Context(), r.IdempotencyKey, "h1"); got != nil || err != nil {
+		t.Errorf("before: %+v, %v", got, err)
+	}
+	l, err := s.CreateLog(t.Context(), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.CreatedLog(t.Context(), r.IdempotencyKey, "h1"); err != nil || got.LogID != l.LogID || got.ModRevision != l.ModRevision {
+		t.Errorf("after: %+v, %v", got, err)
+	}
+	if _, err := s.CreatedLog(t.Context(), r.IdempotencyKey, "h2"); !errors.Is(err, ErrIdempotencyMismatch) {
+		t.Errorf("another request: %v", err)
+	}
+	if got, err := s.CreatedLog(t.Context(), "", "h1"); got != nil || err != nil {
+		t.Errorf("without a key: %+v, %v", got, err)
+	}
+	if _, err := s.CreatedLog(t.Context(), "a/b", "h1"); !errors.Is(err, ErrInvalid) {
+		t.Errorf("a bad key: %v", err)
 	}
 }

@@ -17,5 +17,15 @@ func (s *Store) CreatedLog(ctx context.Context, key, hash string) (*Log, error) 
 	if err != nil {
 		return nil, err
 	}
-	return replay[Log](es[0], CreateLogRequest{RequestHash: hash}.hash())
+	return replayLog(es[0], CreateLogRequest{RequestHash: hash}.hash())
+}
+
+// replayLog returns the log as it was made. The answer is of the same
+// transaction and so has the log's revision.
+func replayLog(e entry, hash string) (*Log, error) {
+	log, err := replay[Log](e, hash)
+	if log != nil {
+		log.ModRevision = e.mod
+	}
+	return log, err
 }
