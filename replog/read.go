@@ -33,8 +33,12 @@ func (w *Writer) readOne(lsn uint64) (format.Header, []byte, error) {
 	if trim := w.core.TrimPoint().LSN; lsn < trim {
 		return format.Header{}, nil, fmt.Errorf("read at LSN %d: the log is trimmed to LSN %d", lsn, trim)
 	}
-	h, err := format.DecodeHeader(w.mirror.At(lsn, format.HeaderSize))
-	if err != nil || h.LSN != lsn {
+	var h format.Header
+	err := format.ErrLSN
+	if lsn%format.Align == 0 {
+		h, err = format.DecodeHeader(w.mirror.At(lsn, format.HeaderSize))
+	}
+	if err != nil || h.LSN != lsn || h.Size() > w.mirror.ToEnd(lsn) { // a payload may look like a header
 		return h, nil, fmt.Errorf("read at LSN %d: no record begins there", lsn)
 	}
 	rec := w.mirror.At(lsn, int(h.Size()))
