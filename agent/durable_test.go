@@ -20,19 +20,23 @@ import (
 // returned has made persistent, and counts them.
 type recorder struct {
 	pmemlog.Medium
-	mu     sync.Mutex
-	now    []byte // what was written
-	synced []byte // what a power cut would leave
-	syncs  int
+	mu      sync.Mutex
+	synced  []byte // what a power cut would leave
+	pending []written
+	syncs   int
+}
+
+type written struct {
+	off int64
+	p   []byte
 }
 
 func newRecorder(t *testing.T, m pmemlog.Medium) *recorder {
 	t.Helper()
-	r := &recorder{Medium: m, now: make([]byte, m.Size())}
-	if err := m.ReadAt(r.now, 0); err != nil {
+	r := &recorder{Medium: m, synced: make([]byte, m.Size())}
+	if err := m.ReadAt(r.synced, 0); err != nil {
 		t.Fatal(err)
 	}
-	r.synced = bytes.Clone(r.now)
 	return r
 }
 
@@ -40,29 +44,33 @@ func (r *recorder) WriteAt(p []byte, off int64) error {
 	err := r.Medium.WriteAt(p, off)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	copy(r.now[off:], p)
+	r.pending = append(r.pending, written{off, bytes.Clone(p)})
 	return err
 }
 
 func (r *recorder) Sync() error {
 	r.mu.Lock()
-	before := bytes.Clone(r.now) // what is written from here on may be missed
+	covered := len(r.pending) // what is written from here on may be missed
 	r.mu.Unlock()
 	err := r.Medium.Sync()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if err == nil {
-		r.synced, r.syncs = before, r.syncs+1
+	if err != nil {
+		return err
 	}
-	return err
+	for _, w := range r.pending[:covered] {
+		copy(r.synced[w.off:], w.p)
+	}
+	r.pending = append(r.pending[:0], r.pending[covered:]...)
+	r.syncs++
+	return nil
 }
 
-// state returns how many syncs there were, and what they have made persistent;
-// the slice never changes.
-func (r *recorder) state() (int, []byte) {
+// look calls f with the number of syncs and what they have made persistent.
+func (r *recorder) look(f func(syncs int, synced []byte)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.syncs, r.synced
+	f(r.syncs, r.synced)
 }
 
 // Nothing is acknowledged that was not synced: for every acknowledgement of
@@ -81,14 +89,15 @@ func TestNothingIsAcknowledgedUnsynced(t *testing.T) {
 	a := start(t, o)
 	c.untilState(a.ID(), openapi.DaemonUp)
 
-	const logs, records = 3, 120
+	const logs, records = 3, 100
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	acks, bytesAcked := 0, uint64(0)
 	bySync := map[int]uint64{} // bytes acknowledged, by the syncs before
-	before, _ := rec.state()
+	before := 0
+	rec.look(func(syncs int, _ []byte) { before = syncs })
 	for i := range logs {
 		w := durableWriter(t, c, a, fmt.Sprintf("l%d", i), rec, func(syncs int, n uint64) {
 			mu.Lock()
@@ -117,7 +126,8 @@ func TestNothingIsAcknowledgedUnsynced(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	after, _ := rec.state()
+	after := 0
+	rec.look(func(syncs int, _ []byte) { after = syncs })
 	mu.Lock()
 	defer mu.Unlock()
 	t.Logf("%d fdatasyncs, %d acknowledgements of %d bytes, in %d groups", after-before, acks, bytesAcked, len(bySync))
@@ -137,20 +147,21 @@ func durableWriter(t *testing.T, c *cluster, a *running, name string, rec *recor
 	ready := make(chan struct{})
 	w = write(t, a.Addr(), h, func(durable uint64) {
 		<-ready
-		syncs, synced := rec.state()
-		for lsn := last; lsn < durable; {
-			n := min(durable-lsn, w.ring.ToEnd(lsn))
-			at := region + format.RingOffset + int64(lsn%h.Capacity)
-			if !bytes.Equal(synced[at:at+int64(n)], w.ring.At(lsn, int(n))) {
-				t.Errorf("%s: LSN %d was acknowledged, and after %d fdatasyncs [%d, %d) is not on the medium", name, durable, syncs, lsn, durable)
+		rec.look(func(syncs int, synced []byte) {
+			for lsn := last; lsn < durable; {
+				n := min(durable-lsn, w.ring.ToEnd(lsn))
+				at := region + format.RingOffset + int64(lsn%h.Capacity)
+				if !bytes.Equal(synced[at:at+int64(n)], w.ring.At(lsn, int(n))) {
+					t.Errorf("%s: LSN %d was acknowledged, and after %d fdatasyncs [%d, %d) is not on the medium", name, durable, syncs, lsn, durable)
+				}
+				lsn += n
 			}
-			lsn += n
-		}
-		acked(syncs, durable-last)
+			acked(syncs, durable-last)
+		})
 		last = durable
 	})
-	_, synced := rec.state()
-	if region = regionOf(synced, h.Replica); region < 0 {
+	rec.look(func(_ int, synced []byte) { region = regionOf(synced, h.Replica) })
+	if region < 0 {
 		t.Fatal("no region of the replica on the medium")
 	}
 	close(ready)
@@ -221,7 +232,7 @@ func TestPowerCutKeepsWhatWasAcknowledged(t *testing.T) {
 		cuts++
 	})
 	close(ready)
-	for range 60 {
+	for range 40 {
 		lsn := w.append(make([]byte, rng.IntN(2000)))
 		if rng.IntN(3) == 0 {
 			if err := w.until(lsn); err != nil {

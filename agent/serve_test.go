@@ -2,15 +2,12 @@ package agent
 
 import (
 	"bufio"
-	"context"
 	"encoding/binary"
 	"errors"
 	"io"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,7 +16,6 @@ import (
 
 	"github.com/gravenio/graven/grant"
 	"github.com/gravenio/graven/openapi"
-	"github.com/gravenio/graven/pmemlog"
 	"github.com/gravenio/graven/pmemlog/format"
 	"github.com/gravenio/graven/rdmaio"
 )
@@ -352,160 +348,6 @@ func TestGarbageAtThePort(t *testing.T) {
 		_ = conn.Close()
 	}
 	w.commit("after")
-}
-
-// A lock, a size, a version, a flipped bit: what is wrong with a pool is said,
-// and nothing is made anew in its place.
-func TestPoolsThatCannotBeUsed(t *testing.T) {
-	t.Parallel()
-	o := Options{ID: "d1", Dir: t.TempDir(), PoolSize: poolSize, Endpoints: []string{"http://127.0.0.1:1"}, Logger: testLogger(t)}
-	a, err := New(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var locked *pmemlog.LockedError
-	if _, err := New(withRegistry(o)); !errors.As(err, &locked) || locked.PID != os.Getpid() {
-		t.Errorf("a second agent on the folder got %v, want the first one's PID", err)
-	}
-	if err := a.Close(); err != nil {
-		t.Fatal(err)
-	}
-
-	path := filepath.Join(o.Dir, poolName)
-	sound, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, test := range []struct {
-		name string
-		edit func(b []byte) []byte
-		want error
-	}{
-		{"truncated", func(b []byte) []byte { return b[:len(b)/2] }, pmemlog.ErrCorrupt},
-		{"empty", func([]byte) []byte { return nil }, pmemlog.ErrCorrupt},
-		{"zeroed", func(b []byte) []byte { clear(b); return b }, pmemlog.ErrNoPool},
-		{"flipped in both superblocks", func(b []byte) []byte { b[50] ^= 1; b[4096+50] ^= 1; return b }, pmemlog.ErrCorrupt},
-		{"newer", func(b []byte) []byte {
-			for _, at := range []int{0, 4096} {
-				b[at+8] = 200
-				binary.LittleEndian.PutUint32(b[at+4092:], castagnoli(b[at:at+4092]))
-			}
-			return b
-		}, pmemlog.ErrVersion},
-	} {
-		broken := test.edit(slices.Clone(sound))
-		if err := os.WriteFile(path, broken, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if a, err := New(o); !errors.Is(err, test.want) || !strings.Contains(err.Error(), path) {
-			t.Errorf("%s: got %v, want %v and the file's name", test.name, err, test.want)
-			if err == nil {
-				_ = a.Close()
-			}
-		}
-		if now, err := os.ReadFile(path); err != nil || !slices.Equal(now, broken) {
-			t.Errorf("%s: the file was changed (%v)", test.name, err)
-		}
-	}
-	one := slices.Clone(sound)
-	one[50] ^= 1 // one copy stands
-	if err := os.WriteFile(path, one, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	a, err = New(o)
-	if err != nil {
-		t.Fatalf("with one good superblock: %v", err)
-	}
-	if err := a.Close(); err != nil {
-		t.Fatal(err)
-	}
-	o.ID = "d2"
-	if err := bindDaemon(path, "d1"); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := New(o); !errors.Is(err, ErrOtherDaemon) {
-		t.Errorf("another daemon's pool: %v", err)
-	}
-}
-
-func bindDaemon(path, daemon string) error {
-	pool, err := pmemlog.OpenFilePool(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(pool.BindDaemon(daemon), pool.Close())
-}
-
-func TestOccupiedPort(t *testing.T) {
-	t.Parallel()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	for _, field := range []string{"Listen", "MetricsListen"} {
-		o := Options{ID: "d1", Dir: t.TempDir(), PoolSize: poolSize, Endpoints: []string{"http://127.0.0.1:1"}, Logger: testLogger(t)}
-		if field == "Listen" {
-			o.Listen = ln.Addr().String()
-		} else {
-			o.MetricsListen = ln.Addr().String()
-		}
-		a, err := New(o)
-		if err != nil {
-			t.Fatal(err)
-		}
-		err = a.Run(t.Context())
-		if !errors.Is(err, ErrListen) || !strings.Contains(err.Error(), field) || !strings.Contains(err.Error(), ln.Addr().String()) {
-			t.Errorf("%s: %v", field, err)
-		}
-		if err := a.Run(t.Context()); !errors.Is(err, ErrClosed) {
-			t.Errorf("%s: a second Run: %v", field, err)
-		}
-	}
-}
-
-func TestMetricsAndHealth(t *testing.T) {
-	t.Parallel()
-	c := newCluster(t)
-	o := c.options("d1")
-	o.MetricsListen = "127.0.0.1:0"
-	a := start(t, o)
-	c.untilState(a.ID(), openapi.DaemonUp)
-	w := write(t, a.Addr(), hello(t, c.open(c.createLog("l", 1)), 0), nil)
-	w.commit("x")
-	get := func(path string) (int, string) {
-		req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, "http://"+a.MetricsAddr().String()+path, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		req.Close = true
-		res, err := http.DefaultClient.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer res.Body.Close()
-		b, err := io.ReadAll(res.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return res.StatusCode, string(b)
-	}
-	if code, body := get("/healthz"); code != http.StatusOK || !strings.HasPrefix(body, "ok") {
-		t.Errorf("/healthz: %d %q", code, body)
-	}
-	_, body := get("/metrics")
-	for _, line := range []string{
-		"graven_agent_sessions 1", "graven_agent_written_bytes_total 128", "graven_agent_flushes_total 1",
-		"graven_agent_fences_total 1", "graven_agent_replicas 1", "graven_agent_lease 1", "graven_agent_read_only 0",
-		"graven_agent_sync_seconds_count",
-	} {
-		if !strings.Contains(body, "\n"+line) {
-			t.Errorf("/metrics lacks %q", line)
-		}
-	}
-	if t.Failed() {
-		t.Log(body)
-	}
 }
 
 // A volatile pool serves, and says what it is.
