@@ -25,9 +25,9 @@ type daemon struct {
 	path string // of the pool's file; empty for a volatile one, which outlives a stop
 	disk *pmemlog.Volatile
 
-	mu    sync.Mutex
-	pool  *pmemlog.Pool
-	addr  string
+	mu   sync.Mutex
+	pool *pmemlog.Pool
+	addr string
 	halt func()
 }
 

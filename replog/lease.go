@@ -80,12 +80,17 @@ func (w *Writer) recordPresent(ctx context.Context) {
 		w.present = nil
 		w.mu.Unlock()
 		_, err := backoff.Retry(ctx, func() (struct{}, error) {
-			err := w.control.MakePresent(ctx, w.grant, ids)
+			call, cancel := context.WithTimeout(ctx, w.opts.DialTimeout)
+			defer cancel()
+			err := w.control.MakePresent(call, w.grant, ids)
 			if errors.Is(err, ErrSuperseded) {
 				return struct{}{}, backoff.Permanent(err)
 			}
+			if err != nil {
+				w.opts.Log.Debug("record replicas as present", "log", w.grant.Name, "err", err)
+			}
 			return struct{}{}, err
-		}, backoff.WithMaxElapsedTime(0), backoff.WithMaxTries(0))
+		}, backoff.WithBackOff(w.opts.pause()), backoff.WithMaxElapsedTime(0), backoff.WithMaxTries(0))
 		switch {
 		case errors.Is(err, ErrSuperseded):
 			w.event(func(c *core.Core) { c.Superseded(format.Fence{Epoch: w.grant.Term.Epoch + 1}) })

@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
+
 	"github.com/gravenio/graven/rdmaio"
 	"github.com/gravenio/graven/rdmaio/tcp"
 	"github.com/gravenio/graven/replog/core"
@@ -36,7 +38,7 @@ type Options struct {
 	Window      int           // sends to one replica that may wait for completion; default 2
 	RetryFirst  time.Duration // wait before the first reconnect to a replica; default 20 ms
 	RetryMax    time.Duration // longest wait between reconnects; default 2 s
-	DialTimeout time.Duration // for one attempt to reach a replica; default 3 s
+	DialTimeout time.Duration // for one attempt to reach a replica, or the control plane; default 3 s
 	Log         *slog.Logger  // default: discards
 }
 
@@ -65,8 +67,18 @@ func (o Options) validate() error {
 	if o.Window < 1 {
 		return fmt.Errorf("replog: Options.Window is %d: must be at least 1", o.Window)
 	}
+	if o.DialTimeout < 0 {
+		return fmt.Errorf("replog: Options.DialTimeout %v must not be negative", o.DialTimeout)
+	}
 	if o.RetryFirst < 0 || o.RetryMax < o.RetryFirst {
 		return fmt.Errorf("replog: Options.RetryMax %v must not be below RetryFirst %v", o.RetryMax, o.RetryFirst)
 	}
 	return nil
+}
+
+// pause returns how long to wait between attempts.
+func (o Options) pause() *backoff.ExponentialBackOff {
+	return &backoff.ExponentialBackOff{
+		InitialInterval: o.RetryFirst, MaxInterval: o.RetryMax, Multiplier: 2, RandomizationFactor: 0.3,
+	}
 }

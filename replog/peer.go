@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
-
 	"github.com/gravenio/graven/pmemlog/format"
 	"github.com/gravenio/graven/rdmaio"
 	"github.com/gravenio/graven/replog/core"
@@ -25,12 +23,13 @@ type peer struct {
 	// Guarded by the writer's lock.
 	address string
 	session uint64
-	conn    rdmaio.Session // nil without one
-	asked   []core.Effect  // for the peer's goroutine, in order
-	wake    chan struct{}  // there is something in asked, or the session is over
-	ended   error          // why the session is over
-	closing chan struct{}  // closed when a session that was cut reads the mirror no more
-	redial  chan struct{}  // the address has changed: don't wait any longer
+	conn    rdmaio.Session          // nil without one
+	asked   []core.Effect           // for the peer's goroutine, in order
+	wake    chan struct{}           // there is something in asked
+	hangUp  context.CancelCauseFunc // ends the session, and what it waits for
+	used    bool                    // a completion has come in this session
+	closing chan struct{}           // closed when a session that was cut reads the mirror no more
+	redial  chan struct{}           // the address has changed: don't wait any longer
 
 	segments [][]byte // scratch of send
 	report   format.Report
@@ -51,18 +50,19 @@ var (
 	errCut         = errors.New("replog: session cut")
 )
 
-// run keeps a session until ctx ends.
+// run keeps a session until ctx ends. Being fenced alone makes no session a good
+// one: it costs the daemon a scan of the ring, and what comes next may fail each
+// time.
 func (p *peer) run(ctx context.Context) {
-	pause := &backoff.ExponentialBackOff{
-		InitialInterval: p.w.opts.RetryFirst, MaxInterval: p.w.opts.RetryMax, Multiplier: 2, RandomizationFactor: 0.3,
-	}
+	pause := p.w.opts.pause()
 	for ctx.Err() == nil {
-		joined, err := p.serve(ctx)
+		begun := time.Now()
+		used, err := p.serve(ctx)
 		if ctx.Err() != nil {
 			return
 		}
 		p.log("session over", "why", err)
-		if joined {
+		if used || time.Since(begun) > p.w.opts.RetryMax {
 			pause.Reset()
 		}
 		timer := time.NewTimer(pause.NextBackOff())
@@ -75,13 +75,14 @@ func (p *peer) run(ctx context.Context) {
 	}
 }
 
-// serve is one session from dial to end. It reports whether the replica was
-// fenced in it.
-func (p *peer) serve(ctx context.Context) (joined bool, err error) {
+// serve is one session from dial to end. It reports whether it was of any use.
+func (p *peer) serve(ctx context.Context) (used bool, err error) {
+	ctx, hangUp := context.WithCancelCause(ctx)
+	defer hangUp(nil)
 	p.w.mu.Lock()
 	p.session++
 	me := core.Peer{Index: p.index, Session: p.session}
-	p.asked, p.ended = p.asked[:0], nil
+	p.asked, p.hangUp, p.used = p.asked[:0], hangUp, false
 	address := p.address
 	hello := p.w.hello(p.index)
 	p.w.mu.Unlock()
@@ -99,15 +100,17 @@ func (p *peer) serve(ctx context.Context) (joined bool, err error) {
 		var e core.Effect
 		if e, err = p.next(ctx); err == nil {
 			err = p.carryOut(ctx, conn, e)
-			joined = joined || err == nil
 		}
 	}
+	if cause := context.Cause(ctx); cause != nil {
+		err = cause
+	}
 	p.w.mu.Lock()
-	p.conn = nil
+	p.conn, used = nil, p.used
 	p.w.mu.Unlock()
 	_ = conn.Close() // its error is the one that ended it
 	p.over(me, err)
-	return joined, err
+	return used, err
 }
 
 func (p *peer) dial(ctx context.Context, address string, h rdmaio.Hello, me core.Peer) (rdmaio.Session, error) {
@@ -122,7 +125,10 @@ func (p *peer) dial(ctx context.Context, address string, h rdmaio.Hello, me core
 	defer cancel()
 	conn, _, err := p.w.opts.Dial(ctx, address, h, rdmaio.Events{
 		Flushed: func(durable uint64) {
-			p.w.event(func(c *core.Core) { c.Flushed(me, durable) })
+			p.w.event(func(c *core.Core) {
+				p.used = true
+				c.Flushed(me, durable)
+			})
 		},
 		Ended: func(err error) { p.end(me, err) },
 	})
@@ -154,21 +160,7 @@ func (p *peer) end(me core.Peer, err error) {
 	p.w.mu.Lock()
 	defer p.w.mu.Unlock()
 	if p.session == me.Session {
-		p.endLocked(err)
-	}
-}
-
-func (p *peer) endLocked(err error) {
-	if p.ended == nil {
-		p.ended = err
-	}
-	p.wakeUp()
-}
-
-func (p *peer) wakeUp() {
-	select {
-	case p.wake <- struct{}{}:
-	default:
+		p.hangUp(err)
 	}
 }
 
@@ -176,11 +168,7 @@ func (p *peer) wakeUp() {
 func (p *peer) next(ctx context.Context) (core.Effect, error) {
 	for {
 		p.w.mu.Lock()
-		if err := p.ended; err != nil {
-			p.w.mu.Unlock()
-			return core.Effect{}, err
-		}
-		if len(p.asked) > 0 {
+		if len(p.asked) > 0 && ctx.Err() == nil {
 			e := p.asked[0]
 			p.asked = append(p.asked[:0], p.asked[1:]...)
 			p.w.mu.Unlock()
@@ -199,20 +187,24 @@ func (p *peer) next(ctx context.Context) (core.Effect, error) {
 func (p *peer) ask(e *core.Effect) {
 	if p.conn != nil && e.Peer.Session == p.session {
 		p.asked = append(p.asked, *e)
-		p.wakeUp()
+		select {
+		case p.wake <- struct{}{}:
+		default:
+		}
 	}
 }
 
 // cut ends the session; the writer's lock is held. closing says when nothing of
-// it reads the mirror any more.
+// it reads the mirror any more. That is also waited for when the session has
+// ended by itself and is being closed right now.
 func (p *peer) cut(e *core.Effect) {
-	if p.conn == nil || e.Peer.Session != p.session {
+	if e.Peer.Session != p.session {
 		return
 	}
 	if p.closing == nil {
 		p.closing = make(chan struct{})
 	}
-	p.endLocked(fmt.Errorf("%w: %w", errCut, e.Err))
+	p.hangUp(fmt.Errorf("%w: %w", errCut, e.Err))
 }
 
 // send posts a range of the mirror; the writer's lock is held.
@@ -222,7 +214,7 @@ func (p *peer) send(e *core.Effect) {
 	}
 	p.segments = p.w.mirror.Segments(p.segments[:0], e.From, e.To)
 	if err := p.conn.Post(e.From, p.segments); err != nil {
-		p.endLocked(err)
+		p.hangUp(err)
 	}
 }
 

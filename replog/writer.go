@@ -48,11 +48,14 @@ func Open(ctx context.Context, c Control, r OpenRequest, o Options) (*Writer, er
 	for {
 		w, err := openOnce(ctx, c, r, o)
 		var fenced *core.FencedError
+		if err == nil {
+			return w, nil
+		}
 		if !errors.As(err, &fenced) || fenced.By.Epoch < r.MinEpoch {
-			return w, err
+			return nil, err
 		}
 		if _, rerr := c.Renew(ctx, w.grant); rerr != nil {
-			return nil, fmt.Errorf("open log %s: %w", r.Log, err)
+			return nil, fmt.Errorf("open log %s: %w: %w", r.Log, err, rerr)
 		}
 		// The control plane still takes us for the writer: it has forgotten the
 		// epoch that the replicas have promised.
