@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"errors"
+	"net"
+	"regexp"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -51,6 +53,8 @@ the API. The pool is made at the first start and remembers its daemon ID.`,
 	return cmd
 }
 
+var idPattern = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,62}$`)
+
 func (fl *agentFlags) options(a *app) (agent.Options, error) {
 	var o agent.Options
 	labels, err := parseLabels(fl.labels)
@@ -62,6 +66,20 @@ func (fl *agentFlags) options(a *app) (agent.Options, error) {
 	}
 	if fl.media == agent.MediaFile && fl.dir == "" {
 		return o, usagef("--dir is missing: name the folder of the pool")
+	}
+	if fl.id == "" && fl.media == agent.MediaVolatile {
+		return o, usagef("--id is missing: a volatile pool remembers none")
+	}
+	if fl.id != "" && !idPattern.MatchString(fl.id) {
+		return o, usagef("--id is %q: must be 1 to 63 of a-z, 0-9, '.', '_' and '-', the first one a letter or digit", fl.id)
+	}
+	if _, _, err := net.SplitHostPort(fl.listen); err != nil {
+		return o, usagef("--listen is %q: must be HOST:PORT", fl.listen)
+	}
+	if fl.ttl != 0 {
+		if err := checkTTL(fl.ttl); err != nil {
+			return o, err
+		}
 	}
 	if fl.pool < 1 {
 		return o, usagef("--pool-size must be positive")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -85,8 +86,11 @@ func (f *failover) Do(req *http.Request) (*http.Response, error) {
 		case err == nil:
 			_ = rsp.Body.Close()
 		default:
+			if ctx := req.Context(); ctx.Err() != nil {
+				return nil, fmt.Errorf("ask the API at %s: %w", f.bases[n], context.Cause(ctx))
+			}
 			failed = errors.Join(failed, unreachable(f.bases[n], err))
-			if req.Context().Err() != nil || !repeatable(req) && !neverSent(err) {
+			if !repeatable(req) && !neverSent(err) {
 				return nil, failed
 			}
 		}

@@ -49,7 +49,7 @@ ends it, it reports the part that is committed.`,
 	f := cmd.Flags()
 	f.Var(&fl.block, "block", "payload of a record")
 	f.IntVar(&fl.depth, "depth", 32, "most records under way at a time")
-	f.DurationVar(&fl.timeout, "timeout", 0, "give up after this time, such as 30s (default never)")
+	timeoutFlag(f, &fl.timeout)
 	f.StringVar(&fl.progress, "progress", progressAuto, "`HOW` to show progress on stderr: auto, bar, json or none")
 	f.BoolVar(&fl.trim, "trim", false, "trim what is committed when the log gets full, the oldest first")
 	f.BoolVar(&fl.takeover, "takeover", false, "fence a live writer of the log and take its place")
@@ -73,8 +73,6 @@ func (fl *appendFlags) check() error {
 		return usagef("--block must be at least 1 byte")
 	case fl.depth < 1 || fl.depth > maxDepth:
 		return usagef("--depth is %d: must be 1 to %d", fl.depth, maxDepth)
-	case fl.timeout < 0:
-		return usagef("--timeout is %v: must not be negative", fl.timeout)
 	}
 	return oneOf("progress", fl.progress, progressAuto, progressBar, progressJSON, progressNone)
 }
@@ -103,20 +101,20 @@ func (a *app) input(args []string) (in io.ReadCloser, total int64, err error) {
 	return f, -1, nil
 }
 
-var errTimeout = errors.New("--timeout has passed")
-
 func (a *app) appendLog(ctx context.Context, name string, fl appendFlags, in io.Reader, total int64) error {
-	if fl.timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, fl.timeout, errTimeout)
-		defer cancel()
+	ctx, cancel, err := withTimeout(ctx, fl.timeout)
+	if err != nil {
+		return err
 	}
+	defer cancel()
 	api, err := a.client()
 	if err != nil {
 		return err
 	}
 	o := replog.Options{WaitForSpace: fl.trim}
+	stop := a.explainWait(ctx, api, name)
 	w, err := replog.Open(ctx, control.New(api, "log append", 0), replog.OpenRequest{Log: name, Takeover: fl.takeover}, o)
+	stop()
 	if err != nil {
 		if ctx.Err() != nil { // there is a committed part to report, if an empty one
 			none := appendSummary{Log: name}

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"runtime"
 	"strconv"
@@ -189,8 +190,25 @@ func startDev(t tester, data string, args ...string) *cluster {
 	c := &cluster{t: t, data: data}
 	c.dev = start(t, nil, append([]string{"dev", "--data", data, "--api", "127.0.0.1:0"}, args...)...)
 	c.api = c.dev.await(t, `(?m)^ready (http://\S+)`)[1]
-	t.Cleanup(func() { _ = c.stop() })
+	t.Cleanup(func() {
+		_ = c.stop()
+		c.checkLogs()
+	})
 	return c
+}
+
+// checkLogs looks for what no process of the cluster may ever say.
+func (c *cluster) checkLogs() {
+	c.t.Helper()
+	files, _ := filepath.Glob(filepath.Join(c.data, "logs", "*.log"))
+	for _, name := range files {
+		b, _ := os.ReadFile(name)
+		for _, bad := range []string{"DATA RACE", "panic:", "fatal error:"} {
+			if _, after, found := bytes.Cut(b, []byte(bad)); found {
+				c.t.Fatalf("%s: %s%s", name, bad, after)
+			}
+		}
+	}
 }
 
 // stop ends the cluster in order.

@@ -370,3 +370,24 @@ func TestInterruptedAppend(t *testing.T) {
 		}
 	}
 }
+
+// With too few daemons a command waits, says for whom, and ends when told to.
+func TestWaitingForDaemons(t *testing.T) {
+	skipShort(t)
+	c := startDev(t, t.TempDir(), "--ttl", "2s", "--pool-size", smallPool)
+	must(t, "log", "create", "l1", "--capacity", "1MiB", "--api", c.api)
+	p, in := feed(t, c.api, "l1")
+	pour(t, p, in, randomBytes(9, 10*testBlock), 0)
+	_ = in.Close()
+	p.exit(t)
+	for _, id := range []string{"d1", "d2"} {
+		c.kill(id)
+		c.awaitState(id, openapi.DaemonDown)
+	}
+	for _, args := range [][]string{{"read", "l1"}, {"verify", "l1"}, {"append", "l1"}} {
+		out, errs, status := graven(t, nil, append([]string{"log", "--api", c.api, "--timeout", "6s"}, args...)...)
+		if status != 1 || !strings.Contains(errs, "note: log l1 needs 2 of its 3 replicas") || !strings.Contains(errs, "--timeout has passed") {
+			t.Errorf("%s without a quorum: exit status %d\n%s%s", args[0], status, out, errs)
+		}
+	}
+}

@@ -121,9 +121,9 @@ func (s *progress) add(bars *mpb.Progress) *mpb.Bar {
 	began := s.p.started
 	speed := decor.NewAverageSpeed(decor.SizeB1024(0), "% .1f", began)
 	if s.total < 0 {
-		return bars.AddSpinner(0,
+		return bars.New(0, mpb.NopStyle(),
 			mpb.PrependDecorators(decor.Name("committed "), decor.CurrentKibiByte("% .1f")),
-			mpb.AppendDecorators(speed, decor.Name("  "), decor.NewElapsed(decor.ET_STYLE_GO, began)))
+			mpb.AppendDecorators(decor.Name("  "), speed, decor.Name("  in "), decor.NewElapsed(decor.ET_STYLE_GO, began)))
 	}
 	return bars.AddBar(s.total,
 		mpb.PrependDecorators(decor.Name("committed "), decor.CountersKibiByte("% .1f of % .1f")),

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -17,6 +18,7 @@ import (
 func newLogRead(a *app) *cobra.Command {
 	var from uint64
 	var takeover bool
+	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "read NAME",
 		Short: "Write the payloads of a log's records to standard output",
@@ -33,13 +35,19 @@ While a writer is live, it is read up to a commit LSN that the replicas prove;
 	f := cmd.Flags()
 	f.Uint64Var(&from, "from", 0, "first `LSN` to read: where a record begins (default the trim LSN)")
 	f.BoolVar(&takeover, "takeover", false, "fence a live writer instead of reading beside it")
+	timeoutFlag(f, &timeout)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		ctx, cancel, err := withTimeout(cmd.Context(), timeout)
+		if err != nil {
+			return err
+		}
+		defer cancel()
 		api, err := a.client()
 		if err != nil {
 			return err
 		}
 		r := reader{app: a, api: api, from: from, out: bufio.NewWriterSize(a.out, 1<<20)}
-		err = r.read(cmd.Context(), args[0], takeover)
+		err = r.read(ctx, args[0], takeover)
 		return errors.Join(err, r.out.Flush())
 	}
 	return cmd
@@ -59,7 +67,9 @@ func (r *reader) visit(_ format.Header, payload []byte) error {
 }
 
 func (r *reader) read(ctx context.Context, name string, takeover bool) error {
+	stop := r.app.explainWait(ctx, r.api, name)
 	w, err := replog.Open(ctx, control.New(r.api, "log read", 0), replog.OpenRequest{Log: name, Takeover: takeover}, replog.Options{})
+	stop()
 	if errors.Is(err, replog.ErrInUse) {
 		return r.beside(ctx, name, err)
 	}

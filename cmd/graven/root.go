@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 )
 
 // app is what the commands share: the streams and the global flags.
@@ -129,16 +128,6 @@ func exactly(names ...string) cobra.PositionalArgs {
 		}
 		return nil
 	}
-}
-
-// needFlags refuses flags that were left empty by flag, environment and file.
-func needFlags(fs *pflag.FlagSet, names ...string) error {
-	for _, n := range names {
-		if f := fs.Lookup(n); f.Value.String() == "" {
-			return usagef("--%s is missing", n)
-		}
-	}
-	return nil
 }
 
 // note tells the person at the terminal something that is no result.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -13,6 +14,7 @@ import (
 
 func newLogVerify(a *app) *cobra.Command {
 	var takeover bool
+	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "verify NAME",
 		Short: "Check every byte of every replica of a log",
@@ -28,16 +30,24 @@ writer is live, the comparison goes up to a commit LSN that the replicas prove;
 		Args: exactly("NAME"),
 	}
 	cmd.Flags().BoolVar(&takeover, "takeover", false, "fence a live writer instead of reading beside it")
+	timeoutFlag(cmd.Flags(), &timeout)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		ctx, cancel, err := withTimeout(cmd.Context(), timeout)
+		if err != nil {
+			return err
+		}
+		defer cancel()
 		api, err := a.client()
 		if err != nil {
 			return err
 		}
-		l, err := describeLog(cmd.Context(), api, args[0])
+		l, err := describeLog(ctx, api, args[0])
 		if err != nil {
 			return err
 		}
-		rep, err := replog.Verify(cmd.Context(), control.New(api, "log verify", 0), l, takeover, replog.Options{})
+		stop := a.explainWait(ctx, api, args[0])
+		rep, err := replog.Verify(ctx, control.New(api, "log verify", 0), l, takeover, replog.Options{})
+		stop()
 		if rep == nil {
 			return err
 		}

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/gravenio/graven/openapi"
+)
+
+// silence is how long a command waits for daemons before it says so.
+const silence = 3 * time.Second
+
+// errTimeout is the cause of a context that --timeout has ended.
+var errTimeout = errors.New("--timeout has passed")
+
+// timeoutFlag adds --timeout to a command that may have to wait for daemons.
+func timeoutFlag(f *pflag.FlagSet, d *time.Duration) {
+	f.DurationVar(d, "timeout", 0, "give up after this time, such as 30s (default never)")
+}
+
+func withTimeout(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc, error) {
+	switch {
+	case d < 0:
+		return nil, nil, usagef("--timeout is %v: must not be negative", d)
+	case d == 0:
+		ctx, cancel := context.WithCancel(ctx)
+		return ctx, cancel, nil
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, d, errTimeout)
+	return ctx, cancel, nil
+}
+
+// explainWait says after a while which daemons a log waits for, if too few of
+// them are up. The caller ends it before it writes to stderr itself.
+func (a *app) explainWait(ctx context.Context, api *openapi.ClientWithResponses, log string) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var done sync.WaitGroup
+	done.Go(func() {
+		select {
+		case <-time.After(silence):
+		case <-ctx.Done():
+			return
+		}
+		rsp, err := checked(api.GetLogWithResponse(ctx, log))
+		if err != nil || rsp.JSON200 == nil {
+			return
+		}
+		if text := missingText(rsp.JSON200); text != "" {
+			note(a.err, "note: %s; waiting for them (--timeout bounds it, `graven daemon ls` shows them)", text)
+		}
+	})
+	return func() { cancel(); done.Wait() }
+}
+
+// missingText names the daemons that are not there if too few are; else it is "".
+func missingText(l *openapi.Log) string {
+	var away []string
+	for _, r := range l.Replicas {
+		if r.DaemonState == openapi.DaemonDown || r.Missing {
+			away = append(away, r.DaemonID)
+		}
+	}
+	if here := len(l.Replicas) - len(away); here >= int(l.AckQuorum) {
+		return ""
+	}
+	return fmt.Sprintf("log %s needs %d of its %d replicas, and those on %s are not there",
+		l.Name, l.AckQuorum, len(l.Replicas), strings.Join(away, ", "))
+}
