@@ -118,8 +118,9 @@ func (v *view) scanBytes(ctx context.Context) error {
 
 // provenCommit returns an LSN below which, by what the replicas say, all is
 // committed: an ack quorum of present replicas, sealed into the newest term, has
-// it persistent. The true commit LSN may be higher.
-func provenCommit(l Log, views []*view) uint64 {
+// it persistent. The true commit LSN may be higher. Too few replicas prove
+// nothing, not even that the log is empty.
+func provenCommit(l Log, views []*view) (commit uint64, proven bool) {
 	term := newestTerm(views)
 	var durable []uint64
 	for _, v := range views {
@@ -128,10 +129,10 @@ func provenCommit(l Log, views []*view) uint64 {
 		}
 	}
 	if len(durable) < l.AckQuorum {
-		return 0
+		return 0, false
 	}
 	slices.Sort(durable)
-	return durable[len(durable)-l.AckQuorum]
+	return durable[len(durable)-l.AckQuorum], true
 }
 
 func newestTerm(views []*view) format.Fence {

@@ -15,25 +15,23 @@ var ErrNothingProven = errors.New("replog: too few replicas answer to prove a co
 
 // ReadProven reads a log that another writer has open, without fencing it: the
 // data records from lsn on, up to a commit LSN that the replicas prove, which it
-// returns. lsn must be a record boundary or at most the trim LSN. The payload is
-// visit's only until it returns.
+// returns. lsn must be a record boundary, or 0 for all that there is; one below
+// the trim LSN is an error. The payload is visit's only until it returns.
 func ReadProven(ctx context.Context, l Log, lsn uint64, o Options, visit func(h format.Header, payload []byte) error) (uint64, error) {
 	o = o.withDefaults()
 	views := look(ctx, l, o)
 	defer closeAll(views)
-	commit := provenCommit(l, views)
+	commit, proven := provenCommit(l, views)
 	term := newestTerm(views)
 	var errs []error
-	proven := false
 	for _, v := range views {
 		if v.err != nil {
 			errs = append(errs, fmt.Errorf("replica %s on %s: %w", v.ID, v.Daemon, v.err))
 			continue
 		}
-		if v.State != core.Present || !v.sealedInto(term) || v.info.Durable < commit {
+		if !proven || v.State != core.Present || !v.sealedInto(term) || v.info.Durable < commit {
 			continue
 		}
-		proven = true
 		if lsn < v.info.Slot.Trim.LSN && lsn > 0 {
 			return 0, fmt.Errorf("read at LSN %d: the log is trimmed to LSN %d", lsn, v.info.Slot.Trim.LSN)
 		}
@@ -59,7 +57,7 @@ var errVisit = errors.New("replog: the reader stopped")
 // one.
 func (v *view) read(ctx context.Context, lsn, commit uint64, visit func(h format.Header, payload []byte) error) (uint64, error) {
 	src := v.source(ctx)
-	next, done := lsn, errors.New("done")
+	next, done := max(lsn, v.info.Slot.Trim.LSN), errors.New("done")
 	_, err := format.Scan(src, v.input(), func(h format.Header, payload []byte) error {
 		if h.LSN >= commit {
 			return done

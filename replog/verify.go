@@ -69,7 +69,8 @@ const settleTime = 30 * time.Second
 // Verify reads the bytes of every replica and compares them up to the commit
 // LSN. A log that no live writer has open is fenced and recovered first, to know
 // its commit LSN, and looked at again afterwards; with takeover a live one is,
-// too. Otherwise the comparison goes up to a commit LSN that the replicas prove.
+// too. Otherwise the comparison goes up to a commit LSN that the replicas prove;
+// ErrNothingProven, beside the report, when they prove none.
 func Verify(ctx context.Context, c Control, l Log, takeover bool, o Options) (*VerifyReport, error) {
 	o = o.withDefaults()
 	before := look(ctx, l, o)
@@ -81,7 +82,11 @@ func Verify(ctx context.Context, c Control, l Log, takeover bool, o Options) (*V
 	w, err := Open(ctx, c, OpenRequest{Log: l.ID.String(), Takeover: takeover}, o)
 	switch {
 	case errors.Is(err, ErrInUse):
-		rep.Live, rep.CommitLSN, err = true, provenCommit(l, before), nil
+		rep.Live, err = true, nil
+		proven := false
+		if rep.CommitLSN, proven = provenCommit(l, before); !proven {
+			err = fmt.Errorf("verify log %s beside its writer: %w", l.Name, ErrNothingProven)
+		}
 	case err != nil:
 		return nil, err
 	default:

@@ -26,7 +26,7 @@ func TestConfigNamesWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		harm func(*Config)
-		want   string
+		want string
 	}{
 		"no replicas":       {func(c *Config) { c.Replicas = nil }, "0 replicas: must be 1 to 7"},
 		"too many replicas": {func(c *Config) { c.Replicas = make([]Replica, 8) }, "8 replicas: must be 1 to 7"},
