@@ -131,12 +131,29 @@ func grantOf(o *openapi.OpenedLog) (replog.Grant, error) {
 		Token: o.Grant, Writer: o.WriterID, RenewEvery: time.Duration(o.RenewEverySeconds * float64(time.Second)),
 	}
 	g.Term.Epoch = uint64(o.Epoch)
-	var errs [4]error
+	var errs [5]error
 	g.Cluster, errs[0] = parseID("cluster_id", o.ClusterID)
 	g.Log, errs[1] = parseID("log_id", o.LogID)
 	g.Term.Nonce, errs[2] = parseNonce(o.Nonce)
 	g.Replicas, errs[3] = replicasOf(o.Replicas)
+	errs[4] = checkNumbers(o)
 	return g, errors.Join(errs[:]...)
+}
+
+// maxCapacity is the contract's bound of a ring, in bytes; the writer allocates
+// as much.
+const maxCapacity = 1 << 40
+
+func checkNumbers(o *openapi.OpenedLog) error {
+	switch {
+	case o.CapacityBytes < 1 || o.CapacityBytes > maxCapacity:
+		return fmt.Errorf("capacity_bytes %d: must be 1 to %d", o.CapacityBytes, int64(maxCapacity))
+	case o.Epoch < 1:
+		return fmt.Errorf("epoch %d: must be at least 1", o.Epoch)
+	case o.SetVersion < 0:
+		return fmt.Errorf("set_version %d: must not be negative", o.SetVersion)
+	}
+	return nil
 }
 
 func replicasOf(endpoints []openapi.Endpoint) ([]replog.Replica, error) {
