@@ -105,7 +105,7 @@ func (d *dev) mourn(c *child) {
 	if last := lastLine(d.logPath(c.id)); c.err != nil && last != "" && exited(c.err) {
 		text += ": " + last
 	}
-	d.say(d.err, "%s\nstart it again with: %s", text, d.command(c))
+	d.say(d.err, "%s\nstart it again with: %s\n(Ctrl-C here does not end what you start there)", text, d.command(c))
 }
 
 // exited tells an agent that gave up from one that was killed.
