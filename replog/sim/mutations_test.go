@@ -34,6 +34,7 @@ func mutations() []mutation {
 			{recordGo, "if h.LSN != c.LSN { // rule: lsn", "if false {"},
 			{scanGo, "if h.LSN != lsn { // rule: lsn", "if false {"},
 			{recordGo, "if h.Prev != c.CRC { // rule: chain", "if false {"},
+			{recordGo, "c.LSN, c.CRC, c.Epoch = h.End(), h.CRC, h.Epoch", "c.LSN, c.CRC, c.Epoch = c.LSN+h.Size(), h.CRC, h.Epoch"}, // or a scan would run in circles
 		}, everything()},
 		{"chain", []patch{{recordGo, "if h.Prev != c.CRC { // rule: chain", "if false {"}}, everything()},
 		{"epoch", []patch{{recordGo, "if h.Epoch < c.Epoch { // rule: epoch", "if false {"}}, everything()},
