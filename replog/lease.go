@@ -89,6 +89,9 @@ func (w *Writer) recordPresent(ctx context.Context) {
 			if err != nil {
 				w.opts.Log.Debug("record replicas as present", "log", w.grant.Name, "err", err)
 			}
+			w.mu.Lock()
+			w.refusal = err
+			w.mu.Unlock()
 			return struct{}{}, err
 		}, backoff.WithBackOff(w.opts.pause()), backoff.WithMaxElapsedTime(0), backoff.WithMaxTries(0))
 		switch {

@@ -253,7 +253,11 @@ func TestVerifyFindsAFlipAtTheEnd(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, setup{})
 	closedLog(t, c, 20)
-	c.open(OpenRequest{}).Close() // an open persists the hint
+	w := c.open(OpenRequest{}) // the fence of an open persists the hint
+	settle(t, w)
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
 	c.daemons[0].flip(19)
 	rep := verify(t, c, false)
 	r := rep.Replicas[0]

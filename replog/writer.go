@@ -30,6 +30,7 @@ type Writer struct {
 	settling int           // callers of Settle: they want to see those too
 	present  []format.ID   // to be recorded by the control plane
 	record   chan struct{} // wakes the goroutine that does so
+	refusal  error         // of the control plane to do so, so far
 	effects  []core.Effect // scratch
 	closed   bool
 }
@@ -184,7 +185,11 @@ func (w *Writer) Status() []core.ReplicaStatus {
 func (w *Writer) Waiting() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.core.Waiting()
+	s := w.core.Waiting()
+	if s != "" && w.refusal != nil {
+		s += fmt.Sprintf("; the control plane can't record a replica as present: %v", w.refusal)
+	}
+	return s
 }
 
 // Settle waits until every replica either takes part or is away: none is being
