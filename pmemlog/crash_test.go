@@ -321,7 +321,7 @@ func (s *script) checkFence(r *pmemlog.Replica, slot format.Slot) error {
 	if err != nil {
 		return err
 	}
-	if rep.Suspect() && !(s.aligning && rep.Evidence.Epoch < s.fencing.Epoch) {
+	if rep.Suspect() && (!s.aligning || rep.Evidence.Epoch >= s.fencing.Epoch) {
 		return fmt.Errorf("suspect though nothing was damaged: last %s, evidence %s, acknowledged %d; header %+v", rep.Last, rep.Evidence, s.durable, slot)
 	}
 	if rep.Tail < s.durable {

@@ -54,7 +54,6 @@ type cluster struct {
 	opens  int
 	renews int
 	made   int // calls of MakePresent
-	errs   []error
 }
 
 // state is what the control plane would get back from a backup.

@@ -1,6 +1,7 @@
 package faultproxy
 
 import (
+	"errors"
 	"io"
 	"net"
 	"sync"
@@ -194,7 +195,7 @@ func (l *link) finish(dst net.Conn, err error) {
 	l.p.mu.Lock()
 	defer l.p.mu.Unlock()
 	half, ok := dst.(*net.TCPConn)
-	if err != io.EOF || !ok || half.CloseWrite() != nil {
+	if !errors.Is(err, io.EOF) || !ok || half.CloseWrite() != nil {
 		l.close()
 	}
 }

@@ -214,24 +214,28 @@ func TestSeals(t *testing.T) {
 	}{
 		"none": {tail.Ring, nil, Position{1, 640}, []Pair{{Known: true}, {Fence: Fence{1, 0}}}},
 		"at the tail": {
-			base.Ring, []Seal{matching, start},
+			base.Ring,
+			[]Seal{matching, start},
 			Position{2, 384},
 			[]Pair{{Known: true}, {Fence{1, 10}, 0, true}, {Fence{2, 20}, 384, true}},
 		},
 		"before an older writer's records": {
-			tail.Ring, []Seal{start, matching},
+			tail.Ring,
+			[]Seal{start, matching},
 			Position{2, 384},
 			[]Pair{{Known: true}, {Fence{1, 10}, 0, true}, {Fence{2, 20}, 384, true}},
 		},
 		"before its own records": {
-			newer.Ring, []Seal{start, matching},
+			newer.Ring,
+			[]Seal{start, matching},
 			Position{2, 640},
 			[]Pair{{Known: true}, {Fence{1, 10}, 0, true}, {Fence{2, 20}, 384, true}},
 		},
 		"of another log":  {tail.Ring, []Seal{start, other}, Position{1, 640}, []Pair{{Known: true}, {Fence{1, 10}, 0, true}}},
 		"behind the tail": {base.Ring, []Seal{start, behind}, Position{1, 384}, []Pair{{Known: true}, {Fence{1, 10}, 0, true}}},
 		"forgotten, with its records": {
-			newer.Ring, []Seal{start},
+			newer.Ring,
+			[]Seal{start},
 			Position{2, 640},
 			[]Pair{{Known: true}, {Fence{1, 10}, 0, true}, {Fence{2, 0}, 384, false}},
 		},

@@ -132,13 +132,13 @@ func (l *Listener) admit(ctx context.Context, conn net.Conn) {
 // turnAway tells a peer that there is no room.
 func (l *Listener) turnAway(_ context.Context, conn net.Conn) {
 	sayWhy(conn, newReplies(conn, l.opts.BusyEvery), refuse(rdmaio.ErrBusy, "%d others are opening a session just now", l.opts.MaxHandshakes))
-	l.count(&l.refusals, -1)
+	l.less(&l.refusals)
 }
 
-func (l *Listener) count(n *int, by int) {
+func (l *Listener) less(n *int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	*n += by
+	*n--
 }
 
 // promote turns a handshake into a session if there is room for one.
@@ -161,10 +161,10 @@ func (l *Listener) serve(ctx context.Context, plain net.Conn) {
 	s := newSession(l, conn)
 	defer s.out.stop()
 	err := s.handshake(ctx, plain)
-	l.count(&l.handshakes, -1)
+	l.less(&l.handshakes)
 	if err == nil {
 		err = s.serve()
-		l.count(&l.sessions, -1)
+		l.less(&l.sessions)
 	}
 	if err == nil || ctx.Err() != nil {
 		return

@@ -53,7 +53,7 @@ func (s *session) handshake(ctx context.Context, plain net.Conn) error {
 	target, w, err := s.l.host.Hello(ctx, h.Hello)
 	s.out.end()
 	if err != nil {
-		s.l.count(&s.l.sessions, -1)
+		s.l.less(&s.l.sessions)
 		return err
 	}
 	s.target, s.cheap = target, target.FlushIsCheap()

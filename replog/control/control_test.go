@@ -188,7 +188,7 @@ func TestRefusals(t *testing.T) {
 				t.Errorf("%s, %s: %v", name, p.t, err)
 			}
 			for _, kind := range []error{replog.ErrInUse, replog.ErrSuperseded} {
-				if errors.Is(err, kind) != (kind == p.want) {
+				if errors.Is(err, kind) != errors.Is(p.want, kind) {
 					t.Errorf("%s, %s: is %v: %v", name, p.t, kind, errors.Is(err, kind))
 				}
 			}
