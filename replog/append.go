@@ -93,7 +93,7 @@ func (w *Writer) Submit(ctx context.Context, rec format.Record) (*Ticket, error)
 // trySubmit returns a ticket, or what to wait for before the next try.
 func (w *Writer) trySubmit(rec format.Record, size uint64) (*Ticket, <-chan struct{}, error) {
 	w.mu.Lock()
-	defer w.mu.Unlock()
+	defer w.unlock()
 	need := size + format.PadBefore(w.core.Tail(), size, w.grant.Capacity)
 	err := w.core.Admit(need)
 	if err == core.ErrFull && w.opts.WaitForSpace { //nolint:errorlint // Admit returns it bare

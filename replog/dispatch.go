@@ -9,13 +9,13 @@ import (
 // event runs one event of the core under the lock and carries out its effects.
 func (w *Writer) event(f func(c *core.Core)) {
 	w.mu.Lock()
-	defer w.mu.Unlock()
+	defer w.unlock()
 	f(w.core)
 	w.dispatch()
 }
 
 // dispatch starts the core's effects in their order. What has to wait for an
-// answer goes to the goroutine of its peer.
+// answer goes to the goroutine of its peer; what is to be sent is sent by unlock.
 func (w *Writer) dispatch() {
 	w.effects = w.core.Effects(w.effects[:0])
 	changed := w.settling > 0

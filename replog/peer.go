@@ -31,8 +31,8 @@ type peer struct {
 	closing chan struct{}           // closed when a session that was cut reads the mirror no more
 	redial  chan struct{}           // the address has changed: don't wait any longer
 
-	segments [][]byte // scratch of send
-	report   format.Report
+	sends  sends
+	report format.Report
 }
 
 func newPeer(w *Writer, index int, r Replica) *peer {
@@ -40,6 +40,7 @@ func newPeer(w *Writer, index int, r Replica) *peer {
 		w: w, index: index, id: r.ID, address: r.Address,
 		wake: make(chan struct{}, 1), redial: make(chan struct{}, 1),
 	}
+	p.sends.posted.L = &w.mu
 	log := w.opts.Log.With("log", w.grant.Name, "replica", r.ID, "daemon", r.Daemon)
 	p.log = log.Debug
 	return p
@@ -106,7 +107,8 @@ func (p *peer) serve(ctx context.Context) (used bool, err error) {
 		err = cause
 	}
 	p.w.mu.Lock()
-	p.conn, used = nil, p.used
+	p.detach()
+	used = p.used
 	p.w.mu.Unlock()
 	_ = conn.Close() // its error is the one that ended it
 	p.over(me, err)
@@ -205,17 +207,6 @@ func (p *peer) cut(e *core.Effect) {
 		p.closing = make(chan struct{})
 	}
 	p.hangUp(fmt.Errorf("%w: %w", errCut, e.Err))
-}
-
-// send posts a range of the mirror; the writer's lock is held.
-func (p *peer) send(e *core.Effect) {
-	if p.conn == nil || e.Peer.Session != p.session {
-		return
-	}
-	p.segments = p.w.mirror.Segments(p.segments[:0], e.From, e.To)
-	if err := p.conn.Post(e.From, p.segments); err != nil {
-		p.hangUp(err)
-	}
 }
 
 // move follows a daemon to another address; the writer's lock is held.

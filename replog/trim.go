@@ -13,7 +13,7 @@ import (
 // overwritten only when it has persisted the trim.
 func (w *Writer) Trim(lsn uint64) error {
 	w.mu.Lock()
-	defer w.mu.Unlock()
+	defer w.unlock()
 	if lsn <= w.core.TrimPoint().LSN {
 		return w.errLocked()
 	}

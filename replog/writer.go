@@ -32,6 +32,7 @@ type Writer struct {
 	record   chan struct{} // wakes the goroutine that does so
 	refusal  error         // of the control plane to do so, so far
 	effects  []core.Effect // scratch
+	unsent   bool          // a peer has something to post: see unlock
 	closed   bool
 }
 
@@ -248,7 +249,7 @@ func (w *Writer) stop() bool {
 	w.closed = true
 	w.core.Close()
 	w.dispatch()
-	w.mu.Unlock()
+	w.unlock()
 	w.cancel()
 	w.running.Wait()
 	return first
