@@ -208,13 +208,13 @@ func TestPowerCutKeepsWhatWasAcknowledged(t *testing.T) {
 
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
-	rng := rand.New(rand.NewPCG(seed, 0))
+	rng, losses := rand.New(rand.NewPCG(seed, 0)), rand.New(rand.NewPCG(seed, 1)) // one each for the test and the callback
 	h := hello(t, c.open(c.createLog("l", 1)), 0)
 	ready := make(chan struct{})
 	cuts := 0
 	w := write(t, a.Addr(), h, func(durable uint64) {
 		<-ready
-		left := medium.Clone().Crash(rng)
+		left := medium.Clone().Crash(losses)
 		pool, err := pmemlog.Open(left)
 		if err != nil {
 			t.Errorf("after a power cut: %v", err)
