@@ -27,9 +27,8 @@ type mutation struct {
 }
 
 // mutationSeeds bounds the worlds in which a weakened rule must show, beside the
-// scenarios. The true rules keep all promises in the same worlds: TestSim and
-// TestScenario run them.
-const mutationSeeds = 300
+// scenarios. The true rules keep all promises in the same worlds.
+const mutationSeeds = 800
 
 // TestMutation weakens the rules of append and open one at a time and expects
 // the simulation to notice. A rule that could be taken away without effect would
@@ -42,6 +41,12 @@ func TestMutation(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Run("true-rules", func(t *testing.T) {
+		t.Parallel()
+		if broken := runMutated(t, root, mutation{}); broken != "" {
+			t.Fatal(broken)
+		}
+	})
 	for _, m := range mutations() {
 		t.Run(strings.ReplaceAll(m.rule, " ", "-"), func(t *testing.T) {
 			t.Parallel()

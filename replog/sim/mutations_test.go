@@ -71,10 +71,6 @@ func mutations() []mutation {
 			{sessGo, "case !s.readOnly && s.token < s.r.owner: // rule: old sessions are refused", "case false:"},
 			{sessGo, "if s.token != s.r.owner {", "if false {"},
 		}, everything()},
-		{"seal before append", []patch{
-			{coreAppend, "limit = c.seal.T // rule: seal before append", "// weakened"},
-			{writeGo, "if h.Epoch == r.term.Epoch && !r.sealed { // rule: seal before append", "if false {"},
-		}, everything()},
 		{"space", []patch{
 			{coreAppend, "min(limit, r.trimmed+c.cfg.Capacity)) // rule: space per replica", "limit)"},
 			{writeGo, "uint64(len(p)) > room { // rule: space", "false && uint64(len(p)) > room {"},

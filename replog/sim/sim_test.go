@@ -8,7 +8,7 @@ import (
 
 var (
 	firstSeed = flag.Uint64("seed", 1, "first seed of the random simulation")
-	seeds     = flag.Int("seeds", mutationSeeds, "number of seeds of the random simulation")
+	seeds     = flag.Int("seeds", 300, "number of seeds of the random simulation")
 	quiet     = flag.Bool("quiet", false, "print no trace of a violation")
 )
 
