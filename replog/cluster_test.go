@@ -200,6 +200,9 @@ func (c *cluster) MakePresent(_ context.Context, g Grant, ids []format.ID) error
 	if err := c.current(g); err != nil {
 		return err
 	}
+	if len(ids) == 0 { // as the server does
+		return errors.New("replicas: must be 1 to 7")
+	}
 	for i, r := range c.log.Replicas {
 		if slices.Contains(ids, r.ID) {
 			c.state.states[i] = core.Present

@@ -79,6 +79,9 @@ func (w *Writer) recordPresent(ctx context.Context) {
 		ids := w.present
 		w.present = nil
 		w.mu.Unlock()
+		if len(ids) == 0 {
+			continue // the call before has taken them along
+		}
 		_, err := backoff.Retry(ctx, func() (struct{}, error) {
 			call, cancel := context.WithTimeout(ctx, w.opts.DialTimeout)
 			defer cancel()

@@ -156,6 +156,23 @@ func TestPresentIsAskedUntilKnown(t *testing.T) {
 	}
 }
 
+// TestNothingMoreToRecord: the replicas that woke the recorder may have gone with
+// the call before. It must still be there for the next one.
+func TestNothingMoreToRecord(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, setup{})
+	c.daemons[2].stop()
+	w := c.open(OpenRequest{})
+	eventually(t, "two replicas are recorded", func() bool {
+		v := c.view()
+		return v.Replicas[0].State == core.Present && v.Replicas[1].State == core.Present && len(w.record) == 0
+	})
+	w.record <- struct{}{}
+	eventually(t, "the recorder has woken", func() bool { return len(w.record) == 0 })
+	c.daemons[2].start()
+	settle(t, w)
+}
+
 // TestSupersededBeforePresent: what is not recorded must not count.
 func TestSupersededBeforePresent(t *testing.T) {
 	t.Parallel()
