@@ -100,6 +100,7 @@ func (c *Core) join(r *replica) {
 	if r.State == Allocated { // rule: present before its first acknowledgement counts
 		c.emit(Effect{Kind: MakePresent, Peer: r.peer})
 	}
+	c.trimReplica(r) // the log may have been trimmed since it was prepared
 	c.pump(r)
 	c.advance()
 }
