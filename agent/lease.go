@@ -33,6 +33,7 @@ type lease struct {
 
 	every    time.Duration // between renewals
 	pause    *backoff.ExponentialBackOff
+	asked    bool                     // a registration was sent; it may have been taken though no answer came
 	serving  bool                     // registered once
 	silent   bool                     // the control plane's silence has been logged
 	reported []openapi.ReplicaSummary // what it was told last; nil for nothing
@@ -62,6 +63,7 @@ func (l *lease) run(ctx context.Context) error {
 		case errors.Is(err, errExpired):
 			l.a.log.Warn("lease has expired, registering again", "err", err)
 		case ctx.Err() != nil:
+			l.leave(ctx)
 			return nil
 		default:
 			return err
@@ -111,6 +113,7 @@ func (l *lease) tryRegister(ctx context.Context) (*openapi.Registration, error) 
 		return nil, err
 	}
 	body := l.a.registration()
+	l.asked = true
 	r, err := ask(ctx, l.api, registerTimeout, func(ctx context.Context, c *openapi.ClientWithResponses) (*openapi.RegisterDaemonResponse, error) {
 		return c.RegisterDaemonWithResponse(ctx, l.a.id, body)
 	})
@@ -180,12 +183,11 @@ func (l *lease) schedule(seconds float64) {
 }
 
 // renew sends heartbeats until the lease is lost, the daemon is refused, or ctx
-// ends; then it says the last words.
+// ends.
 func (l *lease) renew(ctx context.Context) error {
 	next := l.every
 	for {
 		if err := sleep(ctx, next, l.a.chores.news); err != nil {
-			l.leave(ctx)
 			return err
 		}
 		begun := time.Now()
@@ -244,13 +246,17 @@ func (l *lease) post(ctx context.Context, body openapi.HeartbeatRequest, timeout
 	return r.JSON200, nil
 }
 
-// leave gives the lease up, if the control plane can be told in time.
+// leave says the last words: it gives the lease up, if there may be one and the
+// control plane can be told in time.
 func (l *lease) leave(ctx context.Context) {
+	if !l.asked {
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.a.opts.LeaveTimeout)
 	defer cancel()
 	body := l.a.heartbeat()
 	body.Leaving = true
-	if _, err := l.post(ctx, body, l.a.opts.LeaveTimeout); err != nil {
+	if _, err := l.post(ctx, body, l.a.opts.LeaveTimeout); err != nil && !again(err) {
 		l.a.log.Warn("could not tell the control plane that the daemon leaves; its lease will expire", "err", err)
 	}
 }
