@@ -197,7 +197,8 @@ func TestCloseWithWaiters(t *testing.T) {
 			t.Errorf("waited when the writer was closed: %v", err)
 		}
 	}
-	if err := <-settled; !errors.Is(err, ErrClosed) {
+	// Two replicas are away and the third has it all: settled, if seen before the end.
+	if err := <-settled; err != nil && !errors.Is(err, ErrClosed) {
 		t.Errorf("settle: %v", err)
 	}
 	closed.Wait()
