@@ -1,10 +1,12 @@
 package agent
 
 import (
+	"errors"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sys/unix"
 
 	"github.com/gravenio/graven/pmemlog"
 )
@@ -52,7 +54,7 @@ func (m observed) Sync() error { return m.sync(m.Medium) }
 // WriteAt implements [pmemlog.Medium].
 func (m observed) WriteAt(p []byte, off int64) error {
 	err := m.Medium.WriteAt(p, off)
-	if err != nil {
+	if err != nil && !errors.Is(err, unix.ENOSPC) { // that a new replica had no room is no failure
 		m.failed(err)
 	}
 	return err

@@ -34,8 +34,9 @@ func (s Spec) validate(pool *superblock) error {
 func regionSize(capacity uint64) int64 { return pages(format.RingOffset + int64(capacity)) }
 
 // Create makes an empty replica: ErrExists if the pool has one of that ID,
-// ErrNoSpace if it has no room. The region is written before the directory names
-// it, so a crash leaves all of the replica or nothing.
+// ErrNoSpace if it, or the disk under a sparse file, has no room. The region is
+// written before the directory names it, so a crash leaves all of the replica or
+// nothing.
 func (p *Pool) Create(s Spec) (*Replica, error) {
 	p.change.Lock()
 	defer p.change.Unlock()

@@ -1,8 +1,12 @@
 package pmemlog
 
 import (
+	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -97,7 +101,8 @@ func (d *device) lead() {
 }
 
 // zero writes zeroes. They are really written: a file's unwritten extents would
-// make every later sync write its journal too.
+// make every later sync write its journal too. ErrNoSpace, without poison, when
+// the medium has no room for them: what is being made counts for nothing yet.
 func (d *device) zero(off, n int64) error {
 	if z, ok := d.medium.(zeroer); ok {
 		if err := d.failure(); err != nil {
@@ -111,7 +116,7 @@ func (d *device) zero(off, n int64) error {
 	zeroes := make([]byte, min(n, zeroChunk))
 	for done := int64(0); done < n; {
 		chunk := min(n-done, int64(len(zeroes)))
-		if err := d.writeAt(zeroes[:chunk], off+done); err != nil {
+		if err := d.grow(zeroes[:chunk], off+done); err != nil {
 			return err
 		}
 		done += chunk
@@ -120,6 +125,21 @@ func (d *device) zero(off, n int64) error {
 				return err
 			}
 		}
+	}
+	return nil
+}
+
+// grow writes where a sparse medium may have nothing yet.
+func (d *device) grow(p []byte, off int64) error {
+	if err := d.failure(); err != nil {
+		return err
+	}
+	err := d.medium.WriteAt(p, off)
+	if errors.Is(err, unix.ENOSPC) {
+		return fmt.Errorf("%w: %w", ErrNoSpace, err)
+	}
+	if err != nil {
+		return d.poison("zero", err)
 	}
 	return nil
 }

@@ -81,7 +81,7 @@ func (e *entry) validate(start, size int64) error {
 	if e.offset < start || e.offset%pageSize != 0 || e.length <= 0 || e.length%pageSize != 0 || e.offset > size-e.length {
 		return fmt.Errorf("region of %d bytes at byte %d of a pool whose regions lie between %d and %d", e.length, e.offset, start, size)
 	}
-	if e.capacity < MinCapacity || e.capacity%format.Align != 0 || e.capacity > uint64(e.length-format.RingOffset) {
+	if room := e.length - format.RingOffset; room < MinCapacity || e.capacity < MinCapacity || e.capacity%format.Align != 0 || e.capacity > uint64(room) {
 		return fmt.Errorf("ring of %d bytes in a region of %d", e.capacity, e.length)
 	}
 	return nil

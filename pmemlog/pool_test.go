@@ -5,6 +5,8 @@ import (
 	"errors"
 	"hash/crc32"
 	"math/rand/v2"
+	"os"
+	"syscall"
 	"testing"
 
 	"github.com/gravenio/graven/pmemlog"
@@ -103,6 +105,21 @@ func TestCreateRefusals(t *testing.T) {
 	if _, err := p.Replica(id(9)); !errors.Is(err, pmemlog.ErrNotFound) {
 		t.Errorf("nothing: %v", err)
 	}
+}
+
+// TestCreateOnAFullDisk: a sparse pool that can't grow has lost nothing.
+func TestCreateOnAFullDisk(t *testing.T) {
+	t.Parallel()
+	m, p, r := newReplica(t, pmemtest.Options{})
+	w := openWriter(t, r, 1)
+	m.FailNextWrite(&os.PathError{Op: "write", Path: "pool", Err: syscall.ENOSPC})
+	if err := create(p, spec(2, ringSize)); !errors.Is(err, pmemlog.ErrNoSpace) || !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("create: %v", err)
+	}
+	must(t, p.Failure())
+	w.append(64)
+	w.flush()
+	must(t, create(p, spec(2, ringSize)))
 }
 
 func TestSpaceIsWhatNoReplicaTakes(t *testing.T) {
@@ -222,6 +239,13 @@ func TestDamagedPools(t *testing.T) {
 		newer(b[16<<10:])
 		return b
 	}
+	noRing := func(b []byte) []byte { // a region that has no room for its header, and an endless ring in it
+		for _, entry := range []int{8192, 12288} {
+			binary.LittleEndian.PutUint64(b[entry+80:], 4096)
+			binary.LittleEndian.PutUint64(b[entry+88:], 1<<40)
+		}
+		return pmemlog.MendChecksums(b, formatOptions().Replicas)
+	}
 	for name, tt := range map[string]struct {
 		damage func([]byte) []byte
 		want   error // of Open
@@ -242,6 +266,7 @@ func TestDamagedPools(t *testing.T) {
 		"entry, copy A":              {flip(8192 + 30), nil, nil},
 		"entry, copy B":              {flip(12288 + 30), nil, nil},
 		"entry, both copies":         {flip(8192+30, 12288+30), pmemlog.ErrCorrupt, nil},
+		"entry, impossible region":   {noRing, pmemlog.ErrCorrupt, nil},
 		"hole in the directory":      {hole(8192, 16384), pmemlog.ErrCorrupt, nil},
 		"hole in a directory's copy": {hole(8192, 12288), nil, nil},
 		"header slot A":              {flip(16384 + 30), nil, pmemlog.ErrCorrupt}, // the only one so far
