@@ -47,6 +47,8 @@
 //   - A header slot is written where the one that counts is not. It counts when it
 //     is whole and has the higher generation. Open syncs before it reads, since a
 //     process that was killed may have left in the cache what is not persistent.
+//     OpenFile has the cache given up, too: after a sync that failed the system
+//     keeps as clean what the disk never got.
 //   - Hint lines alternate, and each is persistent before the next is written. They
 //     name the generation of their header, so a header write replaces them all:
 //     that is how a hint is lowered, before an alignment rewrites anything.

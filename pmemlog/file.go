@@ -20,7 +20,8 @@ type File struct {
 }
 
 // OpenFile opens an existing file and locks it: [LockedError] when another
-// process, or another File of this one, has it.
+// process, or another File of this one, has it. What is read from it then comes
+// from the disk, not from what the system's cache has kept of earlier writes.
 func OpenFile(path string) (*File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
@@ -30,7 +31,19 @@ func OpenFile(path string) (*File, error) {
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
+	if err := m.forgetCache(); err != nil {
+		return nil, errors.Join(fmt.Errorf("pmemlog: open pool: %w", err), f.Close())
+	}
 	return m, nil
+}
+
+// forgetCache has the system give up its cached pages. After a sync that failed
+// they hold, as if they were clean, what the disk never got; later syncs succeed.
+func (m *File) forgetCache() error {
+	if err := m.Sync(); err != nil { // only clean pages are given up
+		return err
+	}
+	return os.NewSyscallError("fadvise", unix.Fadvise(int(m.f.Fd()), 0, 0, unix.FADV_DONTNEED))
 }
 
 // CreateFilePool makes a pool in a new file of opts.Size bytes, which is sparse

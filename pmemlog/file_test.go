@@ -10,6 +10,9 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/gravenio/graven/pmemlog"
 	"github.com/gravenio/graven/pmemlog/format"
@@ -70,6 +73,50 @@ func TestFilePool(t *testing.T) {
 		t.Errorf("a byte flipped in the file was not noticed: %+v", again)
 	}
 	must(t, p.Close())
+}
+
+// TestOpenFileForgetsTheCache: after a sync that failed, the system's cache holds
+// as clean what the disk never got. A process that opens the file anew must not
+// take that for persistent, so it reads from the disk.
+func TestOpenFileForgetsTheCache(t *testing.T) {
+	t.Parallel()
+	path, p := newFilePool(t, 16<<20)
+	must(t, create(p, spec(1, 4<<20)))
+	must(t, p.Close())
+	var st unix.Statfs_t
+	must(t, unix.Statfs(path, &st))
+	if st.Type == unix.TMPFS_MAGIC {
+		t.Skip("a file system in memory has nothing but its cache")
+	}
+	before := cached(t, path)
+	if before == 0 {
+		t.Skip("the file is not cached as it is")
+	}
+	m := get[*pmemlog.File](t)(pmemlog.OpenFile(path))
+	defer m.Close()
+	if n := cached(t, path); n > before/10 { // the system may have a few in use
+		t.Errorf("%d of %d pages are still cached", n, before)
+	}
+}
+
+// cached returns how many pages of a file are in the system's cache.
+func cached(t *testing.T, path string) int {
+	t.Helper()
+	f := get[*os.File](t)(os.Open(path))
+	defer f.Close()
+	size := int(get[os.FileInfo](t)(f.Stat()).Size())
+	b := get[[]byte](t)(unix.Mmap(int(f.Fd()), 0, size, unix.PROT_READ, unix.MAP_SHARED))
+	defer func() { must(t, unix.Munmap(b)) }()
+	resident := make([]byte, (size+os.Getpagesize()-1)/os.Getpagesize())
+	_, _, errno := unix.Syscall(unix.SYS_MINCORE, uintptr(unsafe.Pointer(&b[0])), uintptr(size), uintptr(unsafe.Pointer(&resident[0])))
+	if errno != 0 {
+		t.Fatal(errno)
+	}
+	n := 0
+	for _, r := range resident {
+		n += int(r & 1)
+	}
+	return n
 }
 
 // flipByte flips a byte in the first quarter of the only ring of a pool file.
