@@ -94,6 +94,7 @@ func TestBadInput(t *testing.T) {
 		{name: "wrong type", method: "POST", path: "/v1/logs", body: `{"name":"x","capacity_bytes":"1MiB"}`, status: 400, typ: json400, field: "capacity_bytes"},
 		{name: "a fraction", method: "POST", path: "/v1/logs", body: `{"name":"x","capacity_bytes":1048576.5}`, status: 400, typ: json400, field: "capacity_bytes"},
 		{name: "beyond int64", method: "POST", path: "/v1/logs/taken/open", body: `{"writer":{"host":"h","pid":1},"min_epoch":1e30}`, status: 400, typ: json400, field: "min_epoch"},
+		{name: "beyond every number", method: "POST", path: "/v1/logs", body: `{"name":"x","capacity_bytes":1e400}`, status: 400, typ: json400, field: "capacity_bytes"},
 		{name: "an exponent", method: "POST", path: "/v1/logs/taken/open", body: `{"writer":{"host":"h","pid":1e0}}`, status: 400, typ: json400, field: "writer.pid"},
 
 		{name: "size no multiple", method: "POST", path: "/v1/logs", body: `{"name":"x","capacity_bytes":1048577}`, status: 400, typ: json400, field: "capacity_bytes"},

@@ -68,7 +68,9 @@ func schemaProblem(e *openapi3.SchemaError, outer string) openapi.FieldProblem {
 	case len(path) == 0:
 		name = "body"
 	default:
-		name = clip(strings.Join(path, "."))
+		if name = clip(strings.Join(path, ".")); name == "" {
+			name = `""` // JSON allows it
+		}
 	}
 	return openapi.FieldProblem{Name: name, Rule: rule}
 }
@@ -89,6 +91,9 @@ func ruleOf(e *openapi3.SchemaError) string {
 		return "must be at most " + plain(*s.Max)
 	case e.SchemaField == "multipleOf" && s.MultipleOf != nil:
 		return "must be a multiple of " + plain(*s.MultipleOf)
+	}
+	if strings.HasPrefix(e.Reason, "cannot convert json.Number") {
+		return "is too large a number"
 	}
 	return clip(e.Reason)
 }
