@@ -69,9 +69,18 @@ func newDaemonLs(a *app) *cobra.Command {
 func daemonRows(t *table, daemons []openapi.Daemon) {
 	t.row("DAEMON", "STATE", "MEDIA", "CAPACITY", "FREE", "REPLICAS", "ADDRESS", "LABELS")
 	for _, d := range daemons {
-		t.row(d.DaemonID, d.State, d.Media, humanSize(d.CapacityBytes), humanSize(d.FreeBytes), d.ReplicaCount,
+		t.row(d.DaemonID, d.State, d.Media, humanSize(d.CapacityBytes), humanSize(d.FreeBytes), replicaCount(&d),
 			daemonAddress(&d), labelText(d.Labels))
 	}
+}
+
+// replicaCount is what the daemon reports, which one that is down does not: it
+// has not lost its replicas.
+func replicaCount(d *openapi.Daemon) string {
+	if d.State == openapi.DaemonDown {
+		return "-"
+	}
+	return strconv.Itoa(d.ReplicaCount)
 }
 
 func daemonAddress(d *openapi.Daemon) string {
@@ -119,7 +128,7 @@ func daemonDetails(t *table, d *openapi.Daemon) {
 	t.row("capacity", humanSize(d.CapacityBytes))
 	t.row("free", humanSize(d.FreeBytes))
 	t.row("reserved", humanSize(d.ReservedBytes))
-	t.row("replicas", d.ReplicaCount)
+	t.row("replicas", replicaCount(d))
 	if len(d.Missing) > 0 {
 		t.row("missing replicas", d.Missing)
 	}

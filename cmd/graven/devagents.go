@@ -248,8 +248,8 @@ func (d *dev) announce(up int) {
 	d.say(d.out, "ready %s after %.1f s: %d of %d daemons up, %s",
 		d.url, time.Since(d.began).Seconds(), up, d.daemons, media)
 	me := d.shortName()
-	replicas := min(3, up)
-	create := fmt.Sprintf("%s log create l1 --replicas %d --ack %d --capacity 256MiB", me, replicas, replicas/2+1)
+	replicas, capacity := min(3, up), firstCapacity(d.pool)
+	create := fmt.Sprintf("%s log create l1 --replicas %d --ack %d --capacity %s", me, replicas, replicas/2+1, &capacity)
 	if d.media == agent.MediaVolatile {
 		create += " --media volatile"
 	}
@@ -260,6 +260,9 @@ func (d *dev) announce(up int) {
 	d.say(d.out, "%s  %s\n  %s log append l1 %s\n  %s log read l1 | cmp - %s\n  %s log verify l1\n\nCtrl-C ends the cluster.",
 		text, create, me, shellWord(d.self), me, shellWord(d.self), me)
 }
+
+// firstCapacity is a log's size to begin with: one that a pool has room for.
+func firstCapacity(pool size) size { return min(256<<20, max(1<<20, pool/2&^(1<<20-1))) }
 
 // shortName is how a person here would call this binary.
 func (d *dev) shortName() string {

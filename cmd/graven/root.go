@@ -82,7 +82,9 @@ func group(use, short, long string, subs ...*cobra.Command) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error { return needSubcommand(cmd) },
 	}
 	for _, s := range subs {
-		cmd.Example += s.Example + "\n"
+		if s.Example != "" {
+			cmd.Example += s.Example + "\n"
+		}
 	}
 	cmd.Example = strings.TrimSuffix(cmd.Example, "\n")
 	cmd.AddCommand(subs...)

@@ -36,8 +36,8 @@ func withTimeout(ctx context.Context, d time.Duration) (context.Context, context
 	return ctx, cancel, nil
 }
 
-// explainWait says after a while which daemons a log waits for, if too few of
-// them are up. The caller ends it before it writes to stderr itself.
+// explainWait says after a while what a log waits for: daemons, if too few of
+// them are up, or the API. The caller ends it before it writes to stderr itself.
 func (a *app) explainWait(ctx context.Context, api *openapi.ClientWithResponses, log string) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var done sync.WaitGroup
@@ -47,15 +47,37 @@ func (a *app) explainWait(ctx context.Context, api *openapi.ClientWithResponses,
 		case <-ctx.Done():
 			return
 		}
-		rsp, err := checked(api.GetLogWithResponse(ctx, log))
-		if err != nil || rsp.JSON200 == nil {
-			return
-		}
-		if text := missingText(rsp.JSON200); text != "" {
-			note(a.err, "note: %s; waiting for them (--timeout bounds it, `graven daemon ls` shows them)", text)
+		if text := waitText(ctx, api, log, silence); text != "" {
+			note(a.err, "note: %s", text)
 		}
 	})
 	return func() { cancel(); done.Wait() }
+}
+
+// errSilent is the cause of a question's end that had no answer in time.
+var errSilent = errors.New("no answer")
+
+// waitText says what keeps a log from being opened, or "" if that can't be seen
+// from here or ctx has ended. The API gets patience to answer.
+func waitText(ctx context.Context, api *openapi.ClientWithResponses, log string, patience time.Duration) string {
+	bounded, cancel := context.WithTimeoutCause(ctx, patience, errSilent)
+	defer cancel()
+	rsp, err := checked(api.GetLogWithResponse(bounded, log))
+	var problem *openapi.ProblemError
+	switch {
+	case ctx.Err() != nil:
+		return ""
+	case errors.As(err, &problem) && !openapi.IsProblem(err, openapi.ProblemUnavailable):
+		return "" // the open gets the same answer, and ends
+	case err != nil:
+		return fmt.Sprintf("log %s can't be opened without the API: %v; waiting for it (--timeout bounds it)", log, err)
+	case rsp.JSON200 == nil:
+		return ""
+	}
+	if text := missingText(rsp.JSON200); text != "" {
+		return text + "; waiting for them (--timeout bounds it, `graven daemon ls` shows them)"
+	}
+	return ""
 }
 
 // missingText names the daemons that are not there if too few are; else it is "".

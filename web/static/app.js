@@ -169,7 +169,7 @@ function daemonRow(d) {
     td({}, tag(d.state), ...health),
     td({}, d.media === "volatile" ? tag("volatile") : d.media),
     td({}, `${size(d.free_bytes)} of ${size(d.capacity_bytes)} free`, room),
-    td({}, String(d.replica_count), d.missing.length ? el("div", {}, tag("missing"), ` ${d.missing.length}`) : ""),
+    td({}, d.state === "down" ? el("span", { class: "dim" }, "not known") : String(d.replica_count), d.missing.length ? el("div", {}, tag("missing"), ` ${d.missing.length}`) : ""),
     td({}, labels(d.labels) || el("span", { class: "dim" }, "none")),
     td({}, `${d.tcp_addr}:${d.tcp_port}`),
     td({}, ...seen));
