@@ -179,16 +179,19 @@ func (c *chores) run(ctx context.Context) error {
 	}
 }
 
-// binding waits a moment for a pool to be bound: a writer may be here before the
-// answer to the daemon's first registration, or before that is persistent.
-func (c *chores) binding(ctx context.Context) {
+// binding waits a moment for the daemon to be registered and its pool to be
+// bound, and reports whether they are: a writer may be here before the answer to
+// the first registration of this incarnation, or before that is persistent.
+func (c *chores) binding(ctx context.Context) bool {
 	t := time.NewTimer(bindingWait)
 	defer t.Stop()
 	select {
 	case <-c.bound:
+		return true
 	case <-t.C:
 	case <-ctx.Done():
 	}
+	return false
 }
 
 // writeDown binds the pool to its cluster and daemon and keeps the grant keys.

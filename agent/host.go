@@ -47,7 +47,7 @@ func (s host) hello(ctx context.Context, h *rdmaio.Hello) (*target, rdmaio.Welco
 	if a.stopped.Load() {
 		return nil, rdmaio.Welcome{}, refuse(rdmaio.ErrLost, "daemon %s is leaving", a.id)
 	}
-	replica, created, err := s.replica(h)
+	replica, created, err := s.replica(ctx, h)
 	if err != nil {
 		return nil, rdmaio.Welcome{}, err
 	}
@@ -72,7 +72,7 @@ func (s host) hello(ctx context.Context, h *rdmaio.Hello) (*target, rdmaio.Welco
 
 // replica finds what the Hello names and may reach, and makes it if that is
 // what the Hello asks for and the grant allows.
-func (s host) replica(h *rdmaio.Hello) (*hosted, bool, error) {
+func (s host) replica(ctx context.Context, h *rdmaio.Hello) (*hosted, bool, error) {
 	found, err := s.a.catalog.find(h.Replica)
 	if h.ReadOnly {
 		if errors.Is(err, pmemlog.ErrNotFound) {
@@ -86,6 +86,12 @@ func (s host) replica(h *rdmaio.Hello) (*hosted, bool, error) {
 	state, gerr := s.check(h)
 	if gerr != nil {
 		return nil, false, gerr
+	}
+	if promised := err == nil && found.replica.Info().Slot.Fenced == h.Term; !promised && !s.a.chores.binding(ctx) {
+		// The pool may have been set back or cloned, which registration finds out: an
+		// opener must not take what it holds for the last word before. The writer whose
+		// term it promised may come back, since that needs no control plane.
+		return nil, false, refuse(rdmaio.ErrBusy, "daemon %s has not been registered since it was started: it serves no new writer yet", s.a.id)
 	}
 	if !errors.Is(err, pmemlog.ErrNotFound) {
 		return found, false, err

@@ -28,9 +28,11 @@ func TestOutageStopsNoWriter(t *testing.T) {
 	o := c.options("d1")
 	a := start(t, o)
 	c.untilState(a.ID(), openapi.DaemonUp)
-	opened := c.open(c.createLog("l", 1))
+	log := c.createLog("l", 1)
+	opened := c.open(log)
 	w := write(t, a.Addr(), hello(t, opened, 0), nil)
 	w.commit("one")
+	next := hello(t, c.open(log), 0) // another writer's grant, not used before the control plane goes away
 	eventually(t, "the grant keys are on disk", func() bool {
 		keys, err := loadKeys(o.Dir, opened.ClusterID)
 		return err == nil && len(keys) > 0
@@ -45,6 +47,9 @@ func TestOutageStopsNoWriter(t *testing.T) {
 	a.end()
 
 	a = start(t, o) // with the keys that it has on disk
+	if _, _, err := dial(a.Addr(), next, noEvents()); !errors.Is(err, rdmaio.ErrBusy) {
+		t.Errorf("a new writer, before the pool is known to be the newest: %v", err)
+	}
 	w = write(t, a.Addr(), hello(t, opened, 0), nil)
 	w.commit("four")
 	if got := w.payloads(); !slices.Equal(got, []string{"one", "two", "three", "four"}) {

@@ -53,7 +53,7 @@ func Open(ctx context.Context, c Control, r OpenRequest, o Options) (*Writer, er
 		if err == nil {
 			return w, nil
 		}
-		if !errors.As(err, &fenced) || fenced.By.Epoch < r.MinEpoch {
+		if !errors.As(err, &fenced) || fenced.By.Epoch < r.MinEpoch || fenced.By.Epoch >= maxEpoch {
 			return nil, err
 		}
 		if _, rerr := c.Renew(ctx, w.grant); rerr != nil {
@@ -64,6 +64,10 @@ func Open(ctx context.Context, c Control, r OpenRequest, o Options) (*Writer, er
 		r.MinEpoch, r.Takeover = fenced.By.Epoch+1, true
 	}
 }
+
+// maxEpoch is the highest epoch of the control plane's contract: what a JSON
+// number holds exactly. A replica that names a higher one is not believed.
+const maxEpoch = 1<<53 - 1
 
 // openOnce returns a writer with only its grant, and the error, when it fails
 // after the control plane has granted it.
