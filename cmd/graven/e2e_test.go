@@ -264,6 +264,9 @@ func TestAppendGoesOnWithoutAPI(t *testing.T) {
 	if status := p.exit(t); status != 0 {
 		t.Fatalf("append: exit status %d\n%s", status, p.stderr())
 	}
+	// A new writer needs d3, and d3 serves none before it is registered again.
+	start(t, nil, "server", "--listen", strings.TrimPrefix(api, "http://"), "--etcd-endpoints", etcd)
+	c.awaitState("d3", openapi.DaemonUp)
 	got := []byte(must(t, "log", "read", "l1", "--takeover", "--api", c.api))
 	compare(t, got, data)
 }
