@@ -118,7 +118,7 @@ func TestPage(t *testing.T) {
 	look(ctx, t, "cluster",
 		shows(`[data-daemon=d4]`, "up"), shows(`[data-log=l1]`, "present"), shows(`[data-log=l1]`, "<b>bold</b> on h1, pid 4711"),
 		shows(`#alarm-list`, "volatile media lose everything"), shows(`[data-daemon=v1]`, "volatile"))
-	look(ctx, t, "down", shows(`[data-daemon=d4]`, "down since"), shows(`#alarm-list`, "daemon d4 is down"))
+	look(ctx, t, "down", shows(`[data-daemon=d4]`, "went down"), shows(`#alarm-list`, "daemon d4 is down"))
 
 	if a := c.do(http.MethodDelete, "/v1/daemons/d4", ""); a.status != http.StatusNoContent {
 		t.Fatalf("delete: %d %s", a.status, a.body)

@@ -161,7 +161,7 @@ const td = (props, ...children) => el("td", props, ...children);
 const labels = (m) => Object.entries(m).sort().map(([k, v]) => `${k}=${v}`).join(", ");
 
 function daemonRow(d) {
-  const seen = d.down_since ? ["down since ", ago(d.down_since)] : [ago(d.last_seen)];
+  const seen = d.down_since ? ["went down ", ago(d.down_since)] : [ago(d.last_seen)];
   const room = el("meter", { min: 0, max: d.capacity_bytes || 1, value: d.free_bytes, "aria-label": "free" });
   const health = d.state !== "down" && d.health.state !== "ok" ? [" ", tag(d.health.state), " ", el("span", { class: "dim" }, d.health.reason ?? "")] : [];
   return el("tr", { "data-daemon": d.daemon_id },
@@ -187,7 +187,7 @@ function replica(r) {
 function writer(w) {
   if (!w) return [el("span", { class: "dim" }, "none")];
   const who = w.name ? `${w.name} on ${w.host}` : w.host;
-  return [`${who}, pid ${w.pid}`, el("div", { class: "dim" }, "since ", ago(w.since))];
+  return [`${who}, pid ${w.pid}`, el("div", { class: "dim" }, "opened ", ago(w.since))];
 }
 
 function logRow(l) {
