@@ -56,7 +56,7 @@ type Fence struct {
 // promised f.
 func (f Fence) Admits(g Fence) bool {
 	if g.Epoch == f.Epoch {
-		return g.Nonce == f.Nonce
+		return g.Nonce == f.Nonce // rule: nonce
 	}
 	return g.Epoch > f.Epoch
 }

@@ -3,7 +3,7 @@ package sim
 const (
 	scanGo   = "pmemlog/format/scan.go"
 	recordGo = "pmemlog/format/record.go"
-	sealGo   = "pmemlog/format/seal.go"
+	placeGo  = "pmemlog/format/position.go"
 	fenceGo  = "pmemlog/fence.go"
 	alignGo  = "pmemlog/align.go"
 	writeGo  = "pmemlog/append.go"
@@ -60,6 +60,7 @@ func mutations() []mutation {
 		{"trim only what is committed", []patch{{coreTrim, "to.LSN < c.trim.LSN || to.LSN > c.commit: // rule: trim only what is committed", "to.LSN < c.trim.LSN:"}}, everything()},
 
 		// What a replica promises.
+		{"nonce", []patch{{placeGo, "return g.Nonce == f.Nonce // rule: nonce", "return true"}}, everything()},
 		{"fence admits", []patch{{fenceGo, "if !r.slot.Fenced.Admits(term) { // rule: fence admits", "if false {"}}, everything()},
 		{"fence persisted", []patch{{fenceGo, "if err := r.promise(term); err != nil {               // rule: fence persisted", "r.slot.Fenced = term\n\tif err := error(nil); err != nil {"}}, everything()},
 		{"vouch only for what is persistent", []patch{

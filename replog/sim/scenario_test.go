@@ -270,6 +270,26 @@ func TestScenario(t *testing.T) {
 		s.up(1)
 		s.mustOpen(s.w.newWriter())
 	})
+	t.Run("an epoch handed out twice", func(t *testing.T) {
+		t.Parallel()
+		s := newStage(t)
+		b := s.book(1)
+		b.write(0, 'A')
+		first := []*pmemlog.Session{s.sealed(0, 1), s.sealed(1, 1)}
+		again, err := s.w.nodes[1].hello(false) // the control plane was set back: epoch 1 has a second writer
+		s.must(err)
+		rep, err := again.Fence(format.Fence{Epoch: 1, Nonce: 7})
+		if err != nil {
+			return // refused: the promise was to the first
+		}
+		first[1] = s.fenced(1, 1) // and the first comes back
+		for _, c := range first {
+			s.put(c, b, 0, rec)
+			s.flush(c)
+		}
+		s.w.fail("I4", "an opener was told that node 1 ends at LSN %d, and then its rival had %d acknowledged there", rep.Tail, rec)
+		t.Fatal(s.w.violation)
+	})
 	t.Run("seal of a failed open", func(t *testing.T) {
 		t.Parallel()
 		s := newStage(t)
