@@ -190,6 +190,32 @@ func (r *Replica) checkSeal(in SealIn) (format.Seal, error) {
 	return *own, nil
 }
 
+// Reseal replaces the replica set, and its version, in the seal of the session's
+// term, by one header write: an opener whose grant is of an older version than a
+// seal that it finds knows that the control plane has been set back. ErrNotSealed
+// before Seal, ErrRange for a lower version than the seal has.
+func (s *Session) Reseal(version uint64, set []format.ID) error {
+	r := s.r
+	r.op.Lock()
+	defer r.op.Unlock()
+	if err := s.writer(); err != nil {
+		return err
+	}
+	if len(set) > format.MaxReplicas {
+		return fmt.Errorf("%w: a set of %d replicas, at most %d", ErrRange, len(set), format.MaxReplicas)
+	}
+	next := r.nextHeader()
+	own := ownSeal(next.Seals, r.term)
+	if own == nil || !r.sealed {
+		return fmt.Errorf("%w: reseal in epoch %d", ErrNotSealed, r.term.Epoch)
+	}
+	if version < own.SetVersion {
+		return fmt.Errorf("%w: reseal with set version %d, the seal has %d", ErrRange, version, own.SetVersion)
+	}
+	own.SetVersion, next.Set = version, slices.Clone(set)
+	return r.writeHeader(next) // rule: reseal persisted
+}
+
 // Trim says that nothing below the point is needed any more: when it returns,
 // that is persistent and the space may be written again. The point is a record
 // boundary and at most the durable LSN, else ErrRange. At or below the trim LSN

@@ -349,3 +349,35 @@ func TestStaleBytesBehindAnAlignmentStayInvalid(t *testing.T) {
 		}
 	}
 }
+
+func TestResealChangesSetAndVersionAlone(t *testing.T) {
+	t.Parallel()
+	m, _, r := newReplica(t, pmemtest.Options{})
+	w := openWriter(t, r, 1)
+	w.append(100)
+	end := w.flush()
+	must(t, w.s.Reseal(2, []format.ID{id(1), id(2)}))
+	w.append(100) // appends go on in the same session
+	w.flush()
+	if err := w.s.Reseal(1, []format.ID{id(1)}); !errors.Is(err, pmemlog.ErrRange) {
+		t.Errorf("reseal with a lower version: %v, want ErrRange", err)
+	}
+	_, r = reopen(t, m.Clone().CrashClean())
+	slot := r.Info().Slot
+	if len(slot.Set) != 2 || len(slot.Seals) != 1 || slot.Seals[0].SetVersion != 2 {
+		t.Errorf("after a crash the header has set %v and seals %+v", slot.Set, slot.Seals)
+	}
+	if slot.Hint != pos(1, end) {
+		t.Errorf("hint is %s, want what was acknowledged, %s", slot.Hint, pos(1, end))
+	}
+}
+
+func TestResealNeedsSeal(t *testing.T) {
+	t.Parallel()
+	_, _, r := newReplica(t, pmemtest.Options{})
+	s := r.Attach(false)
+	get[format.Report](t)(s.Fence(term(1)))
+	if err := s.Reseal(2, nil); !errors.Is(err, pmemlog.ErrNotSealed) {
+		t.Errorf("reseal without a seal: %v, want ErrNotSealed", err)
+	}
+}
