@@ -16,8 +16,11 @@ func (c *Core) prepare(r *replica) {
 		return
 	}
 	r.at = at
-	if !holdsSeal(rep.Seals, c.seal) || at < c.seal.T {
+	own := c.ownSeal(rep.Seals)
+	if own == nil || at < c.seal.T {
 		r.sealed = false // what it acknowledged in this term is gone
+	} else {
+		r.setVersion = own.SetVersion
 	}
 	r.durable = min(r.durable, at)
 	if r.trimmed < c.trim.LSN {
@@ -28,13 +31,15 @@ func (c *Core) prepare(r *replica) {
 	c.alignAt(r)
 }
 
-func holdsSeal(seals []format.Seal, own format.Seal) bool {
-	for _, s := range seals {
-		if s == own {
-			return true
+// ownSeal returns this term's seal among a replica's, or nil. It may name the
+// replica set of before a replacement.
+func (c *Core) ownSeal(seals []format.Seal) *format.Seal {
+	for i, s := range seals {
+		if s.Fence() == c.seal.Fence() && s.T == c.seal.T && s.Prev == c.seal.Prev {
+			return &seals[i]
 		}
 	}
-	return false
+	return nil
 }
 
 func (c *Core) alignAt(r *replica) {
@@ -71,25 +76,17 @@ func (c *Core) sealIn(r *replica) {
 	if r.stage != filling || r.durable < c.seal.T { // rule: bytes before the seal
 		return
 	}
-	r.stage = sealing
+	r.stage, r.setVersion = sealing, c.seal.SetVersion
 	c.emit(Effect{Kind: Seal, Peer: r.peer, Seal: &Sealing{
 		Seals: c.seals, Set: c.set(),
 		Hint: format.Position{Epoch: c.cfg.Term.Epoch, LSN: r.durable}, Tail: r.durable,
 	}})
 }
 
-func (c *Core) set() []format.ID {
-	ids := make([]format.ID, len(c.replicas))
-	for i := range c.replicas {
-		ids[i] = c.replicas[i].ID
-	}
-	return ids
-}
-
 // Sealed says that a replica has persisted the seal.
 func (c *Core) Sealed(p Peer) {
 	if r := c.current(p); r != nil && r.stage == sealing {
-		r.sealed = true
+		r.sealed, r.made = true, true
 		c.join(r)
 	}
 }
@@ -100,6 +97,7 @@ func (c *Core) join(r *replica) {
 	if r.State == Allocated { // rule: present before its first acknowledgement counts
 		c.emit(Effect{Kind: MakePresent, Peer: r.peer})
 	}
+	c.reseal(r)      // the set may have changed since it was sealed
 	c.trimReplica(r) // the log may have been trimmed since it was prepared
 	c.pump(r)
 	c.advance()

@@ -111,29 +111,49 @@ func (c *Core) Flushed(p Peer, durable uint64) {
 }
 
 // advance opens the log when an ack quorum of present replicas holds the seal,
-// and then raises the commit LSN to what an ack quorum has made durable.
+// raises the commit LSN to what an ack quorum has made durable, and lets a
+// replacement go on.
 func (c *Core) advance() {
+	if quorum, ok := c.quorum(); ok {
+		if c.phase == Aligning {
+			c.phase, c.commit = Open, c.seal.T // rule: seal in before anything is committed
+			c.emit(Effect{Kind: Opened, To: c.commit})
+		}
+		if c.phase == Open && quorum > c.commit {
+			c.commit = quorum
+			c.emit(Effect{Kind: Committed, To: c.commit})
+		}
+	}
+	c.advanceChange()
+}
+
+// quorum returns the LSN that an ack quorum has made durable, and false if
+// fewer replicas count. While a replacement is joint, that is an ack quorum of
+// the old set and one of the new.
+func (c *Core) quorum() (uint64, bool) {
+	lsn, ok := c.durableOf(c.inSet)
+	if c.change == nil || c.change.stage == learning {
+		return lsn, ok
+	}
+	next, nextOK := c.durableOf(c.inNewSet)
+	return min(lsn, next), ok && nextOK // rule: joint
+}
+
+// durableOf returns the LSN that an ack quorum of the members has made durable,
+// and false if fewer than that count.
+func (c *Core) durableOf(member func(i int) bool) (uint64, bool) {
 	var durable [format.MaxReplicas]uint64
 	n := 0
 	for i := range c.replicas {
-		r := &c.replicas[i]
-		if r.sealed && r.State == Present { // rule: only sealed and present replicas count
+		if r := &c.replicas[i]; member(i) && r.sealed && r.State != Allocated { // rule: only sealed and present replicas count
 			durable[n] = r.durable
 			n++
 		}
 	}
 	if n < c.cfg.AckQuorum {
-		return
+		return 0, false
 	}
 	d := durable[:n]
 	slices.Sort(d)
-	quorum := d[n-c.cfg.AckQuorum] // rule: ack quorum
-	if c.phase == Aligning {
-		c.phase, c.commit = Open, c.seal.T // rule: seal in before anything is committed
-		c.emit(Effect{Kind: Opened, To: c.commit})
-	}
-	if c.phase == Open && quorum > c.commit {
-		c.commit = quorum
-		c.emit(Effect{Kind: Committed, To: c.commit})
-	}
+	return d[n-c.cfg.AckQuorum], true // rule: ack quorum
 }

@@ -16,14 +16,14 @@ const (
 	// Present replicas may hold acknowledged records: one that can't be found is
 	// unknown, never empty.
 	Present
+	// Learner replicas are being filled to take another one's place. They are not
+	// in the set and count for nothing.
+	Learner
 )
 
 // String returns the control plane's word for s.
 func (s State) String() string {
-	if s == Present {
-		return "present"
-	}
-	return "allocated"
+	return [...]string{"allocated", "present", "learner"}[s]
 }
 
 // Replica is one member of the set that the writer was granted.
@@ -32,10 +32,17 @@ type Replica struct {
 	State State
 }
 
+// Replacement is a learner and the replica of the set whose place it is to take.
+type Replacement struct {
+	Learner  format.ID
+	Replaces format.ID
+}
+
 // Config is what an opener knows when it begins.
 type Config struct {
 	Term       format.Fence // the epoch and nonce that the control plane handed out
-	Replicas   []Replica    // 1 to 7
+	Replicas   []Replica    // the set: 1 to 7, allocated or present
+	Replacing  *Replacement // the replacement that is under way, or nil
 	AckQuorum  int          // majority to all of the replicas
 	Capacity   uint64       // of the ring, in bytes, a multiple of 64
 	SetVersion uint64       // of the replica set
@@ -81,6 +88,11 @@ func (c Config) validate() error {
 	case c.Window < 1:
 		return fmt.Errorf("core: window %d: must be at least 1", c.Window)
 	}
+	for i, r := range c.Replicas {
+		if r.State != Allocated && r.State != Present {
+			return fmt.Errorf("core: replica %d is a %s: the set has allocated and present ones, a learner goes into Replacing", i, r.State)
+		}
+	}
 	return nil
 }
 
@@ -91,6 +103,8 @@ var (
 	ErrClosed    = errors.New("core: closed")
 	ErrNotOpen   = errors.New("core: log is not open yet")
 	ErrTrim      = errors.New("core: trim point must be a record boundary between the trim LSN and the commit LSN")
+	ErrReplacing = errors.New("core: another replacement is under way: one at a time")
+	ErrNoReplica = errors.New("core: no such replica in the set")
 	ErrSetBehind = errors.New("core: a replica was sealed with a newer replica set than the control plane granted: the control plane has lost state")
 )
 

@@ -54,10 +54,17 @@ type replica struct {
 	pending []uint64 // the ends of the sends that wait for completion
 	trimmed uint64   // its persisted trim LSN
 	trims   bool     // a Trim of a member is on its way
+	reseals bool     // a Reseal is on its way
 
 	// What it has persisted in this term outlives the session.
-	sealed  bool
-	durable uint64
+	sealed     bool
+	setVersion uint64 // in the seal
+	durable    uint64
+
+	voter   bool // in the set
+	leaving bool // not in the set any more; its session lasts until it knows
+	retired bool // takes no part any more; its place may be used anew
+	made    bool // it has been sealed in this term, so its region is never made again
 }
 
 // Core is the decisions of one writer in one term.
@@ -75,6 +82,8 @@ type Core struct {
 	pairs  []format.Pair      // likewise
 	tail   uint64
 	commit uint64
+	change *change // the replacement under way, or nil
+	forced bool    // a person has accepted the loss of data
 	err    error
 }
 
@@ -86,7 +95,12 @@ func New(cfg Config) (*Core, error) {
 	}
 	c := &Core{cfg: cfg, chosen: -1}
 	for i, r := range cfg.Replicas {
-		c.replicas = append(c.replicas, replica{Replica: r, peer: Peer{Index: i}, reason: errNotYet})
+		c.replicas = append(c.replicas, replica{Replica: r, peer: Peer{Index: i}, reason: errNotYet, voter: true})
+	}
+	if r := cfg.Replacing; r != nil {
+		if _, err := c.Replace(*r); err != nil {
+			return nil, err
+		}
 	}
 	return c, nil
 }
@@ -152,14 +166,14 @@ func (c *Core) current(p Peer) *replica {
 // the one before.
 func (c *Core) Connected(p Peer) {
 	r := &c.replicas[p.Index]
-	if c.phase == Over || p.Session <= r.peer.Session {
+	if c.phase == Over || p.Session <= r.peer.Session || r.retired {
 		return
 	}
 	if r.stage != away { // and with it what was asked there, a load among others
 		c.Disconnected(r.peer, errNotYet)
 	}
 	r.peer, r.stage, r.reason = p, fencing, errNotYet
-	r.pending, r.trims = r.pending[:0], false
+	r.pending, r.trims, r.reseals = r.pending[:0], false, false
 	c.emit(Effect{Kind: Fence, Peer: p})
 }
 
@@ -171,7 +185,10 @@ func (c *Core) Disconnected(p Peer, why error) {
 		return
 	}
 	r.peer, r.stage, r.reason = p, away, why
-	r.pending, r.trims = r.pending[:0], false
+	r.pending, r.trims, r.reseals = r.pending[:0], false, false
+	if r.leaving {
+		c.retire(r)
+	}
 	if c.phase == Loading && c.chosen == p.Index { // rule: the chosen one dies
 		c.phase, c.chosen = Recovering, -1
 		c.choose()
@@ -187,7 +204,7 @@ func (c *Core) cut(r *replica, why error) {
 
 // Fenced says that a replica refused this writer's term for another one.
 func (c *Core) Fenced(p Peer, by format.Fence) {
-	if c.phase != Over && p.Session >= c.replicas[p.Index].peer.Session {
+	if r := &c.replicas[p.Index]; c.phase != Over && p.Session >= r.peer.Session && !r.retired {
 		c.stop(&FencedError{By: by})
 	}
 }

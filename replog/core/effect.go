@@ -33,6 +33,19 @@ const (
 	// MakePresent has the control plane record that the replica is present:
 	// MadePresent, Superseded, or again until known.
 	MakePresent
+	// Reseal has the replica name Seal.Set and SetVersion in the seal that it
+	// holds: Resealed.
+	Reseal
+	// Promote has the control plane put the learner at Peer in the place of the
+	// replica that it replaces, if epoch, nonce and SetVersion are still the log's:
+	// Promoted, Abandoned, Superseded, or again until one of these is known.
+	Promote
+	// Retired says that the replica at Peer takes no part any more: no session is
+	// to be opened with it.
+	Retired
+	// GaveUp says that the log goes on, as AcceptLoss has it, although what was
+	// acknowledged may be missing: Loss has the particulars.
+	GaveUp
 	// Cut ends the session at once; when it has been carried out nothing reads
 	// the mirror for it any more. The core has forgotten the session already.
 	Cut
@@ -60,5 +73,9 @@ type Effect struct {
 	To   uint64
 	Trim format.TrimPoint
 	Seal *Sealing
-	Err  error
+	// SetVersion is the version of the replica set that a Reseal makes known and a
+	// Promote has to find.
+	SetVersion uint64
+	Loss       *Loss
+	Err        error
 }

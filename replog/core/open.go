@@ -53,7 +53,7 @@ func (c *Core) choose() {
 	if best == nil {
 		return
 	}
-	if c.unknown(best.report.Last) >= c.cfg.AckQuorum { // rule: count the unknown
+	if c.unknown(best.report.Last) >= c.cfg.AckQuorum && !c.forced { // rule: count the unknown
 		return
 	}
 	trim := c.highestTrim()
@@ -70,7 +70,7 @@ func (c *Core) best() *replica {
 	var best *replica
 	for i := range c.replicas {
 		r := &c.replicas[i]
-		if r.stage != reported {
+		if !r.voter || r.stage != reported { // rule: a learner is not chosen
 			continue
 		}
 		if best == nil || r.report.Last.After(best.report.Last) { // rule: choose the highest
@@ -81,16 +81,18 @@ func (c *Core) best() *replica {
 }
 
 // unknown counts the replicas that may hold an acknowledged record which a log
-// that ends at last does not have: present ones that have not answered, and
-// those that have lost something beyond it. An acknowledged record is on an ack
-// quorum of replicas; if it were missing, all of those would be counted here.
+// that ends at last does not have: those that have not answered, and those that
+// have lost something beyond it. An acknowledged record is on an ack quorum of
+// replicas; if it were missing, all of those would be counted here. Allocated
+// ones count like present ones: the control plane may have been set back to
+// before it recorded a promise.
 func (c *Core) unknown(last format.Position) int {
 	n := 0
 	for i := range c.replicas {
 		r := &c.replicas[i]
 		switch {
-		case r.State == Allocated: // it has promised nothing
-		case r.stage != reported:
+		case !r.voter:
+		case r.stage != reported: // rule: the silent are unknown
 			n++
 		case r.report.Suspect() && r.report.Evidence.After(last): // rule: suspects are unknown
 			n++
@@ -103,7 +105,7 @@ func (c *Core) highestTrim() format.TrimPoint {
 	var t format.TrimPoint
 	for i := range c.replicas {
 		r := &c.replicas[i]
-		if r.stage == reported && r.report.Trim.LSN >= t.LSN {
+		if r.voter && r.stage == reported && r.report.Trim.LSN >= t.LSN {
 			t = r.report.Trim
 		}
 	}
@@ -129,6 +131,7 @@ func (c *Core) Loaded(p Peer, res format.ScanResult) {
 	c.pairs = append(append([]format.Pair(nil), res.Pairs...), format.Pair{Fence: c.cfg.Term, First: c.tail, Known: true})
 	c.trims = append(c.trims[:0], c.trim)
 	c.phase = Aligning
+	c.giveUp(r)
 	for i := range c.replicas {
 		if r := &c.replicas[i]; r.stage == reported {
 			c.prepare(r)

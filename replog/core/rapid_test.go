@@ -28,6 +28,11 @@ func TestAnyEvents(t *testing.T) {
 			"present":    func(t *rapid.T) { m.c.MadePresent(m.peer(t).Index) },
 			"flushed":    func(t *rapid.T) { m.c.Flushed(m.peer(t), m.lsn(t)) },
 			"flushAll":   m.flushAll,
+			"replace":    m.replace,
+			"promoted":   func(t *rapid.T) { m.c.Promoted(m.learner(t), m.c.SetVersion()+1) },
+			"abandoned":  func(t *rapid.T) { m.c.Abandoned(m.learner(t)) },
+			"resealed":   func(t *rapid.T) { m.c.Resealed(m.peer(t), m.c.SetVersion()) },
+			"acceptLoss": func(t *rapid.T) { m.acceptLoss(t) },
 			"trimmed":    func(t *rapid.T) { m.c.Trimmed(m.peer(t), m.c.replicas[m.peer(t).Index].trimmed) },
 			"append":     m.append,
 			"trim":       m.trim,
@@ -46,7 +51,8 @@ type anything struct {
 	tail     uint64
 	opened   bool
 	stopped  bool
-	sessions [7]uint64
+	learners byte
+	sessions [16]uint64
 }
 
 func newAnything(t *rapid.T) *anything {
@@ -122,6 +128,36 @@ func (m *anything) loaded(t *rapid.T) {
 	m.c.Loaded(p, format.ScanResult{Chain: format.Chain{LSN: r.report.Tail}, Pairs: r.report.Pairs})
 }
 
+// replace begins a replacement, mostly with a new learner.
+func (m *anything) replace(t *rapid.T) {
+	r := Replacement{Learner: format.ID{100 + m.learners}, Replaces: m.c.replicas[m.index(t)].ID}
+	if rapid.IntRange(0, 3).Draw(t, "new") > 0 {
+		m.learners++
+		r.Learner = format.ID{100 + m.learners}
+	}
+	_, under := m.c.Replacing()
+	i, err := m.c.Replace(r)
+	if now, ok := m.c.Replacing(); err == nil && (!ok || now != r || m.c.replicas[i].voter || m.c.replicas[i].sealed && !under) {
+		t.Fatalf("replace %+v: %d, and %+v is under way", r, i, now)
+	}
+	if len(m.c.replicas) > format.MaxReplicas+3 {
+		t.Fatalf("%d places", len(m.c.replicas))
+	}
+}
+
+func (m *anything) learner(t *rapid.T) format.ID {
+	if r, ok := m.c.Replacing(); ok && rapid.IntRange(0, 3).Draw(t, "other") > 0 {
+		return r.Learner
+	}
+	return format.ID{100}
+}
+
+func (m *anything) acceptLoss(t *rapid.T) {
+	if rapid.IntRange(0, 5).Draw(t, "accept") == 0 {
+		m.c.AcceptLoss()
+	}
+}
+
 // flushAll acknowledges what a replica was sent.
 func (m *anything) flushAll(t *rapid.T) {
 	i := m.index(t)
@@ -180,6 +216,12 @@ func (m *anything) answer(t *rapid.T) {
 		m.c.Sealed(e.Peer)
 	case MakePresent:
 		m.c.MadePresent(e.Peer.Index)
+	case Reseal:
+		m.c.Resealed(e.Peer, e.SetVersion)
+	case Promote:
+		if r, ok := m.c.Replacing(); ok {
+			m.c.Promoted(r.Learner, e.SetVersion+1)
+		}
 	case Send:
 		m.c.Flushed(e.Peer, e.To)
 		m.unacked[e.Peer] = len(m.c.replicas[e.Peer.Index].pending)
@@ -240,6 +282,15 @@ func (m *anything) effects(t *rapid.T) {
 		case Send:
 			m.send(t, e)
 			m.asked = append(m.asked, e)
+		case Promote:
+			m.promote(t, e)
+			m.asked = append(m.asked, e)
+		case Retired:
+			m.retired(t, e)
+		case GaveUp:
+			if e.Loss == nil || len(e.Loss.Unknown) < m.c.cfg.AckQuorum {
+				t.Fatalf("gave up %+v", e.Loss)
+			}
 		case Cut:
 			if m.c.replicas[e.Peer.Index].stage != away {
 				t.Fatalf("%v is cut and %s", e.Peer, stageNames[m.c.replicas[e.Peer.Index].stage])
@@ -247,6 +298,30 @@ func (m *anything) effects(t *rapid.T) {
 		default:
 			m.asked = append(m.asked, e)
 		}
+	}
+}
+
+// promote checks that the set is changed only for a learner that has what is
+// committed, and that the set keeps its size.
+func (m *anything) promote(t *rapid.T, e Effect) {
+	r := &m.c.replicas[e.Peer.Index]
+	if m.c.change == nil || e.Peer.Index != m.c.change.to || r.voter {
+		t.Fatalf("%v is to be promoted, the change is %+v", e.Peer, m.c.change)
+	}
+	voters := 0
+	for i := range m.c.replicas {
+		if m.c.replicas[i].voter {
+			voters++
+		}
+	}
+	if voters != len(m.c.cfg.Replicas) {
+		t.Fatalf("the set has %d members, at first it had %d", voters, len(m.c.cfg.Replicas))
+	}
+}
+
+func (m *anything) retired(t *rapid.T, e Effect) {
+	if r := &m.c.replicas[e.Peer.Index]; r.voter || r.stage != away {
+		t.Fatalf("%v has retired: voter %v, %s", e.Peer, r.voter, stageNames[r.stage])
 	}
 }
 

@@ -92,6 +92,11 @@ func (s *script) begin() string {
 		}
 		cfg.Replicas = append(cfg.Replicas, r)
 	}
+	replacing := ""
+	if s.d.MaybeScanArgs(s.t, "replacing", &replacing); replacing != "" {
+		cfg.Replacing = &Replacement{Learner: format.ID{9}, Replaces: cfg.Replicas[s.number(replacing[1:])].ID}
+		states += "L"
+	}
 	*s = script{t: s.t, d: s.d, sessions: make([]uint64, len(states)), reports: map[int]format.Report{}}
 	var err error
 	if s.c, err = New(cfg); err != nil {
@@ -194,6 +199,24 @@ func (s *script) event() string {
 		if err := c.Trim(format.TrimPoint{LSN: n, Epoch: c.cfg.Term.Epoch, CRC: uint32(n)}); err != nil {
 			return fmt.Sprintf("error: %v\n", err)
 		}
+	case "replace": // replace r1 9: a learner of ID 9 is to take its place
+		return s.replace()
+	case "promoted": // promoted 9 set=2
+		set := uint64(0)
+		s.d.ScanArgs(s.t, "set", &set)
+		c.Promoted(format.ID{byte(s.number(s.word(0)))}, set)
+	case "abandoned":
+		c.Abandoned(format.ID{byte(s.number(s.word(0)))})
+	case "resealed":
+		set := s.c.SetVersion()
+		s.d.MaybeScanArgs(s.t, "set", &set)
+		c.Resealed(s.peer(), set)
+	case "maymake":
+		return fmt.Sprintf("%v\n", c.MayMake(s.peer().Index))
+	case "loss":
+		return s.loss()
+	case "acceptloss":
+		c.AcceptLoss()
 	case "close":
 		c.Close()
 	case "status":
@@ -219,6 +242,33 @@ func (s *script) append() string {
 			out += s.effect(e)
 		}
 		s.c.Appended(end)
+	}
+	return out
+}
+
+func (s *script) replace() string {
+	i, err := s.c.Replace(Replacement{Learner: format.ID{byte(s.number(s.word(1)))}, Replaces: s.c.replicas[s.peer().Index].ID})
+	if err != nil {
+		return fmt.Sprintf("error: %v\n", err)
+	}
+	for len(s.sessions) <= i {
+		s.sessions = append(s.sessions, 0)
+	}
+	return fmt.Sprintf("r%d learns\n", i)
+}
+
+func (s *script) loss() string {
+	l, ok := s.c.Loss()
+	if !ok {
+		return "none\n"
+	}
+	return s.lossText(&l)
+}
+
+func (s *script) lossText(l *Loss) string {
+	out := fmt.Sprintf("from replica %d at %v, trim %d\n", l.Chosen[0], l.Last, l.Trim)
+	for _, u := range l.Unknown {
+		out += fmt.Sprintf("  replica %d: evidence %v, %v\n", u.ID[0], u.Evidence, u.Reason)
 	}
 	return out
 }
@@ -276,8 +326,8 @@ func (s *script) stretch(w string) (format.Fence, uint64, bool) {
 
 func (s *script) status() string {
 	out := ""
-	for i, r := range s.c.Status() {
-		out += fmt.Sprintf("r%d %s %s counts=%v durable=%d trimmed=%d lag=%d settled=%v", i, r.State, r.Stage, r.Counts, r.Durable, r.Trimmed, r.Lag, r.Settled)
+	for _, r := range s.c.Status() {
+		out += fmt.Sprintf("r%d %s %s counts=%v durable=%d trimmed=%d lag=%d settled=%v", r.Index, r.State, r.Stage, r.Counts, r.Durable, r.Trimmed, r.Lag, r.Settled)
 		if r.Reason != nil {
 			out += fmt.Sprintf(" (%v)", r.Reason)
 		}
@@ -309,6 +359,14 @@ func (s *script) effect(e Effect) string {
 		return fmt.Sprintf("Seal %s seals=(%s) hint=%v tail=%d set=%d\n", to, strings.Join(seals, ","), e.Seal.Hint, e.Seal.Tail, len(e.Seal.Set))
 	case MakePresent:
 		return "MakePresent " + to + "\n"
+	case Reseal:
+		return fmt.Sprintf("Reseal %s version=%d set=%d\n", to, e.SetVersion, len(e.Seal.Set))
+	case Promote:
+		return fmt.Sprintf("Promote %s version=%d\n", to, e.SetVersion)
+	case Retired:
+		return fmt.Sprintf("Retired r%d\n", e.Peer.Index)
+	case GaveUp:
+		return "GaveUp " + s.lossText(e.Loss)
 	case Cut:
 		return fmt.Sprintf("Cut %s: %v\n", to, e.Err)
 	case Opened:

@@ -1,0 +1,74 @@
+package core
+
+import "github.com/gravenio/graven/pmemlog/format"
+
+// Loss is what a person gives up who lets a log go on although what was
+// acknowledged may be missing.
+type Loss struct {
+	Chosen  format.ID       // the replica that the log goes on from
+	Last    format.Position // its last position: records beyond it are given up
+	Trim    uint64          // where the log begins
+	Unknown []Unknown       // the replicas that may have held more
+}
+
+// Unknown is a replica that may hold an acknowledged record which the chosen
+// log lacks.
+type Unknown struct {
+	ID       format.ID
+	Evidence format.Position // what it must have held, as far as it has answered
+	Reason   error           // why it has not answered; nil for one that has, and has lost something
+}
+
+// Loss returns what AcceptLoss would give up now, and false while no replica
+// has answered or the log can be opened without loss.
+func (c *Core) Loss() (Loss, bool) {
+	if c.phase != Recovering {
+		return Loss{}, false
+	}
+	best := c.best()
+	if best == nil || c.unknown(best.report.Last) < c.cfg.AckQuorum {
+		return Loss{}, false
+	}
+	return c.lossOf(best), true
+}
+
+func (c *Core) lossOf(best *replica) Loss {
+	l := Loss{Chosen: best.ID, Last: best.report.Last, Trim: c.highestTrim().LSN}
+	for i := range c.replicas {
+		switch r := &c.replicas[i]; {
+		case !r.voter:
+		case r.stage == away || r.stage == fencing:
+			reason := r.reason
+			if reason == nil {
+				reason = errNotYet
+			}
+			l.Unknown = append(l.Unknown, Unknown{ID: r.ID, Reason: reason})
+		case r.report.Suspect() && r.report.Evidence.After(best.report.Last):
+			l.Unknown = append(l.Unknown, Unknown{ID: r.ID, Evidence: r.report.Evidence})
+		}
+	}
+	return l
+}
+
+// AcceptLoss says that a person lets the log go on with the best of what has
+// answered, whoever is missing. What the others alone hold is given up for
+// good: they are rewritten when they return. A log of which fewer replicas than
+// the ack quorum are left opens once enough of the lost ones are replaced.
+func (c *Core) AcceptLoss() {
+	if c.phase == Over {
+		return
+	}
+	c.forced = true
+	if c.phase == Recovering {
+		c.choose()
+	}
+}
+
+// giveUp reports the loss, if there is one, when the chosen log is loaded.
+func (c *Core) giveUp(chosen *replica) {
+	if !c.forced || c.unknown(chosen.report.Last) < c.cfg.AckQuorum {
+		return
+	}
+	l := c.lossOf(chosen)
+	c.emit(Effect{Kind: GaveUp, Loss: &l})
+}
