@@ -242,6 +242,7 @@ type Listed struct {
 	Log      format.ID
 	Replica  format.ID
 	Capacity uint64 // of the ring, in bytes
+	Offset   int64  // of its region, in bytes from the start of the pool
 	Bytes    int64  // of the pool that it takes
 	Err      error  // why it can't be used; nil if it can
 }
@@ -254,7 +255,7 @@ func (p *Pool) Replicas() []Listed {
 	for _, r := range p.replicas {
 		out = append(out, Listed{
 			Cluster: r.entry.cluster, Log: r.entry.log, Replica: r.entry.replica,
-			Capacity: r.entry.capacity, Bytes: r.entry.length, Err: r.damage,
+			Capacity: r.entry.capacity, Offset: r.entry.offset, Bytes: r.entry.length, Err: r.damage,
 		})
 	}
 	slices.SortFunc(out, func(a, b Listed) int { return bytes.Compare(a.Replica[:], b.Replica[:]) })

@@ -7,12 +7,22 @@
 // pool, replicas and scan on every daemon. Only what lies between is simulated:
 // the medium (which loses any subset of what was not synced, torn or not, when
 // the power goes), the sessions (ordered, delayed, broken with requests still on
-// their way), the control plane (which hands out epochs, and whose answers get
-// lost after they took effect), and the clock. A seed replays exactly.
+// their way or cut short), the control plane (which hands out epochs, changes
+// the replica set by compare-and-swap, hears requests twice, loses answers after
+// they took effect, and can be set back to a backup), and the clock. A seed
+// replays exactly.
+//
+// # What goes wrong
+//
+// Writers die, sleep past their end, and open the log several at a time. Daemons
+// crash inside any operation; pools are wiped, set back or lose a region; bits
+// flip. Replicas are replaced while all of this goes on, and replacements are
+// abandoned. All of it within what is promised: in no set are as many replicas
+// lost or damaged as the ack quorum.
 //
 // # What it checks
 //
-// The invariants by which the design's documents call them: I1 durability, I2
+// The invariants by which docs/replog.md calls them: I1 durability, I2
 // agreement, I3 order, I4 fencing, I5 space, I6 honesty; and liveness: when the
 // faults have stopped, an open succeeds and appends go through.
 //

@@ -8,8 +8,8 @@ import (
 	"github.com/gravenio/graven/replog/core"
 )
 
-// planFaults starts what goes wrong: writers that come and die, daemons that
-// crash, sessions that break, bits that flip. Some worlds are calmer than others.
+// planFaults starts what goes wrong. Some worlds are calmer than others, and not
+// all know all faults.
 func (w *world) planFaults() {
 	w.calm = time.Duration(1 + w.rng.IntN(4)*w.rng.IntN(4))
 	w.sizes = 1 + w.rng.IntN(3)
@@ -18,6 +18,13 @@ func (w *world) planFaults() {
 	w.hasty = []float64{0, 0.01, 0.1, 0.3}[w.rng.IntN(4)]
 	w.batch = []uint64{256, 1024}[w.rng.IntN(2)]
 	w.newWriter()
+	w.planWriters()
+	w.planDaemons()
+	w.planControl()
+}
+
+// planWriters lets writers come, die, sleep, and lose their sessions.
+func (w *world) planWriters() {
 	w.repeat(5*time.Millisecond, 400*time.Millisecond, func() {
 		if w.hasty < 0.1 || w.pickWriter() == nil || w.chance(0.2) {
 			w.newWriter()
@@ -29,11 +36,20 @@ func (w *world) planFaults() {
 			x.die()
 		}
 	})
+	w.repeat(20*time.Millisecond, 800*time.Millisecond, func() {
+		if x := w.pickWriter(); x != nil {
+			x.sleep(w.between(time.Millisecond, 400*time.Millisecond))
+		}
+	})
 	w.repeat(5*time.Millisecond, 150*time.Millisecond, func() {
 		if l := w.pickLink(); l != nil {
 			l.broke()
 		}
 	})
+}
+
+// planDaemons lets daemons crash and lose what they hold.
+func (w *world) planDaemons() {
 	w.repeat(10*time.Millisecond, 300*time.Millisecond, func() {
 		n := w.nodes[w.rng.IntN(len(w.nodes))]
 		if !n.up() {
@@ -56,6 +72,26 @@ func (w *world) planFaults() {
 		}
 	})
 	w.repeat(5*time.Millisecond, 100*time.Millisecond, w.flip)
+	if w.chance(0.5) {
+		w.repeat(50*time.Millisecond, 1200*time.Millisecond, w.lose)
+	}
+}
+
+// planControl lets replicas be replaced, and the control plane be set back.
+func (w *world) planControl() {
+	w.repeat(5*time.Millisecond, 100*time.Millisecond, w.control.clean)
+	if w.chance(0.7) {
+		w.repeat(20*time.Millisecond, 700*time.Millisecond, w.replace)
+		w.repeat(50*time.Millisecond, 2500*time.Millisecond, w.control.abandon)
+	}
+	if w.chance(0.4) {
+		w.repeat(50*time.Millisecond, 900*time.Millisecond, w.control.backUp)
+		w.repeat(100*time.Millisecond, 1500*time.Millisecond, func() {
+			if len(w.control.backups) > 0 {
+				w.control.restore()
+			}
+		})
+	}
 }
 
 // repeat lets do take place again and again, at random distances.
@@ -94,24 +130,156 @@ func (w *world) pickLink() *link {
 	if x == nil {
 		return nil
 	}
-	if l := x.links[w.rng.IntN(len(x.links))]; l != nil && l.open {
+	if l := x.seats[w.rng.IntN(len(x.seats))].link; l != nil && l.open {
 		return l
 	}
 	return nil
 }
 
-// flip turns a bit over in a record of a replica whose daemon is down, within
-// the budget: one replica less than the ack quorum in a run, and only where the
-// damage must be noticed in full: what is left testifies to all that the replica
-// has acknowledged.
-func (w *world) flip() {
-	i := w.rng.IntN(len(w.nodes))
-	n := w.nodes[i]
-	if n.up() || w.control.states[i] != core.Present || (!w.flipped[i] && len(w.flipped) >= w.cfg.Ack-1) {
+// replace has a replica's place taken by a new one on a daemon that has none:
+// one that is damaged if there is one, else any.
+func (w *world) replace() {
+	set := w.control.set
+	m := set[w.rng.IntN(len(set))]
+	for _, other := range set {
+		if w.damaged[other.id] {
+			m = other
+		}
+	}
+	if n := w.spare(); n != nil {
+		w.control.replace(m.id, n)
+	}
+}
+
+// spare picks a daemon without a replica of the set that is or was.
+func (w *world) spare() *node {
+	var free []*node
+	for _, n := range w.nodes {
+		used := n.setBack
+		for _, set := range [][]member{w.control.set, w.control.truth.set} {
+			for _, m := range set {
+				used = used || m.node == n.index && m.pool == n.poolID
+			}
+		}
+		if !used {
+			free = append(free, n)
+		}
+	}
+	if len(free) == 0 {
+		return nil
+	}
+	return free[w.rng.IntN(len(free))]
+}
+
+// damageable says whether one more replica may be lost or damaged: in no set
+// that is, that was when a backup was taken, or that is about to be, may as many
+// as the ack quorum be.
+func (w *world) damageable(id format.ID) bool {
+	c := &w.control
+	sets := [][]member{c.set, c.truth.set}
+	for _, b := range c.backups {
+		sets = append(sets, b.set)
+	}
+	for _, set := range sets {
+		if !w.affordable(set, id) {
+			return false
+		}
+	}
+	for _, r := range append([]record{c.record}, c.backups...) {
+		if r.learner == nil {
+			continue
+		}
+		next := append([]member{*r.learner}, r.set...)
+		if i := indexOf(next, r.replaces); i >= 0 {
+			next = append(next[:i], next[i+1:]...)
+		}
+		if !w.affordable(next, id) {
+			return false
+		}
+	}
+	return true
+}
+
+func (w *world) affordable(set []member, id format.ID) bool {
+	n, concerned := 0, false
+	for _, m := range set {
+		concerned = concerned || m.id == id
+		if m.id == id || w.damaged[m.id] {
+			n++
+		}
+	}
+	return !concerned || n < w.cfg.Ack
+}
+
+// lose takes away what a daemon holds: its pool is wiped, and it is another
+// daemon from then on; its pool is set back, and it is refused; or one region
+// vanishes.
+func (w *world) lose() {
+	n := w.nodes[w.rng.IntN(len(w.nodes))]
+	if n.up() {
 		return
 	}
-	off := n.ring()
-	lsns := n.noticeable(off)
+	var held []format.ID
+	for _, m := range w.control.made { // whether its region has been made yet or not
+		if m.node == n.index && m.pool == n.poolID {
+			held = append(held, m.id)
+		}
+	}
+	for _, id := range held {
+		if !w.damageable(id) {
+			return
+		}
+	}
+	for _, id := range held {
+		w.damaged[id] = true
+	}
+	w.stats.Losses++
+	switch kind := w.rng.IntN(3); {
+	case kind == 0 || n.setBack:
+		w.note("node %d is wiped", n.index)
+		n.format()
+	case kind == 1 && len(n.earlier) > 1:
+		back := w.rng.IntN(len(n.earlier) - 1) // at least one start is missing
+		w.note("the pool of node %d is set back", n.index)
+		n.medium, n.earlier, n.setBack = n.earlier[back].CrashKeepingUnsynced(), nil, true
+	default:
+		w.vanish(n, held)
+	}
+}
+
+// vanish deletes a region behind everybody's back. Where a backup has the
+// replica as one that may be made, its loss could not be noticed.
+func (w *world) vanish(n *node, held []format.ID) {
+	pool, err := pmemlog.Open(n.medium)
+	if err != nil {
+		return
+	}
+	for _, id := range held {
+		w.note("the region of replica %v vanishes from node %d", id, n.index)
+		_ = pool.Delete(id)
+		backups := w.control.backups[:0]
+		for _, b := range w.control.backups {
+			if i := indexOf(b.set, id); i < 0 || b.set[i].state == core.Present {
+				backups = append(backups, b)
+			}
+		}
+		w.control.backups = backups
+	}
+	n.medium = n.medium.CrashKeepingUnsynced()
+}
+
+// flip turns a bit over in a record of a replica whose daemon is down, within
+// the budget, and only where the damage must be noticed in full: what is left
+// testifies to all that the replica has acknowledged.
+func (w *world) flip() {
+	set := w.control.set
+	m := set[w.rng.IntN(len(set))]
+	n := w.nodes[m.node]
+	if n.up() || m.pool != n.poolID || m.state != core.Present || !w.damageable(m.id) {
+		return
+	}
+	off := n.ring(m.id)
+	lsns := n.noticeable(m.id, off)
 	if len(lsns) == 0 {
 		return
 	}
@@ -119,21 +287,21 @@ func (w *world) flip() {
 	if w.chance(0.5) {
 		lsn = lsns[0] // the last one: its witnesses are few
 	}
-	w.flipped[i] = true
+	w.damaged[m.id] = true
 	w.stats.Flips++
-	w.note("a bit flips on node %d in the record at LSN %d", i, lsn)
+	w.note("a bit flips in replica %v on node %d, in the record at LSN %d", m.id, n.index, lsn)
 	n.medium.FlipBit(off+int64(lsn%w.cfg.Capacity)+int64(w.rng.IntN(format.HeaderSize)), uint(w.rng.IntN(8)))
 }
 
 // noticeable lists the records whose damage the replica must notice in full, the
 // last one first.
-func (n *node) noticeable(off int64) []uint64 {
+func (n *node) noticeable(id format.ID, off int64) []uint64 {
 	medium := n.medium.Clone()
 	pool, err := pmemlog.Open(medium)
 	if err != nil || off < 0 {
 		return nil
 	}
-	r, err := pool.Replica(n.id)
+	r, err := pool.Replica(id)
 	if err != nil {
 		return nil
 	}
@@ -150,7 +318,7 @@ func (n *node) noticeable(off int64) []uint64 {
 	var lsns []uint64
 	marks := marksOf(ring, rep.Trim.LSN, rep.Tail)
 	for i := len(marks) - 1; i >= 0; i-- {
-		if marks[i].end <= evidence.LSN && !n.acked.After(evidence) {
+		if marks[i].end <= evidence.LSN && !n.acked[id].After(evidence) {
 			lsns = append(lsns, marks[i].lsn)
 		}
 		evidence = evidence.Max(format.Position{Epoch: marks[i].epoch, LSN: marks[i].commit})

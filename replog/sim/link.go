@@ -15,6 +15,7 @@ type link struct {
 	w       *world
 	x       *writer
 	n       *node
+	m       member
 	peer    core.Peer
 	boot    int
 	session *pmemlog.Session // the far end, once the hello has arrived
@@ -35,7 +36,7 @@ func (l *link) delay() time.Duration {
 }
 
 // ask sends a request. do runs at the far end, done at the near end with what it
-// returned; an error ends the session.
+// returned; an error ends the session. Now and then a request arrives twice.
 func (l *link) ask(do func() error, done func()) {
 	l.there = max(l.there, l.w.now+l.delay())
 	l.w.after(l.there-l.w.now, func() {
@@ -44,19 +45,24 @@ func (l *link) ask(do func() error, done func()) {
 			return
 		}
 		err := l.n.powered(do)
+		if l.w.faults && l.w.chance(0.002) && l.n.up() {
+			_ = l.n.powered(do) // what it changes must be nothing, or be refused
+		}
 		l.back = max(l.back, l.w.now+l.delay())
 		l.w.after(l.back-l.w.now, func() { l.answer(err, done) })
 	})
 }
 
+// answer waits for a writer that sleeps.
 func (l *link) answer(err error, done func()) {
-	if !l.open {
+	if l.x.later(func() { l.answer(err, done) }) || !l.open {
 		return
 	}
 	var fenced *pmemlog.FencedError
 	switch {
 	case errors.As(err, &fenced):
 		l.open = false
+		l.x.refused = max(l.x.refused, fenced.Promised.Epoch)
 		l.x.event(func(c *core.Core) { c.Fenced(l.peer, fenced.Promised) })
 	case err != nil:
 		l.end(err)

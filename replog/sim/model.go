@@ -22,14 +22,15 @@ type model struct {
 	committed []mark // contiguous, in order
 	trimmed   uint64 // the highest trim LSN that a writer decided on
 	openers   []opener
+	open      map[format.Fence]bool // the terms that have opened the log
 }
 
 // opener is a writer that has had its answers: it will go on from T.
 type opener struct {
-	epoch uint64
-	log   []mark // [trim, T)
-	trim  uint64
-	t     uint64
+	term format.Fence
+	log  []mark // [trim, T)
+	trim uint64
+	t    uint64
 }
 
 func (m *model) end() uint64 {
@@ -83,21 +84,21 @@ func (m *model) commit(log []mark) {
 }
 
 // answered remembers that a writer has its answers and goes on from them.
-func (m *model) answered(epoch uint64, log []mark, trim, t uint64) {
-	m.openers = append(m.openers, opener{epoch: epoch, log: log, trim: trim, t: t})
+func (m *model) answered(term format.Fence, log []mark, trim, t uint64) {
+	m.openers = append(m.openers, opener{term: term, log: log, trim: trim, t: t})
 }
 
 // acknowledged checks what a writer tells its caller.
-func (m *model) acknowledged(epoch uint64, log []mark) {
+func (m *model) acknowledged(term format.Fence, log []mark) {
 	for _, o := range m.openers {
-		if o.epoch <= epoch {
+		if o.term == term || o.term.Epoch < term.Epoch {
 			continue
 		}
 		for _, r := range log {
 			if r.lsn < o.trim || holds(o.log, r) {
 				continue
 			}
-			m.w.fail("I4", "epoch %d acknowledged LSN %d, which the log that epoch %d opened lacks", epoch, r.lsn, o.epoch)
+			m.w.fail("I4", "epoch %d acknowledged LSN %d, which the log that epoch %d opened lacks", term.Epoch, r.lsn, o.term.Epoch)
 			return
 		}
 	}

@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -12,32 +11,52 @@ import (
 	"github.com/gravenio/graven/pmemlog/pmemtest"
 )
 
-// poolSize leaves room for one replica with a ring of up to 16 KiB.
-const poolSize = 64 << 10
+// poolSize leaves room for a few replicas with a ring of up to 4 KiB each.
+const (
+	poolSize     = 128 << 10
+	poolReplicas = 6
+)
 
 // node is one daemon: a medium, and while it is up a pool on it.
 type node struct {
-	w      *world
-	index  int
-	id     format.ID // of its replica
-	medium *pmemtest.Medium
-	pool   *pmemlog.Pool // nil while it is down
-	boot   int           // counts its starts
-	idle   int           // counts flushes, so that a quiet time can be noticed
+	w           *world
+	index       int
+	poolID      format.ID
+	medium      *pmemtest.Medium
+	pool        *pmemlog.Pool // nil while it is down
+	boot        int           // counts its starts
+	incarnation uint64
+	registered  bool // since it was started
+	setBack     bool // its pool was set back
+	refused     bool // and was refused: it is not started again
+	wipes       int
 
-	// acked is the highest position that the replica has acknowledged or vouched
+	earlier []*pmemtest.Medium // what the medium was at its last starts
+
+	// acked is the highest position that each replica has acknowledged or vouched
 	// for; what it says must be backed by its medium.
-	acked format.Position
+	acked map[format.ID]format.Position
+	idle  map[format.ID]int // counts flushes, so that a quiet time can be noticed
 }
 
 func newNode(w *world, index int) *node {
-	n := &node{w: w, index: index, id: w.id('r', index), medium: pmemtest.New(poolSize, pmemtest.Options{})}
-	pool, err := pmemlog.Format(n.medium, pmemlog.FormatOptions{PoolID: w.id('p', index), ClusterID: w.id('c', 0), Replicas: 1})
-	if err != nil {
+	n := &node{w: w, index: index}
+	n.format()
+	n.start()
+	n.registered = true
+	return n
+}
+
+// format gives the daemon a new, empty pool.
+func (n *node) format() {
+	n.poolID = n.w.id('p', n.index+100*n.wipes)
+	n.wipes++
+	n.medium, n.earlier = pmemtest.New(poolSize, pmemtest.Options{}), nil
+	n.setBack, n.refused = false, false
+	n.acked, n.idle = map[format.ID]format.Position{}, map[format.ID]int{}
+	if _, err := pmemlog.Format(n.medium, pmemlog.FormatOptions{PoolID: n.poolID, ClusterID: n.w.id('c', 0), Replicas: poolReplicas}); err != nil {
 		panic(fmt.Sprintf("sim: format a pool: %v", err))
 	}
-	n.pool = pool
-	return n
 }
 
 func (n *node) up() bool { return n.pool != nil }
@@ -49,16 +68,19 @@ func (n *node) crash() {
 	}
 	n.w.stats.Crashes++
 	n.w.note("node %d crashes", n.index)
-	n.pool = nil
+	n.pool, n.registered = nil, false
 	n.medium = n.medium.Crash(n.w.rng)
 }
 
-// start opens the pool again.
+// start opens the pool again, counts the incarnation, and registers.
 func (n *node) start() {
-	if n.up() {
+	if n.up() || n.refused {
 		return
 	}
 	n.boot++
+	if n.earlier = append(n.earlier, n.medium.Clone()); len(n.earlier) > 4 {
+		n.earlier = n.earlier[1:]
+	}
 	pool, err := pmemlog.Open(n.medium)
 	if err != nil {
 		n.w.fail("I6", "node %d: its pool does not open after a crash: %v", n.index, err)
@@ -66,13 +88,41 @@ func (n *node) start() {
 	}
 	n.w.note("node %d starts", n.index)
 	n.pool = pool
+	if err := n.powered(func() (err error) {
+		n.incarnation, err = pool.NextIncarnation()
+		return err
+	}); err == nil {
+		n.w.control.register(n)
+	}
 }
 
+// refuse ends a daemon that the control plane will not have.
+func (n *node) refuse() {
+	n.pool, n.registered, n.refused = nil, false, true
+	n.medium = n.medium.CrashKeepingUnsynced()
+}
+
+var (
+	errMissing = errors.New("replica has been present here but its region can't be found")
+	errOther   = errors.New("daemon has another pool")
+	errBusy    = errors.New("daemon is not registered yet: it serves no new writer")
+)
+
 // hello is what an agent does when a writer says hello.
-func (n *node) hello(create bool) (*pmemlog.Session, error) {
-	r, err := n.pool.Replica(n.id)
-	if errors.Is(err, pmemlog.ErrNotFound) && create {
-		r, err = n.pool.Create(pmemlog.Spec{Cluster: n.w.id('c', 0), Log: n.w.id('l', 0), Replica: n.id, Capacity: n.w.cfg.Capacity})
+func (n *node) hello(m member, term format.Fence, mayMake bool) (*pmemlog.Session, error) {
+	if n.poolID != m.pool {
+		return nil, errOther
+	}
+	r, err := n.pool.Replica(m.id)
+	promised := err == nil && r.Info().Slot.Fenced == term
+	if !promised && !n.registered { // rule: no new writer before registration
+		return nil, errBusy
+	}
+	if errors.Is(err, pmemlog.ErrNotFound) {
+		if !mayMake { // rule: present is never made anew
+			return nil, errMissing
+		}
+		r, err = n.pool.Create(pmemlog.Spec{Cluster: n.w.id('c', 0), Log: n.w.id('l', 0), Replica: m.id, Capacity: n.w.cfg.Capacity})
 	}
 	if err != nil {
 		return nil, err
@@ -94,51 +144,96 @@ func (n *node) powered(f func() error) error {
 }
 
 // quiet persists the hint when no flush has come for 10 ms, as an agent does.
-func (n *node) quiet() {
-	n.idle++
-	idle, boot := n.idle, n.boot
+func (n *node) quiet(id format.ID) {
+	n.idle[id]++
+	idle, boot := n.idle[id], n.boot
 	n.w.after(10*time.Millisecond, func() {
-		if n.up() && n.idle == idle && n.boot == boot {
-			n.persistHint()
+		if !n.up() || n.idle[id] != idle || n.boot != boot {
+			return
+		}
+		if r, err := n.pool.Replica(id); err == nil {
+			_ = n.powered(r.PersistHint) // a replica that can't tells the next flush
 		}
 	})
 }
 
-func (n *node) persistHint() {
-	r, err := n.pool.Replica(n.id)
-	if err != nil {
-		return
+// remove deletes a region and reports whether it is gone.
+func (n *node) remove(id format.ID) bool {
+	err := n.powered(func() error { return n.pool.Delete(id) })
+	if err == nil || errors.Is(err, pmemlog.ErrNotFound) {
+		n.w.note("node %d has removed replica %v", n.index, id)
+		return true
 	}
-	_ = n.powered(r.PersistHint) // a replica that can't tells the next flush
+	return false
+}
+
+// view returns the pool as it is now, whether the daemon is up or not; nil if
+// it can't be opened.
+func (n *node) view() *pmemlog.Pool {
+	if n.up() {
+		return n.pool
+	}
+	pool, err := pmemlog.Open(n.medium.Clone())
+	if err != nil {
+		return nil
+	}
+	return pool
+}
+
+// holds says whether the region of a replica is still there.
+func (n *node) holds(m member) bool { return n.poolID == m.pool && n.ring(m.id) >= 0 }
+
+// sealedInVain says whether a replica holds the seal of an epoch above the given
+// one that never opened.
+func (n *node) sealedInVain(epoch uint64) bool {
+	pool := n.view()
+	if pool == nil {
+		return false
+	}
+	for _, l := range pool.Replicas() {
+		r, err := pool.Replica(l.Replica)
+		if err != nil {
+			continue
+		}
+		for _, seal := range r.Info().Slot.Seals {
+			if seal.Epoch > epoch && !n.w.model.open[seal.Fence()] {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // checkReport is I6: what a replica says that it holds it would hold after any
 // crash, too.
-func (n *node) checkReport(rep format.Report) {
-	if n.w.flipped[n.index] {
+func (n *node) checkReport(id format.ID, rep format.Report) {
+	if n.w.damaged[id] {
 		return
 	}
+	after, err := n.afterCrash(id, rep.Fenced)
+	if err != nil || rep.Last.After(after.Last) {
+		n.w.fail("I6", "replica %v reported %v, after a crash it would hold %v (%v)", id, rep.Last, after.Last, err)
+	}
+}
+
+// afterCrash says what a replica would report if all unsynced were lost now.
+func (n *node) afterCrash(id format.ID, term format.Fence) (format.Report, error) {
 	pool, err := pmemlog.Open(n.medium.Clone().CrashClean())
 	if err != nil {
-		n.w.fail("I6", "node %d reported %v, but its pool would not open: %v", n.index, rep.Last, err)
-		return
+		return format.Report{}, err
 	}
-	r, err := pool.Replica(n.id)
+	r, err := pool.Replica(id)
 	if err != nil {
-		n.w.fail("I6", "node %d reported %v, but its replica would be gone: %v", n.index, rep.Last, err)
-		return
+		return format.Report{}, err
 	}
-	after, err := r.Attach(false).Fence(rep.Fenced)
-	if err != nil || rep.Last.After(after.Last) {
-		n.w.fail("I6", "node %d reported %v, after a crash it would hold %v (%v)", n.index, rep.Last, after.Last, err)
-	}
+	return r.Attach(false).Fence(term)
 }
 
 // flushed takes note of what a replica acknowledges. Before it is sealed in, that
 // counts for nothing, and a seal of an open that failed may still stand among
 // the rewritten records.
-func (n *node) flushed(epoch, durable uint64) {
-	r, err := n.pool.Replica(n.id)
+func (n *node) flushed(id format.ID, epoch, durable uint64) {
+	r, err := n.pool.Replica(id)
 	if err != nil {
 		return
 	}
@@ -146,37 +241,24 @@ func (n *node) flushed(epoch, durable uint64) {
 	if !slices.ContainsFunc(slot.Seals, func(s format.Seal) bool { return s.Fence() == slot.Fenced }) {
 		return
 	}
-	n.acked = n.acked.Max(format.Position{Epoch: epoch, LSN: durable})
-	if n.w.chance(0.05) && !n.w.flipped[n.index] { // a flip takes back what was persistent
-		n.checkFlushed(slot.Fenced, durable)
+	n.vouched(id, format.Position{Epoch: epoch, LSN: durable})
+	if n.w.chance(0.05) && !n.w.damaged[id] { // a flip takes back what was persistent
+		after, err := n.afterCrash(id, slot.Fenced)
+		if err != nil || after.Tail < durable {
+			n.w.fail("I6", "replica %v acknowledged LSN %d, after a crash it would hold %d (%v)", id, durable, after.Tail, err)
+		}
 	}
 }
 
-// checkFlushed is I6: what a replica acknowledges would survive any crash now.
-func (n *node) checkFlushed(term format.Fence, durable uint64) {
-	pool, err := pmemlog.Open(n.medium.Clone().CrashClean())
-	if err != nil {
-		n.w.fail("I6", "node %d acknowledged LSN %d, but its pool would not open: %v", n.index, durable, err)
-		return
-	}
-	r, err := pool.Replica(n.id)
-	if err != nil {
-		n.w.fail("I6", "node %d acknowledged LSN %d, but its replica would be gone: %v", n.index, durable, err)
-		return
-	}
-	rep, err := r.Attach(false).Fence(term)
-	if err != nil || rep.Tail < durable {
-		n.w.fail("I6", "node %d acknowledged LSN %d, after a crash it would hold %d (%v)", n.index, durable, rep.Tail, err)
-	}
-}
+func (n *node) vouched(id format.ID, p format.Position) { n.acked[id] = n.acked[id].Max(p) }
 
-// ring returns where the replica's ring begins on the medium, or -1.
-func (n *node) ring() int64 {
-	magic := []byte("GRVNSLOT")
-	image := n.medium.Image()
-	for off := 0; off+format.RingOffset <= len(image); off += format.SlotSize {
-		if bytes.HasPrefix(image[off:], magic) {
-			return int64(off + format.RingOffset)
+// ring returns where a replica's ring begins on the medium, or -1.
+func (n *node) ring(id format.ID) int64 {
+	if pool := n.view(); pool != nil {
+		for _, l := range pool.Replicas() {
+			if l.Replica == id {
+				return l.Offset + format.RingOffset
+			}
 		}
 	}
 	return -1

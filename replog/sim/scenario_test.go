@@ -19,18 +19,24 @@ type stage struct {
 }
 
 func newStage(t *testing.T) *stage {
-	w := newWorld(Config{Seed: 1, Replicas: 3, Ack: 2}.withDefaults())
+	cfg := Config{Seed: 1, Replicas: 3, Ack: 2}.withDefaults()
+	cfg.Spares = 0
+	w := newWorld(cfg)
 	w.faults, w.sizes, w.batch = false, 1, 1024
 	for i := range w.nodes {
-		w.control.states[i] = core.Present
+		w.control.set[i].state = core.Present
 	}
 	s := &stage{t: t, w: w}
 	for i := range w.nodes {
-		if _, err := w.nodes[i].hello(true); err != nil {
+		if _, err := s.hello(i, true); err != nil {
 			t.Fatal(err)
 		}
 	}
 	return s
+}
+
+func (s *stage) hello(i int, mayMake bool) (*pmemlog.Session, error) {
+	return s.w.nodes[i].hello(s.w.control.set[i], format.Fence{}, mayMake)
 }
 
 func term(epoch uint64) format.Fence { return format.Fence{Epoch: epoch, Nonce: epoch * 1000} }
@@ -55,8 +61,8 @@ func (b *book) write(commit uint64, payloads ...byte) {
 // fenced returns a session that has fenced node i.
 func (s *stage) fenced(i int, epoch uint64) *pmemlog.Session {
 	s.t.Helper()
-	s.w.control.epoch = max(s.w.control.epoch, epoch)
-	c, err := s.w.nodes[i].hello(false)
+	s.w.control.term.Epoch = max(s.w.control.term.Epoch, epoch)
+	c, err := s.hello(i, false)
 	if err == nil {
 		_, err = c.Fence(term(epoch))
 	}
@@ -103,11 +109,16 @@ func (s *stage) down(i int) {
 	n.pool, n.medium = nil, n.medium.CrashKeepingUnsynced()
 }
 
-func (s *stage) up(i int) { s.w.nodes[i].start() }
+func (s *stage) up(i int) {
+	s.w.nodes[i].start()
+	s.w.nodes[i].registered = true
+}
+
+func (s *stage) ring(i int) int64 { return s.w.nodes[i].ring(s.w.control.set[i].id) }
 
 func (s *stage) flip(i int, lsn uint64) {
 	n := s.w.nodes[i]
-	n.medium.FlipBit(n.ring()+int64(lsn)+70, 3)
+	n.medium.FlipBit(s.ring(i)+int64(lsn)+70, 3)
 }
 
 // run lets writer x go on for a while, or until done.
@@ -262,7 +273,7 @@ func TestScenario(t *testing.T) {
 		})
 		x.die()
 		for i := range s.w.nodes {
-			if l := x.links[i]; l != nil {
+			if l := x.seats[i].link; l != nil {
 				l.until = s.w.now
 			}
 		}
@@ -276,7 +287,7 @@ func TestScenario(t *testing.T) {
 		b := s.book(1)
 		b.write(0, 'A')
 		first := []*pmemlog.Session{s.sealed(0, 1), s.sealed(1, 1)}
-		again, err := s.w.nodes[1].hello(false) // the control plane was set back: epoch 1 has a second writer
+		again, err := s.hello(1, false) // the control plane was set back: epoch 1 has a second writer
 		s.must(err)
 		rep, err := again.Fence(format.Fence{Epoch: 1, Nonce: 7})
 		if err != nil {
@@ -313,7 +324,7 @@ func TestScenario(t *testing.T) {
 // new log's second record survives, behind the old log's first.
 func (s *stage) keepOnly(i int, old, now *book) *pmemtest.Medium {
 	n := s.w.nodes[i]
-	off := n.ring()
+	off := s.ring(i)
 	image := n.medium.CrashClean().Image()
 	if !bytes.Equal(image[off:off+rec], old.ring[:rec]) {
 		s.t.Fatal("the old log's first record is not there any more")

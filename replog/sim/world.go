@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/gravenio/graven/pmemlog/format"
+	"github.com/gravenio/graven/replog/core"
 )
 
 // Config of a world. Its zero value, but for the seed, is a log of three
@@ -15,6 +16,7 @@ import (
 type Config struct {
 	Seed     uint64
 	Replicas int           // default 3
+	Spares   int           // daemons without a replica at first; default 2
 	Ack      int           // default majority
 	Capacity uint64        // of the ring in bytes; default 2048
 	Faults   time.Duration // virtual time with faults; default 4 s
@@ -28,6 +30,9 @@ func (c Config) withDefaults() Config {
 	if c.Ack == 0 {
 		c.Ack = c.Replicas/2 + 1
 	}
+	if c.Spares == 0 {
+		c.Spares = 2
+	}
 	if c.Capacity == 0 {
 		c.Capacity = 2048
 	}
@@ -39,15 +44,21 @@ func (c Config) withDefaults() Config {
 
 // Stats counts what happened in a run.
 type Stats struct {
-	Events  int // things that took place on the virtual clock
-	Opens   int // logs that a writer opened
-	Appends int // records appended
-	Acks    int // records acknowledged
-	Crashes int // of daemons
-	Cuts    int // of power, inside an operation
-	Breaks  int // of sessions
-	Flips   int // of bits
-	Trims   int
+	Events       int // things that took place on the virtual clock
+	Opens        int // logs that a writer opened
+	Takeovers    int // of them, those that ended a writer which was still there
+	Appends      int // records appended
+	Acks         int // records acknowledged
+	Crashes      int // of daemons
+	Cuts         int // of power, inside an operation
+	Breaks       int // of sessions
+	Flips        int // of bits
+	Losses       int // of a daemon's pool or regions
+	Trims        int
+	Replacements int // of replicas, begun
+	Promotions   int // of them, those that changed the set
+	Abandoned    int // of them, those that were given up
+	Restores     int // of the control plane from a backup
 }
 
 // Add adds another run's counts.
@@ -60,7 +71,13 @@ func (s *Stats) Add(o Stats) {
 	s.Cuts += o.Cuts
 	s.Breaks += o.Breaks
 	s.Flips += o.Flips
+	s.Losses += o.Losses
 	s.Trims += o.Trims
+	s.Takeovers += o.Takeovers
+	s.Replacements += o.Replacements
+	s.Promotions += o.Promotions
+	s.Abandoned += o.Abandoned
+	s.Restores += o.Restores
 }
 
 // Violation is a broken promise.
@@ -123,27 +140,29 @@ type world struct {
 	writers   []*writer
 	control   control
 	model     model
-	faults    bool          // things still go wrong
-	calm      time.Duration // factor between faults
-	sizes     int           // of records: few sizes make logs that differ line up
-	far       float64       // how often a daemon is out of reach for a while
-	brittle   float64       // how often a daemon crashes right after a request
-	hasty     float64       // how often a writer dies right after an append
-	batch     uint64        // largest send, in bytes
-	flipped   map[int]bool
+	faults    bool               // things still go wrong
+	calm      time.Duration      // factor between faults
+	sizes     int                // of records: few sizes make logs that differ line up
+	far       float64            // how often a daemon is out of reach for a while
+	brittle   float64            // how often a daemon crashes right after a request
+	hasty     float64            // how often a writer dies right after an append
+	batch     uint64             // largest send, in bytes
+	damaged   map[format.ID]bool // replicas that have lost something, and have not been made good
 	stats     Stats
 	violation *Violation
 	trace     []string
 }
 
 func newWorld(cfg Config) *world {
-	w := &world{cfg: cfg, rng: rand.New(rand.NewPCG(cfg.Seed, 0x67726176656e)), faults: true, flipped: map[int]bool{}}
-	w.control = control{w: w}
-	w.model = model{w: w}
-	for i := range cfg.Replicas {
+	w := &world{cfg: cfg, rng: rand.New(rand.NewPCG(cfg.Seed, 0x67726176656e)), damaged: map[format.ID]bool{}}
+	w.control.w = w // daemons register with it
+	w.control.seen = map[format.ID]uint64{}
+	w.model = model{w: w, open: map[format.Fence]bool{}}
+	for i := range cfg.Replicas + cfg.Spares {
 		w.nodes = append(w.nodes, newNode(w, i))
-		w.control.states = append(w.control.states, 0)
 	}
+	w.control = newControl(w)
+	w.faults = true
 	return w
 }
 
@@ -218,13 +237,43 @@ func (w *world) peace() {
 	for _, n := range w.nodes {
 		n.start()
 	}
+	// What a person does after a disaster: the control plane learns of the newest
+	// set from the daemons' inventories.
+	w.control.adopt(w.control.truth.version, idsOf(w.control.truth.set))
+	if !w.enough() {
+		return // nothing is promised but that nobody guesses
+	}
 	last := w.newWriter()
 	end := w.now + peaceTime
 	for !last.content() && w.now < end && w.step() {
+		if last.again != nil {
+			last = last.again
+		}
 	}
 	if w.violation == nil && !last.content() {
 		w.fail("liveness", "after peace, the last writer in epoch %d is %s with commit LSN %d: %s", last.term.Epoch, last.core.Phase(), last.core.Commit(), last.core.Waiting())
 	}
+}
+
+// enough says whether an ack quorum of the set is not lost: a log can't go on
+// with fewer.
+func (w *world) enough() bool {
+	there := 0
+	for _, m := range w.control.set {
+		n := w.nodes[m.node]
+		if n.poolID == m.pool && !n.setBack && (m.state != core.Present || n.holds(m)) {
+			there++
+		}
+	}
+	return there >= w.cfg.Ack
+}
+
+func idsOf(ms []member) []format.ID {
+	ids := make([]format.ID, len(ms))
+	for i, m := range ms {
+		ids[i] = m.id
+	}
+	return ids
 }
 
 // String renders a trace.

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"time"
 
@@ -10,36 +11,58 @@ import (
 	"github.com/gravenio/graven/replog/core"
 )
 
+// seat is a replica as a writer has it: at which daemon, and the session with it.
+type seat struct {
+	member
+	link   *link
+	count  uint64 // sessions dialled
+	report format.Report
+	gone   bool // it takes no part any more
+}
+
 // writer is one process that opens the log and appends, until it dies.
 type writer struct {
 	w       *world
 	term    format.Fence
+	granted record // when it asked for its epoch
 	core    *core.Core
 	mirror  format.Ring
 	chain   format.Chain
-	links   []*link
-	count   []uint64 // sessions dialled, per replica
-	reports []format.Report
+	seats   []*seat // by the core's indices
 	dead    bool
 	opened  bool
-	told    uint64 // below this LSN its caller knows that all is committed
-	acks    int    // records acknowledged
-	goal    int    // appends that make it content
+	asleep  time.Duration // until then it sees and does nothing
+	refused uint64        // the highest epoch that a replica had promised instead
+	again   *writer       // the same process, with a higher epoch
+	told    uint64        // below this LSN its caller knows that all is committed
+	acks    int           // records acknowledged
+	goal    int           // appends that make it content
 	effects []core.Effect
 }
 
 // newWriter starts a writer: it asks for an epoch, and then opens the log.
-func (w *world) newWriter() *writer {
-	x := &writer{
-		w: w, term: w.control.open(), mirror: make(format.Ring, w.cfg.Capacity), goal: 10,
-		links: make([]*link, w.cfg.Replicas), count: make([]uint64, w.cfg.Replicas), reports: make([]format.Report, w.cfg.Replicas),
+func (w *world) newWriter() *writer { return w.newWriterAbove(0) }
+
+// newWriterAbove is newWriter in an epoch above the one that a replica has
+// promised.
+func (w *world) newWriterAbove(epoch uint64) *writer {
+	if w.pickLive() {
+		w.stats.Takeovers++
 	}
+	x := &writer{w: w, term: w.control.openAbove(epoch), mirror: make(format.Ring, w.cfg.Capacity), goal: 10}
+	now := w.control.clone()
+	x.granted = now
 	cfg := core.Config{
-		Term: x.term, AckQuorum: w.cfg.Ack, Capacity: w.cfg.Capacity, SetVersion: 1,
+		Term: x.term, AckQuorum: w.cfg.Ack, Capacity: w.cfg.Capacity, SetVersion: now.version,
 		Window: 1 + w.rng.IntN(3), MaxBatch: w.batch, Cut: x.cut,
 	}
-	for i, n := range w.nodes {
-		cfg.Replicas = append(cfg.Replicas, core.Replica{ID: n.id, State: w.control.states[i]})
+	for _, m := range now.set {
+		cfg.Replicas = append(cfg.Replicas, core.Replica{ID: m.id, State: m.state})
+		x.seats = append(x.seats, &seat{member: m})
+	}
+	if l := now.learner; l != nil {
+		cfg.Replacing = &core.Replacement{Learner: l.id, Replaces: now.replaces}
+		x.seats = append(x.seats, &seat{member: *l})
 	}
 	c, err := core.New(cfg)
 	if err != nil {
@@ -47,11 +70,21 @@ func (w *world) newWriter() *writer {
 	}
 	x.core = c
 	w.writers = append(w.writers, x)
-	w.note("writer with epoch %d", x.term.Epoch)
-	for i := range w.nodes {
+	w.note("writer with epoch %d, set version %d", x.term.Epoch, now.version)
+	for i := range x.seats {
 		x.dialLater(i)
 	}
+	w.control.renew(x)
 	return x
+}
+
+func (w *world) pickLive() bool {
+	for _, x := range w.writers {
+		if !x.dead && x.core.Phase() == core.Open {
+			return true
+		}
+	}
+	return false
 }
 
 // content says that the writer has opened and appended enough.
@@ -63,11 +96,37 @@ func (x *writer) die() {
 		return
 	}
 	x.dead = true
-	for _, l := range x.links {
-		if l != nil && l.open {
+	for _, s := range x.seats {
+		if l := s.link; l != nil && l.open {
 			l.shut()
 		}
 	}
+}
+
+// mayStillSeal says whether a request of this writer may yet arrive.
+func (x *writer) mayStillSeal() bool {
+	for _, s := range x.seats {
+		if l := s.link; l != nil && l.until > x.w.now {
+			return true
+		}
+	}
+	return !x.dead
+}
+
+// sleep stops the writer for a while, with all that it has begun under way.
+func (x *writer) sleep(d time.Duration) {
+	x.w.note("writer of epoch %d sleeps for %v", x.term.Epoch, d)
+	x.asleep = max(x.asleep, x.w.now+d)
+}
+
+// later puts off what a writer that sleeps is to do, and reports whether it
+// did.
+func (x *writer) later(do func()) bool {
+	if x.dead || x.asleep <= x.w.now {
+		return false
+	}
+	x.w.after(x.asleep-x.w.now, do)
+	return true
 }
 
 func (x *writer) dialLater(index int) {
@@ -80,30 +139,69 @@ func (x *writer) dialLater(index int) {
 
 // dial opens a session: hello, and then what the core wants.
 func (x *writer) dial(index int) {
-	if x.dead || x.core.Phase() == core.Over {
+	if x.later(func() { x.dial(index) }) || x.dead || x.core.Phase() == core.Over {
 		return
 	}
-	n := x.w.nodes[index]
-	x.count[index]++
-	l := &link{w: x.w, x: x, n: n, peer: core.Peer{Index: index, Session: x.count[index]}, boot: n.boot, open: true}
-	x.links[index] = l
+	s := x.seats[index]
+	if s.gone || s.link != nil && s.link.open {
+		return
+	}
+	n := x.w.nodes[s.node]
+	s.count++
+	l := &link{w: x.w, x: x, n: n, m: s.member, peer: core.Peer{Index: index, Session: s.count}, boot: n.boot, open: true}
+	s.link = l
 	if !n.up() {
 		l.end(errBroken)
 		return
 	}
-	create := x.core.Status()[index].State == core.Allocated
+	mayMake := x.core.MayMake(index)
 	l.ask(func() error {
 		var err error
-		l.session, err = n.hello(create)
+		l.session, err = n.hello(l.m, x.term, mayMake)
 		return err
 	}, func() {
 		x.event(func(c *core.Core) { c.Connected(l.peer) })
 	})
 }
 
+// follow takes what the control plane says of the set: a replacement that has
+// begun, and the outcome of one whose answer was lost.
+func (x *writer) follow(now *record) {
+	if x.later(func() { x.follow(now) }) || x.dead || x.core.Phase() == core.Over {
+		return
+	}
+	if r, ok := x.core.Replacing(); ok && (now.learner == nil || now.learner.id != r.Learner) {
+		switch {
+		case indexOf(now.set, r.Learner) >= 0 && now.version == x.core.SetVersion()+1:
+			x.event(func(c *core.Core) { c.Promoted(r.Learner, now.version) })
+		case now.version == x.core.SetVersion():
+			x.event(func(c *core.Core) { c.Abandoned(r.Learner) })
+		}
+	}
+	if l := now.learner; l != nil && now.version == x.core.SetVersion() {
+		x.learn(*l, now.replaces)
+	}
+}
+
+// learn begins a replacement that the control plane has prepared.
+func (x *writer) learn(m member, replaces format.ID) {
+	i, err := x.core.Replace(core.Replacement{Learner: m.id, Replaces: replaces})
+	if err != nil {
+		return // one is under way; asked again
+	}
+	for len(x.seats) <= i {
+		x.seats = append(x.seats, &seat{gone: true})
+	}
+	if s := x.seats[i]; s.id != m.id {
+		x.w.note("epoch %d fills learner %v", x.term.Epoch, m.id)
+		x.seats[i] = &seat{member: m, count: s.count}
+		x.dialLater(i)
+	}
+}
+
 // event gives the core an event and starts its effects.
 func (x *writer) event(f func(c *core.Core)) {
-	if x.dead || x.w.violation != nil {
+	if x.later(func() { x.event(f) }) || x.dead || x.w.violation != nil {
 		return
 	}
 	before := x.core.Phase()
@@ -134,15 +232,36 @@ func (x *writer) carryOut(e core.Effect) {
 	case core.Committed:
 		x.onCommitted(e.To)
 	case core.Stopped:
-		x.w.note("epoch %d stops: %v", x.term.Epoch, e.Err)
-		x.die()
+		x.stopped(e.Err)
 	case core.MakePresent:
-		x.w.control.makePresent(x, e.Peer.Index)
+		x.w.control.makePresent(x, e.Peer.Index, x.seats[e.Peer.Index].id)
+	case core.Promote:
+		x.w.control.promote(x, x.seats[e.Peer.Index].id, e.SetVersion)
+	case core.Retired:
+		x.seats[e.Peer.Index].gone = true
 	default:
-		if l := x.links[e.Peer.Index]; l != nil && l.open && l.peer == e.Peer {
+		if l := x.seats[e.Peer.Index].link; l != nil && l.open && l.peer == e.Peer {
 			x.request(l, e)
 		}
 	}
+}
+
+// stopped is the end of a writer that has nothing more to say. One that found a
+// set newer than its grant tells the control plane.
+func (x *writer) stopped(why error) {
+	x.w.note("epoch %d stops: %v", x.term.Epoch, why)
+	if errors.Is(why, core.ErrSetBehind) {
+		x.refused = x.term.Epoch
+		for _, s := range x.seats {
+			if seal, ok := s.report.NewestSeal(); ok && seal.SetVersion > x.core.SetVersion() {
+				x.w.control.adopt(seal.SetVersion, s.report.Set)
+			}
+		}
+	}
+	if again := x.refused > 0 && !x.opened; again && !x.dead {
+		x.w.after(x.w.between(0, 20*time.Millisecond), func() { x.again = x.w.newWriterAbove(x.refused) })
+	}
+	x.die()
 }
 
 // request turns an effect for a session into a message.
@@ -165,13 +284,16 @@ func (x *writer) request(l *link, e core.Effect) {
 		l.ask(func() error {
 			err := l.session.Seal(in)
 			if err == nil {
-				l.n.acked = l.n.acked.Max(in.Hint)
+				l.n.vouched(l.m.id, in.Hint)
+				delete(x.w.damaged, l.m.id) // what it had lost has been made good
 			}
 			return err
 		}, func() {
 			x.w.note("epoch %d: node %d is sealed at %d", x.term.Epoch, l.n.index, in.Tail)
 			x.event(func(c *core.Core) { c.Sealed(l.peer) })
 		})
+	case core.Reseal:
+		l.ask(func() error { return l.session.Reseal(e.SetVersion, e.Seal.Set) }, func() { x.event(func(c *core.Core) { c.Resealed(l.peer, e.SetVersion) }) })
 	case core.Cut:
 		l.shut()
 		x.dialLater(l.peer.Index)
@@ -182,13 +304,15 @@ func (x *writer) fence(l *link) {
 	var rep format.Report
 	l.ask(func() (err error) {
 		rep, err = l.session.Fence(x.term)
-		l.n.acked = l.n.acked.Max(rep.Last)
+		if err == nil {
+			l.n.vouched(l.m.id, rep.Last)
+		}
 		if err == nil && x.w.chance(0.1) {
-			l.n.checkReport(rep)
+			l.n.checkReport(l.m.id, rep)
 		}
 		return err
 	}, func() {
-		x.reports[l.peer.Index] = rep
+		x.seats[l.peer.Index].report = rep
 		x.w.note("epoch %d: node %d holds [%d, %d), last %v, evidence %v, pairs %v", x.term.Epoch, l.n.index, rep.Trim.LSN, rep.Tail, rep.Last, rep.Evidence, rep.Pairs)
 		x.event(func(c *core.Core) { c.Reported(l.peer, rep) })
 	})
@@ -209,7 +333,7 @@ func (x *writer) load(l *link, e core.Effect) {
 		return nil
 	}, func() {
 		copy(x.mirror, buf)
-		res, err := format.Scan(x.mirror, format.ScanInput{Trim: e.Trim, Seals: x.reports[l.peer.Index].Seals}, nil)
+		res, err := format.Scan(x.mirror, format.ScanInput{Trim: e.Trim, Seals: x.seats[l.peer.Index].report.Seals}, nil)
 		if err != nil {
 			panic(fmt.Sprintf("sim: %v", err))
 		}
@@ -218,7 +342,7 @@ func (x *writer) load(l *link, e core.Effect) {
 		x.w.note("epoch %d: loaded [%d, %d) from node %d", x.term.Epoch, e.From, e.To, l.n.index)
 		x.event(func(c *core.Core) { c.Loaded(l.peer, res) })
 		if p := x.core.Phase(); p == core.Aligning || p == core.Open {
-			x.w.model.answered(x.term.Epoch, marksOf(x.mirror, e.From, e.To), e.From, e.To)
+			x.w.model.answered(x.term, marksOf(x.mirror, e.From, e.To), e.From, e.To)
 		}
 	})
 }
@@ -230,18 +354,32 @@ func (x *writer) send(l *link, e core.Effect) {
 	for _, s := range x.mirror.Segments(nil, e.From, e.To) {
 		bytes = append(bytes, s...)
 	}
-	l.ask(func() error { return l.session.Write(e.From, bytes) }, func() {})
+	l.ask(func() error { return x.write(l, e.From, bytes) }, func() {})
 	var durable uint64
 	l.ask(func() (err error) {
 		durable, err = l.session.Flush()
 		if err == nil {
-			l.n.flushed(x.term.Epoch, durable)
+			l.n.flushed(l.m.id, x.term.Epoch, durable)
 		}
-		l.n.quiet()
+		l.n.quiet(l.m.id)
 		return err
 	}, func() {
 		x.event(func(c *core.Core) { c.Flushed(l.peer, durable) })
 	})
+}
+
+// write puts bytes into a ring, all of them or, when the session broke meanwhile,
+// what had arrived by then. I5: nothing at or above the persistent trim LSN is
+// overwritten.
+func (x *writer) write(l *link, from uint64, bytes []byte) error {
+	if l.until > 0 && x.w.chance(0.5) {
+		bytes = bytes[:x.w.rng.IntN(len(bytes)+1)]
+	}
+	err := l.session.Write(from, bytes)
+	if r := l.session.Replica(); err == nil && from+uint64(len(bytes)) > r.Info().Slot.Trim.LSN+x.w.cfg.Capacity {
+		x.w.fail("I5", "replica %v, trimmed to LSN %d, took [%d, %d) into a ring of %d bytes", l.m.id, r.Info().Slot.Trim.LSN, from, from+uint64(len(bytes)), x.w.cfg.Capacity)
+	}
+	return err
 }
 
 func (x *writer) cut(from, to, most uint64) uint64 {
@@ -259,6 +397,8 @@ func (x *writer) cut(from, to, most uint64) uint64 {
 func (x *writer) onOpened(t uint64) {
 	x.opened = true
 	x.w.stats.Opens++
+	x.w.model.open[x.term] = true
+	x.w.control.truth = x.granted.clone()
 	trim := x.core.TrimPoint().LSN
 	x.w.note("epoch %d is open: [%d, %d)", x.term.Epoch, trim, t)
 	x.told = t
@@ -272,7 +412,7 @@ func (x *writer) onCommitted(to uint64) {
 	x.acks += len(log)
 	x.w.stats.Acks += len(log)
 	x.w.note("epoch %d acknowledges up to %d", x.term.Epoch, to)
-	x.w.model.acknowledged(x.term.Epoch, log)
+	x.w.model.acknowledged(x.term, log)
 }
 
 func (x *writer) appendLater() {
@@ -280,14 +420,19 @@ func (x *writer) appendLater() {
 	if x.w.chance(0.05) {
 		d = x.w.between(0, 80*time.Millisecond)
 	}
-	x.w.after(d, func() {
-		if !x.dead {
-			x.append()
-		}
-		if !x.dead && x.core.Phase() != core.Over {
-			x.appendLater()
-		}
-	})
+	x.w.after(d, x.appendAndGoOn)
+}
+
+func (x *writer) appendAndGoOn() {
+	if x.later(x.appendAndGoOn) {
+		return
+	}
+	if !x.dead {
+		x.append()
+	}
+	if !x.dead && x.core.Phase() != core.Over {
+		x.appendLater()
+	}
 }
 
 // append writes one record, or trims when there is no room.
