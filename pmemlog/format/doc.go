@@ -22,10 +22,9 @@
 // # Version 1
 //
 // The layouts below are frozen: this is version 1 of records, of header slots
-// and of hint lines, which count for themselves. What is zero here has no meaning
-// that an older program could miss, so whatever gives it one is a new version.
-// The golden files in testdata are version 1 byte for byte. All integers are
-// little endian.
+// and of hint lines, each counted by itself. Whatever gives a meaning to bytes
+// that are zero here is a new version. The golden files in testdata are version 1
+// byte for byte. All integers are little endian.
 //
 // A replica's region:
 //
@@ -99,7 +98,7 @@
 // record of any version testifies to what was committed. A header slot or a hint
 // line is refused as soon as it is whole; only a hint line of an older generation
 // is void whatever its version, so that a newer program can step back by
-// writing a header that this one reads.
+// writing both header slots anew, in a version that this one reads.
 //
 // A later version comes in two releases. The first reads it and goes on writing
 // the one before; when all who read a pool or a log can, the second writes it.

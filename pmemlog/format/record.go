@@ -152,7 +152,7 @@ func understood(b []byte) error {
 // What to do about a version.
 const (
 	useNewer = "start the program that wrote it, or a newer one"
-	makeAnew = "an older program wrote it: delete the replica, a new one is filled from the others"
+	useOlder = "an older program wrote it, and this one no longer reads that: start the older one"
 )
 
 // checkVersion returns ErrVersion unless a structure has the version that this
@@ -163,7 +163,7 @@ func checkVersion(what string, is, must uint32) error {
 	}
 	advice := useNewer
 	if is < must {
-		advice = makeAnew
+		advice = useOlder
 	}
 	return fmt.Errorf("%w: version of a %s is %d, must be %d; %s", ErrVersion, what, is, must, advice)
 }

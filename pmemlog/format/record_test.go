@@ -161,11 +161,11 @@ func TestVersionsSayWhatToDo(t *testing.T) {
 	rec := make(Ring, 1024)
 	rec.Append(&Chain{}, 0, Record{})
 	for want, change := range map[string][2]byte{
-		"format: of another version: version of a record is 0, must be 1; an older program wrote it: delete the replica, a new one is filled from the others": {10, 0},
-		"format: of another version: version of a record is 7, must be 1; start the program that wrote it, or a newer one":                                    {10, 7},
-		"format: of another version: kind of a record is 7, must be 1 or 2; start the program that wrote it, or a newer one":                                  {11, 7},
-		"format: of another version: flags of a record are 0x700, must be 0; start the program that wrote it, or a newer one":                                 {13, 7},
-		"format: of another version: reserved field of a record is 0x70000, must be 0; start the program that wrote it, or a newer one":                       {22, 7},
+		"format: of another version: version of a record is 0, must be 1; an older program wrote it, and this one no longer reads that: start the older one": {10, 0},
+		"format: of another version: version of a record is 7, must be 1; start the program that wrote it, or a newer one":                                   {10, 7},
+		"format: of another version: kind of a record is 7, must be 1 or 2; start the program that wrote it, or a newer one":                                 {11, 7},
+		"format: of another version: flags of a record are 0x700, must be 0; start the program that wrote it, or a newer one":                                {13, 7},
+		"format: of another version: reserved field of a record is 0x70000, must be 0; start the program that wrote it, or a newer one":                      {22, 7},
 	} {
 		b := bytes.Clone(rec[:HeaderSize])
 		b[change[0]] = change[1]
