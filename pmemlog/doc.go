@@ -76,8 +76,7 @@
 // 128, with magic, version and CRC where they are now, and the CRC over the same
 // bytes. So a program that meets a version that it doesn't know can tell, and
 // tells it from damage. A later version is read by one release and written by the
-// next, so that a host can go back by one. Version 0 was never released and is
-// refused.
+// next, so that a host can go back by one. Version 0 was a draft and is refused.
 //
 //	0      superblock A     4096 bytes
 //	4096   superblock B     4096 bytes

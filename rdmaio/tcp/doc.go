@@ -78,6 +78,7 @@
 //	16 State    server  –            see below                          16 KiB
 //	17 Error    server  –            u32 code (rdmaio.Code), fence, text: detail
 //	18 Busy     server  –            –
+//	19 Reseal   client  set version  set                                113
 //
 // The first frame is the client's Hello; the server answers Welcome or Error.
 // Then the client sends what it likes without waiting; the server handles it in

@@ -50,6 +50,7 @@ const (
 	kindState   kind = 16
 	kindError   kind = 17
 	kindBusy    kind = 18
+	kindReseal  kind = 19
 )
 
 // side is an end of a session.
@@ -84,6 +85,7 @@ var kinds = [...]struct {
 	kindState:   {"State", server, maxSmall},
 	kindError:   {"Error", server, maxSmall},
 	kindBusy:    {"Busy", server, 0},
+	kindReseal:  {"Reseal", client, resealBody},
 }
 
 // String returns the frame's name as in the package documentation.

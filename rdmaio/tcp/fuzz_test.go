@@ -46,6 +46,11 @@ func decoders() map[string]func([]byte) ([]byte, bool) {
 			out, again := encodeSeal(&s)
 			return out, err == nil && again == nil
 		},
+		"Reseal": func(b []byte) ([]byte, bool) {
+			set, err := decodeReseal(b)
+			out, again := encodeReseal(set)
+			return out, err == nil && again == nil
+		},
 		"State": func(b []byte) ([]byte, bool) {
 			i, err := decodeInfo(b)
 			if err != nil {
@@ -86,8 +91,12 @@ func sampleBodies(tb testing.TB) [][]byte {
 	if err != nil {
 		tb.Fatal(err)
 	}
+	reseal, err := encodeReseal(someReport().Set)
+	if err != nil {
+		tb.Fatal(err)
+	}
 	return [][]byte{
-		h, report, info, seal,
+		h, report, info, seal, reseal, make([]byte, resealBody),
 		encodeWelcome(&rdmaio.Welcome{Daemon: "d1", Media: "file"}),
 		encodeError(&rdmaio.Error{Kind: rdmaio.ErrFenced, Detail: "x"}),
 		appendTrim(nil, r.Trim),

@@ -10,6 +10,7 @@ const (
 	helloFixed = 4 + 4 + 3*16 + 16 + 8 + 1 + 2
 	readBody   = 4
 	trimBody   = 8 + 4
+	resealBody = 1 + format.MaxReplicas*16
 )
 
 // Flags of a Hello.
@@ -167,6 +168,19 @@ func decodeSeal(tail uint64, b []byte) (rdmaio.SealIn, error) {
 	s := rdmaio.SealIn{Hint: d.position("hint"), Tail: tail}
 	s.Set, s.Seals = d.ids("set"), d.seals("seals")
 	return s, d.end()
+}
+
+func encodeReseal(set []format.ID) ([]byte, error) {
+	if err := checkSet(nil, set); err != nil {
+		return nil, err
+	}
+	return appendIDs(nil, set), nil
+}
+
+func decodeReseal(b []byte) ([]format.ID, error) {
+	d := decoder{b: b, name: "Reseal"}
+	set := d.ids("set")
+	return set, d.end()
 }
 
 func encodeInfo(i *rdmaio.Info) ([]byte, error) {

@@ -77,6 +77,13 @@ func TestTheLargestMessagesFit(t *testing.T) {
 		"Report": func() ([]byte, error) { return encodeReport(&r) },
 		"State":  func() ([]byte, error) { return encodeInfo(&i) },
 		"Seal":   func() ([]byte, error) { return encodeSeal(&s) },
+		"Reseal": func() ([]byte, error) {
+			b, err := encodeReseal(r.Set)
+			if len(b) != resealBody {
+				t.Errorf("Reseal has %d bytes at most, not %d", len(b), resealBody)
+			}
+			return b, err
+		},
 		"Hello": func() ([]byte, error) {
 			return encodeHello(&hello{Hello: rdmaio.Hello{Grant: strings.Repeat("x", maxGrant)}})
 		},
@@ -115,6 +122,11 @@ func TestMessagesSayWhatIsWrongWithThem(t *testing.T) {
 	known := append([]byte(nil), pairs...)
 	known[16+20+8+8+16+16+8+8+8+1+24] = 2
 	for want, decode := range map[string]func() error{
+		"rdmaio: malformed frame: Reseal: set are too many": func() error {
+			_, err := decodeReseal([]byte{format.MaxReplicas + 1})
+			return err
+		},
+		"rdmaio: malformed frame: Reseal: set is cut off":   func() error { _, err := decodeReseal([]byte{1, 2}); return err },
 		"rdmaio: malformed frame: Hello: grant is cut off":  func() error { _, err := decodeHello(good[:len(good)-1]); return err },
 		"rdmaio: malformed frame: Hello: 1 bytes too many":  func() error { _, err := decodeHello(append(good[:len(good):len(good)], 0)); return err },
 		"rdmaio: malformed frame: Hello: flags are unknown": func() error { _, err := decodeHello(flags); return err },

@@ -223,25 +223,39 @@ func (s *session) do(h header, body []byte) (kind, []byte, error) {
 		}
 		reply, err := encodeInfo(&i)
 		return kindState, reply, err
+	default:
+		return kindDone, nil, s.change(h, body)
+	}
+}
+
+// change carries out a request that is answered with Done.
+func (s *session) change(h header, body []byte) error {
+	switch h.kind {
 	case kindAlign:
-		return kindDone, nil, s.target.Align(h.arg)
+		return s.target.Align(h.arg)
 	case kindReset, kindTrim:
 		at, err := decodeTrim(h.arg, body)
 		if err != nil {
-			return 0, nil, err
+			return err
 		}
 		if h.kind == kindReset {
-			return kindDone, nil, s.target.Reset(at)
+			return s.target.Reset(at)
 		}
-		return kindDone, nil, s.target.Trim(at)
+		return s.target.Trim(at)
 	case kindSeal:
 		in, err := decodeSeal(h.arg, body)
 		if err != nil {
-			return 0, nil, err
+			return err
 		}
-		return kindDone, nil, s.target.Seal(in)
+		return s.target.Seal(in)
+	case kindReseal:
+		set, err := decodeReseal(body)
+		if err != nil {
+			return err
+		}
+		return s.target.Reseal(h.arg, set)
 	default:
-		return 0, nil, refuse(rdmaio.ErrFrame, "unexpected frame: %v", h.kind)
+		return refuse(rdmaio.ErrFrame, "unexpected frame: %v", h.kind)
 	}
 }
 

@@ -143,6 +143,12 @@ func (f *fakeHost) Seal(s rdmaio.SealIn) error {
 	return f.note("seal", "seal")
 }
 
+func (f *fakeHost) Reseal(version uint64, set []format.ID) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.note("reseal", fmt.Sprintf("reseal %d %d", version, len(set)))
+}
+
 func (f *fakeHost) Info() (rdmaio.Info, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
