@@ -34,7 +34,7 @@ type session struct {
 }
 
 func newSession(l *Listener, conn net.Conn) *session {
-	return &session{l: l, conn: conn, in: newReader(conn, client), out: newReplies(conn, l.opts.BusyEvery)}
+	return &session{l: l, conn: conn, in: newReader(conn, client), out: newReplies(conn, l.opts.speaks.lowest, l.opts.BusyEvery)}
 }
 
 // handshake receives the Hello and has the host admit it.
@@ -64,7 +64,7 @@ func (s *session) handshake(ctx context.Context, plain net.Conn) error {
 			s.wake()
 		})
 	}
-	w.Version = version
+	w.Version = uint32(s.in.agreed)
 	s.out.add(header{kind: kindWelcome}, encodeWelcome(&w))
 	return nil
 }
@@ -86,12 +86,16 @@ func (s *session) hello(ctx context.Context) (hello, error) {
 	if err != nil {
 		return hello{}, received(err)
 	}
-	s.in.only = 0
-	h, err := decodeHello(body)
-	if err == nil {
-		err = s.conn.SetDeadline(time.Time{})
+	h, agreed, err := decodeHello(body, s.l.opts.speaks)
+	if err != nil {
+		return hello{}, err
 	}
-	return h, err
+	s.in.only, s.in.agreed = 0, agreed
+	s.out.agree(agreed)
+	if err := s.conn.SetDeadline(time.Time{}); err != nil {
+		return hello{}, lost(err)
+	}
+	return h, nil
 }
 
 // serve handles frames until the peer is gone or has done something that ends

@@ -37,7 +37,7 @@ func TestHelloAndWelcome(t *testing.T) {
 	if got := host.greeted(); got != someHello() {
 		t.Errorf("the host was told %+v", got)
 	}
-	want := rdmaio.Welcome{Daemon: "d1", Pool: format.ID{7}, Media: "volatile", FlushMode: "ack", Created: true}
+	want := rdmaio.Welcome{Daemon: "d1", Pool: format.ID{7}, Media: "volatile", FlushMode: "ack", Version: version, Created: true}
 	if p.welcome != want {
 		t.Errorf("welcome %+v, want %+v", p.welcome, want)
 	}
