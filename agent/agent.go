@@ -45,7 +45,7 @@ type Agent struct {
 // listens nowhere and asks nobody yet.
 //
 // Errors are those of the options; pmemlog's of the pool: ErrLocked for one that
-// another process uses, ErrVersion for one of a newer program, ErrCorrupt for
+// another process uses, ErrVersion for one of another version, ErrCorrupt for
 // one that is truncated or damaged; and ErrOtherDaemon.
 func New(opts Options) (*Agent, error) {
 	opts = opts.withDefaults()

@@ -314,6 +314,32 @@ func TestFenceEndsOlderSessions(t *testing.T) {
 	}
 }
 
+// The set in a seal changes on the medium, beside appends that go on.
+func TestReseal(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	a := start(t, c.options("d1"))
+	c.untilState(a.ID(), openapi.DaemonUp)
+	w := write(t, a.Addr(), hello(t, c.open(c.createLog("l", 1)), 0), nil)
+	w.commit("one")
+	set := []format.ID{w.hello.Replica, {7}}
+	if err := w.Reseal(t.Context(), 5, set); err != nil {
+		t.Fatal(err)
+	}
+	w.commit("two")
+	info, err := w.Info(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	seals := info.Slot.Seals
+	if len(seals) != 1 || seals[0].SetVersion != 5 || seals[0].Fence() != w.hello.Term || !slices.Equal(info.Slot.Set, set) {
+		t.Errorf("the replica holds %+v, set %v", seals, info.Slot.Set)
+	}
+	if err := w.Reseal(t.Context(), 4, set); !errors.Is(err, rdmaio.ErrRange) {
+		t.Errorf("an older set: %v, want %v", err, rdmaio.ErrRange)
+	}
+}
+
 // Peers that speak garbage, or claim 4 GiB, are told off; nobody else notices.
 func TestGarbageAtThePort(t *testing.T) {
 	t.Parallel()

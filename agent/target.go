@@ -111,6 +111,11 @@ func (t *target) Seal(s rdmaio.SealIn) error {
 	return wireError(t.session.Seal(pmemlog.SealIn{Seals: s.Seals, Set: s.Set, Hint: s.Hint, Tail: s.Tail}))
 }
 
+// Reseal implements [rdmaio.Target].
+func (t *target) Reseal(version uint64, set []format.ID) error {
+	return wireError(t.session.Reseal(version, set))
+}
+
 // Trim implements [rdmaio.Target].
 func (t *target) Trim(at format.TrimPoint) error { return wireError(t.session.Trim(at)) }
 

@@ -53,6 +53,7 @@ func (e *entry) encode(index int) []byte {
 		le.PutUint64(b[80:], uint64(e.length))
 		le.PutUint64(b[88:], e.capacity)
 	}
+	le.PutUint32(b[96:], version)
 	le.PutUint32(b[4:], castagnoli(b[entryPayload:]))
 	return b
 }
@@ -66,8 +67,14 @@ func decodeEntry(b []byte, index int) (entry, error) {
 	if le.Uint32(b[4:]) != castagnoli(b[entryPayload:entrySize]) {
 		return entry{}, format.ErrCRC
 	}
+	if err := checkVersion("entry", le.Uint32(b[96:])); err != nil {
+		return entry{}, err
+	}
 	if le.Uint32(b[16:]) != uint32(index) {
 		return entry{}, fmt.Errorf("%w: it is a copy of entry %d", errNoEntry, le.Uint32(b[16:]))
+	}
+	if used := le.Uint32(b[20:]); used > 1 { // to take it for nothing would give its space away
+		return entry{}, fmt.Errorf("%w: state of the entry is %d, must be 0 or 1; start the program that made it, or a newer one", ErrVersion, used)
 	}
 	return entry{
 		generation: le.Uint64(b[8:]), used: le.Uint32(b[20:]) == 1,
@@ -126,7 +133,8 @@ func formatDirectory(d *device, entries uint32) (*directory, error) {
 }
 
 // readDirectory reads both copies, checks them and rewrites a copy that is
-// damaged or behind the other, so that the next damage finds two good ones.
+// damaged or behind the other, so that the next damage finds two good ones. It
+// writes nothing to a directory that it refuses.
 func readDirectory(d *device, entries uint32, size int64) (*directory, error) {
 	var pages [entryCopies][]byte
 	for c := range entryCopies {
@@ -136,31 +144,50 @@ func readDirectory(d *device, entries uint32, size int64) (*directory, error) {
 		}
 	}
 	dir := &directory{entries: make([]entry, entries)}
-	healed := false
+	bad := make([]int, entries) // the copy of each entry that must be rewritten
 	for i := range dir.entries {
-		e, bad, err := chooseEntry(pages, i)
-		if err == nil && e.used {
-			err = e.validate(regionsStart(entries), size)
-		}
-		if err != nil {
-			return nil, &CorruptError{Part: fmt.Sprintf("directory entry %d", i), Offset: entryOffset(i, 0, entries), Err: err}
-		}
-		dir.entries[i] = e
-		if bad < 0 {
-			continue
-		}
-		healed = true
-		if err := d.writeAt(e.encode(i), entryOffset(i, bad, entries)); err != nil {
+		var err error
+		if dir.entries[i], bad[i], err = readEntry(pages, i, entries, size); err != nil {
 			return nil, err
 		}
 	}
 	if err := dir.overlap(); err != nil {
 		return nil, err
 	}
-	if healed {
-		return dir, d.sync()
+	return dir, dir.heal(d, bad)
+}
+
+// readEntry returns the entry that counts at index i, checked.
+func readEntry(pages [entryCopies][]byte, i int, entries uint32, size int64) (entry, int, error) {
+	e, bad, err := chooseEntry(pages, i)
+	if errors.Is(err, ErrVersion) {
+		return entry{}, -1, fmt.Errorf("directory entry %d: %w", i, err)
 	}
-	return dir, nil
+	if err == nil && e.used {
+		err = e.validate(regionsStart(entries), size)
+	}
+	if err != nil {
+		return entry{}, -1, &CorruptError{Part: fmt.Sprintf("directory entry %d", i), Offset: entryOffset(i, 0, entries), Err: err}
+	}
+	return e, bad, nil
+}
+
+// heal rewrites the copies that bad names, by entry; -1 names none.
+func (dir *directory) heal(d *device, bad []int) error {
+	healed := false
+	for i, c := range bad {
+		if c < 0 {
+			continue
+		}
+		healed = true
+		if err := d.writeAt(dir.entries[i].encode(i), entryOffset(i, c, uint32(len(bad)))); err != nil {
+			return err
+		}
+	}
+	if healed {
+		return d.sync()
+	}
+	return nil
 }
 
 // chooseEntry returns the entry that counts and the copy that must be rewritten,
@@ -169,6 +196,10 @@ func chooseEntry(pages [entryCopies][]byte, i int) (entry, int, error) {
 	a, errA := decodeEntry(pages[0][i*entrySize:(i+1)*entrySize], i)
 	b, errB := decodeEntry(pages[1][i*entrySize:(i+1)*entrySize], i)
 	switch {
+	case errors.Is(errA, ErrVersion): // whatever the other copy says: it may be the older one
+		return entry{}, -1, errA
+	case errors.Is(errB, ErrVersion):
+		return entry{}, -1, errB
 	case errA != nil && errB != nil:
 		return entry{}, -1, fmt.Errorf("%w (A: %w; B: %w)", errBothCopies, errA, errB)
 	case errA != nil || (errB == nil && b.generation > a.generation):

@@ -22,6 +22,11 @@
 // A suspect's hint falls only when a Seal says that the loss is made good, and
 // not even then when the seal leaves out what was lost in the sealed epoch.
 //
+// What another version of the program wrote is not misread, and not written over:
+// see package format. A pool of one is refused with ErrVersion before a byte of it
+// has changed, a replica by itself, and a log that goes on with a record of
+// one by its fence.
+//
 // Whatever the bytes say, nothing panics, and nothing is allocated because the
 // bytes claim it. A damaged pool or replica gives a typed error that says what to
 // do. Memory does not grow with the pool, except on a volatile medium.
@@ -66,8 +71,12 @@
 //
 // # On media
 //
-// All integers are little endian; CRCs are CRC32C. Version 0 may still change.
-// The places of magic, version and CRC of a superblock stay in all versions.
+// This is version 1, frozen; testdata has a pool of it. All integers are little
+// endian; CRCs are CRC32C. In every version a superblock is 4096 bytes and an entry
+// 128, with magic, version and CRC where they are now, and the CRC over the same
+// bytes. So a program that meets a version that it doesn't know can tell, and
+// tells it from damage. A later version is read by one release and written by the
+// next, so that a host can go back by one. Version 0 was a draft and is refused.
 //
 //	0      superblock A     4096 bytes
 //	4096   superblock B     4096 bytes
@@ -78,7 +87,7 @@
 // A superblock; the valid copy with the higher generation counts:
 //
 //	0    u64  magic "GRVNPOOL"
-//	8    u32  version
+//	8    u32  version, 1
 //	12   u32  kind of the medium: 1 file, 2 volatile
 //	16   u64  generation
 //	24   u64  size of the pool in bytes
@@ -100,7 +109,8 @@
 //	20   u32  1 if it holds a replica; else the rest is zero
 //	24   cluster ID, 40 log ID, 56 replica ID: 16 bytes each
 //	72   u64  offset of the region, 80 u64 its length, 88 u64 the ring's capacity, in bytes
-//	96   zeroes
+//	96   u32  version, 1
+//	100  zeroes
 //
 // A region is a replica's two header slots, hint page and ring, rounded up to
 // 4096 bytes.

@@ -11,7 +11,7 @@ import (
 var (
 	ErrNoPool       = errors.New("pmemlog: no pool here")
 	ErrCorrupt      = errors.New("pmemlog: corrupt")
-	ErrVersion      = errors.New("pmemlog: made by a newer version")
+	ErrVersion      = errors.New("pmemlog: made by another version of the program")
 	ErrWrongMedium  = errors.New("pmemlog: pool belongs on another kind of medium")
 	ErrLocked       = errors.New("pmemlog: pool is in use")
 	ErrPoisoned     = errors.New("pmemlog: medium failed, nothing more is written")

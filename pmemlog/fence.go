@@ -1,6 +1,7 @@
 package pmemlog
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -10,7 +11,8 @@ import (
 // Fence makes the replica promise the term, ends all older sessions that are not
 // read-only, and reports what the replica holds, all of it persistent. The bytes
 // are scanned anew each time, so damage is noticed. [FencedError] when the
-// replica has promised another term.
+// replica has promised another term; ErrVersion when the log goes on with a record
+// that another version wrote, and then the replica takes no writes.
 func (s *Session) Fence(term format.Fence) (format.Report, error) {
 	r := s.r
 	r.op.Lock()
@@ -58,6 +60,10 @@ func (r *Replica) promise(term format.Fence) error {
 func (r *Replica) scan() (format.ScanResult, error) {
 	res, err := format.Scan(r.source(), format.ScanInput{Trim: r.slot.Trim, Seals: r.slot.Seals, Hint: r.hint}, nil)
 	if err != nil {
+		r.publish(func() { r.scanned, r.stop = false, err }) // or the session would write at an old tail
+		if errors.Is(err, format.ErrVersion) {
+			err = fmt.Errorf("%w: replica %s: %w", ErrVersion, r.entry.replica, err)
+		}
 		return res, err
 	}
 	chain := res.Chain

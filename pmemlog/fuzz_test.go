@@ -49,6 +49,7 @@ func use(m *pmemtest.Medium) {
 		_ = s.Align(rep.Trim.LSN)
 		_ = s.Trim(format.TrimPoint{LSN: rep.Tail})
 		_ = s.Seal(pmemlog.SealIn{Seals: rep.Seals, Tail: rep.Tail})
+		_ = s.Reseal(7, []format.ID{id(1), id(2)})
 		_, _ = s.Flush()
 		_ = r.PersistHint()
 		_ = s.Reset(format.TrimPoint{LSN: 64})
@@ -69,6 +70,9 @@ func FuzzOpen(f *testing.F) {
 	for _, at := range []int{0, 4096, 8192, 12288, 16384, 16384 + 4096, 16384 + 8192, ringStart} {
 		f.Add([]byte("garbage that is put in"), at+16, true)
 		f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, at+72, true)
+	}
+	for _, version := range []int{8, 4096 + 8, 8192 + 96, 16384 + 8, 16384 + 4096 + 8, 16384 + 8192 + 40, ringStart + 10} {
+		f.Add([]byte{2}, version, true)
 	}
 	f.Fuzz(func(_ *testing.T, b []byte, at int, patch bool) {
 		if !patch {

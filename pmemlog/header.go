@@ -1,6 +1,7 @@
 package pmemlog
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/gravenio/graven/pmemlog/format"
@@ -62,10 +63,15 @@ func (r *Replica) acknowledged() format.Position {
 	return r.acked
 }
 
-// loadHint takes the newest hint line that belongs to the header.
+// loadHint takes the newest hint line that belongs to the header. A line of
+// another version is skipped only when the header has voided it; else it holds
+// what the replica has promised, and this program can't read it.
 func (r *Replica) loadHint(page []byte) error {
 	for i := range 2 {
 		l, err := format.DecodeHint(page[i*format.HintStride:])
+		if errors.Is(err, format.ErrVersion) && l.Generation >= r.slot.Generation { // rule: no hint line unread
+			return fmt.Errorf("%w: hint line %d: %w", ErrVersion, i, err)
+		}
 		if err != nil {
 			continue
 		}

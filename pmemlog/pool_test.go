@@ -1,9 +1,9 @@
 package pmemlog_test
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
-	"hash/crc32"
 	"math/rand/v2"
 	"os"
 	"syscall"
@@ -230,14 +230,18 @@ func TestDamagedPools(t *testing.T) {
 			return b
 		}
 	}
-	newer := func(b []byte) []byte {
-		binary.LittleEndian.PutUint32(b[8:], 1)
-		binary.LittleEndian.PutUint32(b[4092:], crc32.Checksum(b[:4092], crc32.MakeTable(crc32.Castagnoli)))
-		return b
+	version := func(at int, v uint32) func([]byte) []byte {
+		return func(b []byte) []byte {
+			binary.LittleEndian.PutUint32(b[at:], v)
+			return pmemlog.MendChecksums(b, formatOptions().Replicas)
+		}
 	}
-	newerSlot := func(b []byte) []byte {
-		newer(b[16<<10:])
-		return b
+	hintLine := func(generation uint64, v uint32) func([]byte) []byte {
+		return func(b []byte) []byte {
+			line := b[16384+format.HintOffset+format.HintStride:][:format.HintSize]
+			format.EncodeHint(line, format.HintLine{Generation: generation, Sequence: 5, Hint: pos(9, 640)})
+			return version(16384+format.HintOffset+format.HintStride+40, v)(b)
+		}
 	}
 	noRing := func(b []byte) []byte { // a region that has no room for its header, and an endless ring in it
 		for _, entry := range []int{8192, 12288} {
@@ -258,7 +262,9 @@ func TestDamagedPools(t *testing.T) {
 		"both magic numbers":         {flip(0, 4096), pmemlog.ErrNoPool, nil},
 		"hole at the start":          {hole(0, 8192), pmemlog.ErrNoPool, nil},
 		"all zero":                   {hole(0, poolSize), pmemlog.ErrNoPool, nil},
-		"a newer version":            {newer, pmemlog.ErrVersion, nil},
+		"an older version":           {version(8, 0), pmemlog.ErrVersion, nil},
+		"a newer version":            {version(8, 2), pmemlog.ErrVersion, nil},
+		"a newer version, copy B":    {version(4096+8, 2), pmemlog.ErrVersion, nil},
 		"truncated":                  {func(b []byte) []byte { return b[:poolSize-4096] }, pmemlog.ErrCorrupt, nil},
 		"truncated to one block":     {func(b []byte) []byte { return b[:4096] }, pmemlog.ErrCorrupt, nil},
 		"truncated to a few bytes":   {func(b []byte) []byte { return b[:10] }, pmemlog.ErrCorrupt, nil},
@@ -266,11 +272,22 @@ func TestDamagedPools(t *testing.T) {
 		"entry, copy A":              {flip(8192 + 30), nil, nil},
 		"entry, copy B":              {flip(12288 + 30), nil, nil},
 		"entry, both copies":         {flip(8192+30, 12288+30), pmemlog.ErrCorrupt, nil},
+		"entry, older copy A":        {version(8192+96, 0), pmemlog.ErrVersion, nil},
+		"entry, newer copy A":        {version(8192+96, 2), pmemlog.ErrVersion, nil},
+		"entry, newer copy B":        {version(12288+96, 2), pmemlog.ErrVersion, nil},
+		"entry, newer, of nothing":   {version(12288+7*128+96, 2), pmemlog.ErrVersion, nil},
+		"entry, unknown state":       {version(8192+20, 2), pmemlog.ErrVersion, nil},
 		"entry, impossible region":   {noRing, pmemlog.ErrCorrupt, nil},
 		"hole in the directory":      {hole(8192, 16384), pmemlog.ErrCorrupt, nil},
 		"hole in a directory's copy": {hole(8192, 12288), nil, nil},
 		"header slot A":              {flip(16384 + 30), nil, pmemlog.ErrCorrupt}, // the only one so far
-		"a newer header":             {newerSlot, nil, pmemlog.ErrVersion},
+		"an older header":            {version(16384+8, 0), nil, pmemlog.ErrVersion},
+		"a newer header":             {version(16384+8, 2), nil, pmemlog.ErrVersion},
+		"a hint line":                {hintLine(1, 1), nil, nil},
+		"an older hint line":         {hintLine(1, 0), nil, pmemlog.ErrVersion},
+		"a newer hint line":          {hintLine(1, 2), nil, pmemlog.ErrVersion},
+		"a newer hint line, later":   {hintLine(2, 2), nil, pmemlog.ErrVersion},
+		"a newer hint line, void":    {hintLine(0, 2), nil, nil}, // the header was written after it
 		"hole in the header":         {hole(16384, 16384+12288), nil, pmemlog.ErrCorrupt},
 		"hole in the ring":           {hole(16384+12288, 16384+16384), nil, nil},
 	} {
@@ -294,6 +311,34 @@ func TestDamagedPools(t *testing.T) {
 	}
 	if _, err := pmemlog.Open(pmemtest.Of(good, pmemtest.Options{Kind: pmemlog.KindVolatile})); !errors.Is(err, pmemlog.ErrWrongMedium) {
 		t.Errorf("on another kind of medium: %v", err)
+	}
+}
+
+// A pool of a newer program stays as it is, down to what could be healed.
+func TestARefusedPoolIsNotTouched(t *testing.T) {
+	t.Parallel()
+	m, _, _ := newReplica(t, pmemtest.Options{})
+	b := m.Image()
+	binary.LittleEndian.PutUint32(b[12288+7*128+96:], 2)
+	pmemlog.MendChecksums(b, formatOptions().Replicas)
+	b[8192+30] ^= 1 // an entry before it has one good copy
+	newer := pmemtest.Of(b, pmemtest.Options{})
+	_, err := pmemlog.Open(newer)
+	want := "directory entry 7: pmemlog: made by another version of the program: version of the entry is 2, must be 1; start the program that made it, or a newer one"
+	if !errors.Is(err, pmemlog.ErrVersion) || err.Error() != want {
+		t.Errorf("open: %v, want %s", err, want)
+	}
+	if !bytes.Equal(newer.Image(), b) {
+		t.Error("the pool was changed")
+	}
+	binary.LittleEndian.PutUint32(b[8:], 0)
+	pmemlog.MendChecksums(b, formatOptions().Replicas)
+	want = "pmemlog: made by another version of the program: version of the superblock is 0, must be 1; that version is no longer read: save what you need of its logs with the program that made it, then remove the pool and have it made anew"
+	if _, err := pmemlog.Open(pmemtest.Of(b, pmemtest.Options{})); err == nil || err.Error() != want {
+		t.Errorf("open: %v, want %s", err, want)
+	}
+	if _, err := pmemlog.Format(pmemtest.Of(b, pmemtest.Options{}), formatOptions()); !errors.Is(err, pmemlog.ErrVersion) {
+		t.Errorf("format: %v, want %v", err, pmemlog.ErrVersion)
 	}
 }
 

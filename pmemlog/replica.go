@@ -100,7 +100,7 @@ func chooseSlot(head []byte) (format.Slot, int, error) {
 	for i := range errs {
 		s, err := format.DecodeSlot(head[i*format.SlotSize : (i+1)*format.SlotSize])
 		if errors.Is(err, format.ErrVersion) {
-			return format.Slot{}, 0, fmt.Errorf("%w: %w; start the program that made it, or a newer one", ErrVersion, err)
+			return format.Slot{}, 0, fmt.Errorf("%w: %w", ErrVersion, err)
 		}
 		if errs[i] = err; err == nil && (at < 0 || s.Generation > best.Generation) {
 			best, at = s, i

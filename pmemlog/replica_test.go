@@ -265,7 +265,7 @@ func everyCall(s *pmemlog.Session) map[string]error {
 	_, info := s.Info()
 	return map[string]error{
 		"Fence": fence, "Write": s.Write(0, nil), "Flush": flush, "Read": s.Read(0, nil), "Align": s.Align(0),
-		"Reset": s.Reset(format.TrimPoint{}), "Seal": s.Seal(pmemlog.SealIn{}), "Trim": s.Trim(format.TrimPoint{}), "Info": info,
+		"Reset": s.Reset(format.TrimPoint{}), "Seal": s.Seal(pmemlog.SealIn{}), "Reseal": s.Reseal(0, nil), "Trim": s.Trim(format.TrimPoint{}), "Info": info,
 	}
 }
 

@@ -58,6 +58,9 @@ func (s *Session) writer() error {
 	if s.token != s.r.owner {
 		return ErrNotFenced
 	}
+	if !s.r.scanned {
+		return fmt.Errorf("%w: its fence could not tell what the replica holds", ErrNotFenced)
+	}
 	return nil
 }
 

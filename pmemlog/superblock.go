@@ -11,7 +11,7 @@ import (
 
 // Sizes of a pool's own structures, in bytes; doc.go draws them.
 const (
-	version         = 0
+	version         = 1 // of superblocks and directory entries
 	superblockSize  = 4096
 	superblocks     = 2
 	directoryOffset = superblocks * superblockSize
@@ -68,8 +68,8 @@ func decodeSuperblock(b []byte) (superblock, error) {
 	if le.Uint32(b[superblockCRC:]) != castagnoli(b[:superblockCRC]) {
 		return superblock{}, format.ErrCRC
 	}
-	if v := le.Uint32(b[8:]); v != version {
-		return superblock{}, fmt.Errorf("%w: the pool has version %d, this program reads version %d; start the program that made it, or a newer one", ErrVersion, v, version)
+	if err := checkVersion("superblock", le.Uint32(b[8:])); err != nil {
+		return superblock{}, err
 	}
 	s := superblock{
 		kind: Kind(le.Uint32(b[12:])), generation: le.Uint64(b[16:]), size: le.Uint64(b[24:]),
@@ -82,6 +82,19 @@ func decodeSuperblock(b []byte) (superblock, error) {
 	}
 	s.daemon = string(b[daemonOffset : daemonOffset+int(n)])
 	return s, nil
+}
+
+// checkVersion returns ErrVersion unless a part of the pool has the version that
+// this program knows.
+func checkVersion(part string, is uint32) error {
+	if is == version {
+		return nil
+	}
+	advice := "start the program that made it, or a newer one"
+	if is < version {
+		advice = "that version is no longer read: save what you need of its logs with the program that made it, then remove the pool and have it made anew"
+	}
+	return fmt.Errorf("%w: version of the %s is %d, must be %d; %s", ErrVersion, part, is, version, advice)
 }
 
 // validate checks what a superblock claims against the medium that it was found

@@ -86,6 +86,12 @@ type Session interface {
 	// Seal is the header write that seals a replica in.
 	Seal(ctx context.Context, s SealIn) error
 
+	// Reseal replaces the replica set, and its version, in the seal of the
+	// session's term, durably and beside appends that go on. ErrNotSealed when the
+	// replica does not hold that seal, ErrRange when the seal has a higher version
+	// of the set or the set is too large.
+	Reseal(ctx context.Context, version uint64, set []format.ID) error
+
 	// Trim says that nothing below the point is needed any more. When it
 	// returns, that is persistent, and the space may be written again.
 	Trim(ctx context.Context, at format.TrimPoint) error
@@ -132,6 +138,9 @@ type Target interface {
 	Align(lsn uint64) error
 	Reset(at format.TrimPoint) error
 	Seal(s SealIn) error
+	// Reseal replaces the replica set and its version in the seal of the session's
+	// term.
+	Reseal(version uint64, set []format.ID) error
 	Trim(at format.TrimPoint) error
 	Info() (Info, error)
 	// Close tells the target that the connection is gone.

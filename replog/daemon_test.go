@@ -198,6 +198,10 @@ func (t *target) Reset(at format.TrimPoint) error  { return wire(t.s.Reset(at)) 
 func (t *target) Trim(at format.TrimPoint) error   { return wire(t.s.Trim(at)) }
 func (t *target) Close()                           { t.s.Close() }
 
+func (t *target) Reseal(version uint64, set []format.ID) error {
+	return wire(t.s.Reseal(version, set))
+}
+
 func (t *target) Seal(s rdmaio.SealIn) error {
 	return wire(t.s.Seal(pmemlog.SealIn{Seals: s.Seals, Set: s.Set, Hint: s.Hint, Tail: s.Tail}))
 }

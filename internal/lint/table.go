@@ -50,5 +50,6 @@ func Table() []Package {
 		{Path: "web"},
 		{Path: "internal/lint", Harness: true},
 		{Path: "internal/faultproxy", Harness: true},
+		{Path: "internal/golden", Harness: true},
 	}
 }

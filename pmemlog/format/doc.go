@@ -19,10 +19,12 @@
 // Functions may be called from any goroutine; the values, [Ring] among them,
 // have no lock of their own.
 //
-// # Version 0
+// # Version 1
 //
-// The layouts below carry version 0: they may still change, and then an older
-// pool has to be made anew. All integers are little endian.
+// The layouts below are frozen: this is version 1 of records, of header slots
+// and of hint lines, each counted by itself. Whatever gives a meaning to bytes
+// that are zero here is a new version. The golden files in testdata are version 1
+// byte for byte. All integers are little endian.
 //
 // A replica's region:
 //
@@ -37,10 +39,10 @@
 //	0   u32  CRC32C of bytes 4 to 64+length (the rest of the header, the payload)
 //	4   u32  CRC of the record before it: the chain
 //	8   u16  magic 0x6772
-//	10  u8   version
+//	10  u8   version, 1
 //	11  u8   kind: 1 data, 2 pad
-//	12  u32  flags, zero so far
-//	16  u32  payload length in bytes
+//	12  u32  flags, zero
+//	16  u32  payload length in bytes, 1 MiB at most
 //	20  u32  reserved, zero
 //	24  u64  LSN
 //	32  u64  epoch of the writer
@@ -51,7 +53,7 @@
 // A header slot; of the two, the valid one with the higher generation counts:
 //
 //	0    u64  magic "GRVNSLOT"
-//	8    u32  version
+//	8    u32  version, 1
 //	12   u32  number of seals, 0 to 32
 //	16   u64  generation
 //	24   cluster ID, 40 log ID, 56 replica ID: 16 bytes each
@@ -73,7 +75,35 @@
 //	8   u64  header generation
 //	16  u64  sequence number; of the two lines the higher one counts
 //	24  u64  epoch, 32 u64 LSN
-//	40  zeroes
+//	40  u32  version, 1
+//	44  zeroes
+//
+// # Other versions
+//
+// What a program does not know, it must neither misread nor overwrite. So this
+// stays in every version:
+//
+//   - A record has its CRC, the chain, magic, version, length, LSN, epoch and
+//     commit LSN where they are now; the CRC covers bytes 4 to 64+length; it is
+//     64+length bytes, rounded up to 64, and never wraps; length is 1 MiB at
+//     most. All that a scan asks of a record can be asked of any version.
+//   - A header slot has its magic, version and CRC where they are, over 4096 bytes.
+//   - A hint line has its magic, CRC, generation and version where they are, over
+//     64 bytes, and a header write voids it.
+//
+// A record that is valid but for its version, or for a kind, flags or a reserved
+// field that version 1 does not have, is another program's: [Scan] fails with
+// ErrVersion, where it takes torn and stale bytes for the end of the log. A torn
+// line can't do that, since its CRC would have to match. Behind the end a whole
+// record of any version testifies to what was committed. A header slot or a hint
+// line is refused as soon as it is whole; only a hint line of an older generation
+// is void whatever its version, so that a newer program can step back by
+// writing both header slots anew, in a version that this one reads.
+//
+// A later version comes in two releases. The first reads it and goes on writing
+// the one before; when all who read a pool or a log can, the second writes it.
+// For records that means a log's writer and all its replicas: a protocol version
+// of rdmaio says which records a session may carry.
 //
 // # What a scan proves
 //

@@ -14,7 +14,7 @@ const (
 	MaxPayload = 1 << 20 // of one record
 	MetaSize   = 16      // caller's metadata in a record header
 
-	Version     = 0 // of everything in this package; 0 means: may change
+	Version     = 1 // of records and header slots
 	recordMagic = 0x6772
 )
 
@@ -30,7 +30,7 @@ const (
 // Why bytes are no record. Scan stops at the first; the reason is for people.
 var (
 	ErrNoRecord = errors.New("format: no record here")                    // the magic is missing: nothing was written, or something else
-	ErrVersion  = errors.New("format: unknown version")                   // made by a newer Graven
+	ErrVersion  = errors.New("format: of another version")                // whole, but only another program knows what it means
 	ErrLength   = errors.New("format: length out of range")               // longer than allowed, or past the end of the ring
 	ErrLSN      = errors.New("format: LSN of another place or lap")       // left by an earlier lap
 	ErrCRC      = errors.New("format: checksum does not match")           // torn or damaged
@@ -97,8 +97,22 @@ func EncodeHeader(rec []byte, h *Header) uint32 {
 }
 
 // DecodeHeader reads a header from the first HeaderSize bytes of b and checks
-// what can be checked without the payload: magic, version, kind and length.
+// what can be checked without the payload: magic, length, and that this program
+// knows all that it says. ErrVersion is no proof of another program, since the
+// bytes may be torn; [Chain.Follow] tells that apart.
 func DecodeHeader(b []byte) (Header, error) {
+	h, err := readHeader(b)
+	if err == nil {
+		err = understood(b)
+	}
+	if err != nil {
+		return Header{}, err
+	}
+	return h, nil
+}
+
+// readHeader reads what stands at the same place in every version.
+func readHeader(b []byte) (Header, error) {
 	if len(b) < HeaderSize {
 		return Header{}, ErrLength
 	}
@@ -106,21 +120,52 @@ func DecodeHeader(b []byte) (Header, error) {
 	if le.Uint16(b[8:]) != recordMagic {
 		return Header{}, ErrNoRecord
 	}
-	if b[10] != Version {
-		return Header{}, fmt.Errorf("%w %d of a record, this program reads version %d", ErrVersion, b[10], Version)
-	}
 	h := Header{
 		CRC: le.Uint32(b), Prev: le.Uint32(b[4:]), Kind: Kind(b[11]), Length: le.Uint32(b[16:]),
 		LSN: le.Uint64(b[24:]), Epoch: le.Uint64(b[32:]), Commit: le.Uint64(b[40:]),
 	}
 	copy(h.Meta[:], b[48:64])
-	if h.Kind != KindData && h.Kind != KindPad {
-		return Header{}, ErrNoRecord
-	}
 	if h.Length > MaxPayload {
 		return Header{}, ErrLength
 	}
 	return h, nil
+}
+
+// understood returns ErrVersion for a header that says what version 1 can't say.
+func understood(b []byte) error {
+	le := binary.LittleEndian
+	if err := checkVersion("record", uint32(b[10]), Version); err != nil {
+		return err
+	}
+	if k := Kind(b[11]); k != KindData && k != KindPad {
+		return fmt.Errorf("%w: kind of a record is %d, must be %d or %d; %s", ErrVersion, k, KindData, KindPad, useNewer)
+	}
+	if flags := le.Uint32(b[12:]); flags != 0 {
+		return fmt.Errorf("%w: flags of a record are %#x, must be 0; %s", ErrVersion, flags, useNewer)
+	}
+	if reserved := le.Uint32(b[20:]); reserved != 0 {
+		return fmt.Errorf("%w: reserved field of a record is %#x, must be 0; %s", ErrVersion, reserved, useNewer)
+	}
+	return nil
+}
+
+// What to do about a version.
+const (
+	useNewer = "start the program that wrote it, or a newer one"
+	useOlder = "an older program wrote it, and this one no longer reads that: start the older one"
+)
+
+// checkVersion returns ErrVersion unless a structure has the version that this
+// program knows.
+func checkVersion(what string, is, must uint32) error {
+	if is == must {
+		return nil
+	}
+	advice := useNewer
+	if is < must {
+		advice = useOlder
+	}
+	return fmt.Errorf("%w: version of a %s is %d, must be %d; %s", ErrVersion, what, is, must, advice)
 }
 
 // CheckCRC reports whether rec, at least HeaderSize+h.Length bytes, has the CRC
@@ -141,8 +186,11 @@ type Chain struct {
 // Follow checks that rec begins with a record that is valid behind c and moves
 // c past it. rec may hold more than the record. Seals are the scan's business:
 // it raises c.Epoch where one matches.
+//
+// ErrVersion is returned only for a record that is valid but for what this
+// program does not know: no torn or stale bytes look like that.
 func (c *Chain) Follow(rec []byte) (Header, error) {
-	h, err := DecodeHeader(rec)
+	h, err := readHeader(rec)
 	if err != nil {
 		return Header{}, err
 	}
@@ -160,6 +208,9 @@ func (c *Chain) Follow(rec []byte) (Header, error) {
 	}
 	if h.Epoch < c.Epoch { // rule: epoch
 		return h, ErrEpoch
+	}
+	if err := understood(rec); err != nil { // rule: version last
+		return h, err
 	}
 	c.LSN, c.CRC, c.Epoch = h.End(), h.CRC, h.Epoch
 	return h, nil

@@ -84,9 +84,12 @@ func TestFollow(t *testing.T) {
 		"half the padding":  {func(b []byte) []byte { return b[:191] }, ErrLength},
 		"zeroes":            {func(b []byte) []byte { return make([]byte, len(b)) }, ErrNoRecord},
 		"magic":             {field(8, 0), ErrNoRecord},
-		"version":           {field(10, 1), ErrVersion},
-		"kind 0":            {field(11, 0), ErrNoRecord},
-		"kind 3":            {field(11, 3), ErrNoRecord},
+		"older version":     {field(10, 0), ErrVersion},
+		"newer version":     {field(10, 2), ErrVersion},
+		"kind 0":            {field(11, 0), ErrVersion},
+		"kind 3":            {field(11, 3), ErrVersion},
+		"flags":             {field(15, 0x80), ErrVersion},
+		"reserved":          {field(20, 1), ErrVersion},
 		"claims 16 MiB":     {field(19, 1), ErrLength},
 		"claims 4 GiB":      {field(19, 0xff), ErrLength},
 		"claims 64 KiB":     {field(18, 1), ErrLength},
@@ -108,6 +111,66 @@ func TestFollow(t *testing.T) {
 		}
 		if err == nil && (c.LSN != at.LSN+192 || c.CRC != h.CRC || c.Epoch != h.Epoch) {
 			t.Errorf("%s: the chain is %+v behind %+v", name, c, h)
+		}
+	}
+}
+
+// Only a record that is whole, in its place and follows the one before it is
+// another program's. All else that names a version is what a torn write or an
+// earlier lap left behind.
+func TestAnotherVersionIsTheLastThingThatIsWrong(t *testing.T) {
+	t.Parallel()
+	at := Chain{LSN: 4096, CRC: 55, Epoch: 4}
+	newer := func(change func([]byte), good bool) []byte {
+		ring, c := make(Ring, 4096), at
+		ring.Append(&c, 1, Record{Payload: make([]byte, 100)})
+		rec := ring[:192]
+		rec[10], rec[12], rec[20] = 9, 9, 9
+		change(rec)
+		if good {
+			mend(rec)
+		}
+		return rec
+	}
+	set := func(off int, v byte) func([]byte) { return func(b []byte) { b[off] = v } }
+	for name, tt := range map[string]struct {
+		rec  []byte
+		want error
+	}{
+		"whole":             {newer(func([]byte) {}, true), ErrVersion},
+		"torn":              {newer(set(120, 1), false), ErrCRC},
+		"another lap's":     {newer(set(25, 0), true), ErrLSN},
+		"other predecessor": {newer(set(4, 54), true), ErrChain},
+		"lower epoch":       {newer(set(32, 3), true), ErrEpoch},
+		"too long":          {newer(set(19, 1), true), ErrLength},
+		"no magic":          {newer(set(8, 0), true), ErrNoRecord},
+	} {
+		c := at
+		_, err := c.Follow(tt.rec)
+		if !errors.Is(err, tt.want) || c != at {
+			t.Errorf("%s: %v, chain %+v; want %v", name, err, c, tt.want)
+		}
+		if tt.want != ErrVersion && errors.Is(err, ErrVersion) {
+			t.Errorf("%s: taken for another program's", name)
+		}
+	}
+}
+
+func TestVersionsSayWhatToDo(t *testing.T) {
+	t.Parallel()
+	rec := make(Ring, 1024)
+	rec.Append(&Chain{}, 0, Record{})
+	for want, change := range map[string][2]byte{
+		"format: of another version: version of a record is 0, must be 1; an older program wrote it, and this one no longer reads that: start the older one": {10, 0},
+		"format: of another version: version of a record is 7, must be 1; start the program that wrote it, or a newer one":                                   {10, 7},
+		"format: of another version: kind of a record is 7, must be 1 or 2; start the program that wrote it, or a newer one":                                 {11, 7},
+		"format: of another version: flags of a record are 0x700, must be 0; start the program that wrote it, or a newer one":                                {13, 7},
+		"format: of another version: reserved field of a record is 0x70000, must be 0; start the program that wrote it, or a newer one":                      {22, 7},
+	} {
+		b := bytes.Clone(rec[:HeaderSize])
+		b[change[0]] = change[1]
+		if _, err := DecodeHeader(b); err == nil || err.Error() != want {
+			t.Errorf("got %v, want %s", err, want)
 		}
 	}
 }
@@ -187,6 +250,9 @@ func FuzzFollow(f *testing.F) {
 	f.Add([]byte(ring[:128]))
 	f.Add([]byte(ring[:64]))
 	f.Add([]byte{})
+	newer := bytes.Clone(ring[:128])
+	newer[10] = 2
+	f.Add(newer)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if len(b) >= HeaderSize {
 			mend(b)

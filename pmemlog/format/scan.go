@@ -50,6 +50,9 @@ func (r *ScanResult) Suspect() bool { return r.Evidence.After(r.Last) }
 // visit, if not nil, sees each valid record with its payload, which it may keep
 // only until it returns; an error of its ends the scan. A source that can't
 // read a record ends the log there, with the source's error in Stop.
+//
+// A record of another version that stands where the next one must and is whole
+// makes Scan fail with ErrVersion: taken for the end, it would be overwritten.
 func Scan(src Source, in ScanInput, visit func(Header, []byte) error) (ScanResult, error) {
 	s := scanner{src: src, in: in, seals: append([]Seal(nil), in.Seals...)}
 	SortSeals(s.seals)
@@ -111,37 +114,19 @@ func (s *scanner) enter() {
 
 func (s *scanner) follow(visit func(Header, []byte) error) error {
 	c := &s.res.Chain
-	limit := s.in.Trim.LSN + s.src.Capacity()
 	for {
 		s.enter()
-		if c.LSN >= limit {
-			s.res.Stop = ErrNoRecord
-			return nil
-		}
 		before := c.Epoch
-		rec, err := s.record(c.LSN)
+		h, rec, err := s.next()
+		if errors.Is(err, ErrVersion) { // rule: another version is not the end
+			s.res.Stop = err
+			return fmt.Errorf("record at LSN %d: %w", c.LSN, err)
+		}
 		if err != nil {
 			s.res.Stop = err
 			return nil
 		}
-		h, err := c.Follow(rec)
-		if err != nil {
-			s.res.Stop = err
-			return nil
-		}
-		if h.End() > limit {
-			*c = Chain{LSN: h.LSN, CRC: h.Prev, Epoch: before}
-			s.res.Stop = ErrLength
-			return nil
-		}
-		if h.Epoch > before {
-			s.res.Pairs = append(s.res.Pairs, Pair{Fence: Fence{Epoch: h.Epoch}, First: h.LSN})
-		}
-		s.res.Written = h.Epoch
-		s.res.Commit = max(s.res.Commit, h.Commit)
-		if h.Kind == KindData {
-			s.res.Records++
-		}
+		s.count(&h, before)
 		if visit != nil {
 			if err := visit(h, rec[HeaderSize:HeaderSize+int(h.Length)]); err != nil {
 				return err
@@ -150,15 +135,47 @@ func (s *scanner) follow(visit func(Header, []byte) error) error {
 	}
 }
 
+// next moves the chain past the record behind it. Without one it leaves the
+// chain as it is and returns why.
+func (s *scanner) next() (Header, []byte, error) {
+	c, limit := &s.res.Chain, s.in.Trim.LSN+s.src.Capacity()
+	if c.LSN >= limit {
+		return Header{}, nil, ErrNoRecord
+	}
+	rec, err := s.record(c.LSN)
+	if err != nil {
+		return Header{}, nil, err
+	}
+	was := *c
+	h, err := c.Follow(rec)
+	if err == nil && h.End() > limit {
+		*c, err = was, ErrLength
+	}
+	return h, rec, err
+}
+
+// count adds a record, whose predecessor was of epoch before, to the result.
+func (s *scanner) count(h *Header, before uint64) {
+	if h.Epoch > before {
+		s.res.Pairs = append(s.res.Pairs, Pair{Fence: Fence{Epoch: h.Epoch}, First: h.LSN})
+	}
+	s.res.Written = h.Epoch
+	s.res.Commit = max(s.res.Commit, h.Commit)
+	if h.Kind == KindData {
+		s.res.Records++
+	}
+}
+
 // record returns the bytes of the record whose header stands at LSN, as far as
-// that header can be believed about its length.
+// that header can be believed about its length. Of what version it is, is for
+// those to say who have checked its CRC.
 func (s *scanner) record(lsn uint64) ([]byte, error) {
 	off := int64(lsn % s.src.Capacity())
 	head, err := s.src.View(off, HeaderSize)
 	if err != nil {
 		return nil, err
 	}
-	h, err := DecodeHeader(head)
+	h, err := readHeader(head)
 	if err != nil {
 		return nil, err
 	}
@@ -176,7 +193,9 @@ const beyondChunk = 256 << 10
 
 // lookBeyond goes through the rest of the window, from the tail to trim +
 // capacity, for records of this lap with a good CRC and an epoch that is not
-// lower than the log's.
+// lower than the log's. A record of another version testifies, too: all that is
+// asked of it stands at the same place in every version. One whose CRC does not
+// match is no evidence, whatever version it names.
 func (s *scanner) lookBeyond() {
 	capacity := s.src.Capacity()
 	limit := s.in.Trim.LSN + capacity
@@ -202,7 +221,7 @@ func (s *scanner) lookThrough(lsn uint64, chunk []byte) uint64 {
 			i += Align
 			continue
 		}
-		h, err := DecodeHeader(b)
+		h, err := readHeader(b)
 		if err == nil && h.Size() > uint64(len(b)) {
 			if rec, err := s.record(lsn + uint64(i)); err == nil {
 				s.testify(h, rec)

@@ -329,6 +329,93 @@ func TestHybridLogIsRefused(t *testing.T) {
 	}
 }
 
+// newer turns the record at lsn into one of a version to come, whole.
+func (l *log) newer(lsn uint64) *log {
+	rec := l.At(lsn, int(l.ToEnd(lsn)))
+	rec[10], rec[11], rec[12] = 2, 7, 1
+	mend(rec)
+	return l
+}
+
+// A newer program's record is not the end of the log, or this program would
+// write over it.
+func TestScanRefusesAnotherVersion(t *testing.T) {
+	t.Parallel()
+	l := newLog(2048).add(1, 4)
+	l.newer(384)
+	visited := 0
+	res, err := Scan(l.Ring, ScanInput{}, func(Header, []byte) error {
+		visited++
+		return nil
+	})
+	want := "record at LSN 384: format: of another version: version of a record is 2, must be 1; start the program that wrote it, or a newer one"
+	if !errors.Is(err, ErrVersion) || err.Error() != want || visited != 3 || !errors.Is(res.Stop, ErrVersion) {
+		t.Errorf("%d records visited, then %v, stop %v; want %s", visited, err, res.Stop, want)
+	}
+	if _, err := Boundary(l.Ring, TrimPoint{}, 512); !errors.Is(err, ErrVersion) {
+		t.Errorf("a boundary behind it: %v", err)
+	}
+	if c, err := Boundary(l.Ring, TrimPoint{}, 384); err != nil || c.LSN != 384 {
+		t.Errorf("a boundary before it: %+v, %v", c, err)
+	}
+}
+
+// What a torn write leaves behind may look like another version's magic; only
+// a whole record in its place is one.
+func TestATornRecordOfAnotherVersionIsATail(t *testing.T) {
+	t.Parallel()
+	line := func(l *log, at uint64) { // a line of which only magic and version have arrived
+		b := l.At(at, Align)
+		clear(b)
+		b[8], b[9], b[10] = 0x72, 0x67, 2
+	}
+	sealed := newLog(2048).add(1, 3)
+	seal := sealed.seal(2)
+	sealed.add(1, 1).newer(384)
+	for name, tt := range map[string]struct {
+		ring  Ring
+		seals []Seal
+		want  error
+	}{
+		"a torn payload": {newLog(2048).add(1, 4).newer(384).flipped(384 + 70), nil, ErrCRC},
+		"a torn header":  {newLog(2048).add(1, 4).newer(384).flipped(384 + 40), nil, ErrCRC},
+		"another lap's": {func() Ring {
+			l := newLog(2048).add(1, 4).newer(384)
+			l.Ring[384+26] = 1
+			mend(l.Ring[384:])
+			return l.Ring
+		}(), nil, ErrLSN},
+		"after another predecessor": {func() Ring {
+			l := newLog(2048).add(1, 4).newer(384)
+			l.Ring[384+4]++
+			mend(l.Ring[384:])
+			return l.Ring
+		}(), nil, ErrChain},
+		"excluded by a seal": {sealed.Ring, []Seal{seal}, ErrEpoch},
+		"one line":           {func() Ring { l := newLog(2048).add(1, 3); line(l, 384); return l.Ring }(), nil, ErrLSN},
+	} {
+		res, err := Scan(tt.ring, ScanInput{Seals: tt.seals}, nil)
+		if err != nil || res.Last.LSN != 384 || !errors.Is(res.Stop, tt.want) || res.Suspect() {
+			t.Errorf("%s: %v, %+v; want a tail at 384 because of %v", name, err, res, tt.want)
+		}
+	}
+}
+
+// Behind the tail, a whole record of another version testifies like any other,
+// and what only looks like one does not.
+func TestEvidenceOfAnotherVersion(t *testing.T) {
+	t.Parallel()
+	l := newLog(2048).add(1, 3)
+	l.commit = 384
+	l.add(1, 1).newer(384)
+	if res := scan(t, l.flipped(128+70), ScanInput{}); res.Beyond != 2 || !res.Suspect() || res.Evidence != (Position{1, 384}) {
+		t.Errorf("%d records beyond the tail, evidence %s", res.Beyond, res.Evidence)
+	}
+	if res := scan(t, l.flipped(128+70, 384+70), ScanInput{}); res.Beyond != 1 || res.Suspect() {
+		t.Errorf("torn: %d records beyond the tail, evidence %s", res.Beyond, res.Evidence)
+	}
+}
+
 func TestBoundary(t *testing.T) {
 	t.Parallel()
 	l := newLog(1024).add(1, 2)
@@ -369,6 +456,7 @@ func FuzzScan(f *testing.F) {
 	f.Add([]byte(l.flipped(200)), uint64(0), uint64(1), uint64(0), uint32(0))
 	f.Add([]byte(l.Ring), uint64(1<<64-64), uint64(1), uint64(0), uint32(0))
 	f.Add(make([]byte, 64), uint64(64), uint64(0), uint64(64), uint32(0))
+	f.Add([]byte(newLog(1024).add(1, 4).newer(256).Ring), uint64(0), uint64(0), uint64(0), uint32(0))
 	f.Fuzz(func(t *testing.T, b []byte, trim, epoch, at uint64, crc uint32) {
 		in := ScanInput{
 			Trim:  TrimPoint{LSN: trim, CRC: crc},
@@ -376,6 +464,9 @@ func FuzzScan(f *testing.F) {
 			Hint:  Position{epoch, at},
 		}
 		res, err := Scan(Ring(b), in, nil)
+		if errors.Is(err, ErrVersion) != errors.Is(res.Stop, ErrVersion) {
+			t.Fatalf("stopped by %v with %v", res.Stop, err)
+		}
 		if err != nil {
 			return
 		}

@@ -24,7 +24,8 @@ const (
 	sealSize    = 40
 	slotCRC     = SlotSize - 4
 	idSize      = 16
-	hintUsed    = 40
+	hintVersion = 1 // of hint lines
+	hintUsed    = 44
 	hintPayload = 8
 )
 
@@ -89,8 +90,8 @@ func EncodeSlot(b []byte, s *Slot) {
 	le.PutUint32(b[slotCRC:], crc32.Checksum(b[:slotCRC], castagnoli))
 }
 
-// DecodeSlot reads a header slot. ErrVersion means a slot that a newer Graven
-// wrote; every other error, that this slot does not count.
+// DecodeSlot reads a header slot. ErrVersion means a slot that is whole and of
+// another version; every other error, that this slot does not count.
 func DecodeSlot(b []byte) (Slot, error) {
 	if len(b) < SlotSize {
 		return Slot{}, ErrNoSlot
@@ -102,8 +103,8 @@ func DecodeSlot(b []byte) (Slot, error) {
 	if le.Uint32(b[slotCRC:]) != crc32.Checksum(b[:slotCRC], castagnoli) {
 		return Slot{}, ErrCRC
 	}
-	if v := le.Uint32(b[8:]); v != Version {
-		return Slot{}, fmt.Errorf("%w %d of a header slot, this program reads version %d", ErrVersion, v, Version)
+	if err := checkVersion("header slot", le.Uint32(b[8:]), Version); err != nil {
+		return Slot{}, err
 	}
 	seals, set := le.Uint32(b[12:]), le.Uint32(b[144:])
 	if seals > MaxSeals || set > MaxReplicas {
@@ -167,11 +168,15 @@ func EncodeHint(b []byte, h HintLine) {
 	le.PutUint64(b[16:], h.Sequence)
 	le.PutUint64(b[24:], h.Hint.Epoch)
 	le.PutUint64(b[32:], h.Hint.LSN)
+	le.PutUint32(b[40:], hintVersion)
 	clear(b[hintUsed:])
 	le.PutUint32(b[4:], crc32.Checksum(b[hintPayload:], castagnoli))
 }
 
-// DecodeHint reads a hint line from the first HintSize bytes of b.
+// DecodeHint reads a hint line from the first HintSize bytes of b. ErrVersion
+// means a line that is whole and of another version: then only its generation
+// is known, by which the caller can tell whether it counts. With every other
+// error the line does not count.
 func DecodeHint(b []byte) (HintLine, error) {
 	if len(b) < HintSize {
 		return HintLine{}, ErrNoHint
@@ -179,6 +184,9 @@ func DecodeHint(b []byte) (HintLine, error) {
 	le := binary.LittleEndian
 	if le.Uint32(b) != hintMagic || le.Uint32(b[4:]) != crc32.Checksum(b[hintPayload:HintSize], castagnoli) {
 		return HintLine{}, ErrNoHint
+	}
+	if err := checkVersion("hint line", le.Uint32(b[40:]), hintVersion); err != nil {
+		return HintLine{Generation: le.Uint64(b[8:])}, err
 	}
 	return HintLine{
 		Generation: le.Uint64(b[8:]), Sequence: le.Uint64(b[16:]),

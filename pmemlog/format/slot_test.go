@@ -67,7 +67,8 @@ func TestDamagedSlots(t *testing.T) {
 	}{
 		"short":         {good[:SlotSize-1], ErrNoSlot},
 		"zero":          {make([]byte, SlotSize), ErrNoSlot},
-		"newer":         {sealed(8, 1), ErrVersion},
+		"older":         {sealed(8, 0), ErrVersion},
+		"newer":         {sealed(8, 2), ErrVersion},
 		"too many":      {sealed(12, MaxSeals+1), ErrLength},
 		"4 G of seals":  {sealed(12, 1<<32-1), ErrLength},
 		"too large set": {sealed(144, MaxReplicas+1), ErrLength},
@@ -96,6 +97,13 @@ func TestHintLines(t *testing.T) {
 	if _, err := DecodeHint(b[:HintSize-1]); !errors.Is(err, ErrNoHint) {
 		t.Errorf("short: %v", err)
 	}
+	for _, version := range []uint32{0, 2, 1 << 31} {
+		binary.LittleEndian.PutUint32(b[40:], version)
+		binary.LittleEndian.PutUint32(b[4:], crc32.Checksum(b[8:], castagnoli))
+		if got, err := DecodeHint(b); !errors.Is(err, ErrVersion) || got != (HintLine{Generation: 1}) {
+			t.Errorf("version %d: %+v, %v; want ErrVersion and the generation alone", version, got, err)
+		}
+	}
 }
 
 func TestProgrammingErrorsPanic(t *testing.T) {
@@ -122,9 +130,17 @@ func FuzzSlot(f *testing.F) {
 	b := make([]byte, SlotSize)
 	EncodeSlot(b, &s)
 	f.Add(b)
-	f.Add(make([]byte, HintSize))
+	line := make([]byte, HintSize)
+	EncodeHint(line, HintLine{Generation: 1, Sequence: 2, Hint: Position{3, 4}})
+	f.Add(line)
 	f.Fuzz(func(t *testing.T, b []byte) {
-		_, _ = DecodeHint(b)
+		if l, err := DecodeHint(b); err == nil {
+			again := make([]byte, HintSize)
+			EncodeHint(again, l)
+			if got, err := DecodeHint(again); err != nil || got != l {
+				t.Fatalf("%+v became %+v, %v", l, got, err)
+			}
+		}
 		if len(b) >= SlotSize {
 			binary.LittleEndian.PutUint32(b[slotCRC:], crc32.Checksum(b[:slotCRC], castagnoli))
 		}

@@ -218,12 +218,21 @@ func (c *Conn) Seal(ctx context.Context, s rdmaio.SealIn) error {
 	return c.change(ctx, kindSeal, s.Tail, body)
 }
 
+// Reseal implements [rdmaio.Session].
+func (c *Conn) Reseal(ctx context.Context, version uint64, set []format.ID) error {
+	body, err := encodeReseal(set)
+	if err != nil {
+		return fmt.Errorf("%v: %w", kindReseal, err)
+	}
+	return c.change(ctx, kindReseal, version, body)
+}
+
 // change makes a request that is answered with Done.
-func (c *Conn) change(ctx context.Context, k kind, lsn uint64, body []byte) error {
+func (c *Conn) change(ctx context.Context, k kind, arg uint64, body []byte) error {
 	if c.readOnly {
 		return fmt.Errorf("%v: %w", k, rdmaio.ErrReadOnly)
 	}
-	_, err := c.call(ctx, k, kindDone, lsn, body)
+	_, err := c.call(ctx, k, kindDone, arg, body)
 	return err
 }
 

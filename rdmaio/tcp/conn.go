@@ -49,7 +49,7 @@ func Dial(ctx context.Context, addr string, h rdmaio.Hello, ev rdmaio.Events, op
 	if err := opts.validate(); err != nil {
 		return nil, rdmaio.Welcome{}, err
 	}
-	body, err := encodeHello(&hello{min: version, max: version, Hello: h})
+	body, err := encodeHello(&hello{lowest: uint32(opts.speaks.lowest), highest: uint32(opts.speaks.highest), Hello: h})
 	if err != nil {
 		return nil, rdmaio.Welcome{}, err
 	}
@@ -58,7 +58,7 @@ func Dial(ctx context.Context, addr string, h rdmaio.Hello, ev rdmaio.Events, op
 		return nil, rdmaio.Welcome{}, fmt.Errorf("dial %s: %w", addr, lost(err))
 	}
 	in := newReader(conn, server)
-	w, err := greet(ctx, conn, in, body, opts.DeadAfter)
+	w, err := greet(ctx, conn, in, body, &opts)
 	if err != nil {
 		_ = conn.Close() // the refusal says more
 		return nil, rdmaio.Welcome{}, fmt.Errorf("open a session at %s: %w", addr, err)
@@ -70,7 +70,7 @@ func Dial(ctx context.Context, addr string, h rdmaio.Hello, ev rdmaio.Events, op
 func begin(conn net.Conn, in *reader, h *rdmaio.Hello, ev rdmaio.Events, opts Options) *Conn {
 	c := &Conn{
 		conn: conn, opts: opts, ev: ev, readOnly: h.ReadOnly,
-		out: newOutbox(conn, h.Capacity), in: in,
+		out: newOutbox(conn, in.agreed, h.Capacity), in: in,
 		slots:   make(chan struct{}, opts.MaxPending),
 		pending: map[uint32]*request{},
 		done:    make(chan struct{}),
@@ -101,9 +101,9 @@ func connect(ctx context.Context, addr string, opts *Options) (net.Conn, error) 
 
 // greet says Hello and waits for the answer, as long as the far end shows
 // that it is at work and the context allows.
-func greet(ctx context.Context, conn net.Conn, in *reader, body []byte, deadAfter time.Duration) (rdmaio.Welcome, error) {
+func greet(ctx context.Context, conn net.Conn, in *reader, body []byte, opts *Options) (rdmaio.Welcome, error) {
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
-	w, err := exchangeHello(conn, in, body, deadAfter)
+	w, err := exchangeHello(conn, in, body, opts)
 	if !stop() {
 		return rdmaio.Welcome{}, context.Cause(ctx)
 	}
@@ -113,18 +113,19 @@ func greet(ctx context.Context, conn net.Conn, in *reader, body []byte, deadAfte
 	if err := conn.SetDeadline(time.Time{}); err != nil {
 		return rdmaio.Welcome{}, lost(err)
 	}
+	in.agreed = uint8(w.Version)
 	return w, nil
 }
 
-func exchangeHello(conn net.Conn, in *reader, body []byte, deadAfter time.Duration) (rdmaio.Welcome, error) {
-	if err := conn.SetDeadline(time.Now().Add(deadAfter)); err != nil {
+func exchangeHello(conn net.Conn, in *reader, body []byte, opts *Options) (rdmaio.Welcome, error) {
+	if err := conn.SetDeadline(time.Now().Add(opts.DeadAfter)); err != nil {
 		return rdmaio.Welcome{}, lost(err)
 	}
-	if _, err := conn.Write(appendFrame(nil, header{kind: kindHello}, body)); err != nil {
+	if _, err := conn.Write(appendFrame(nil, header{version: opts.speaks.lowest, kind: kindHello}, body)); err != nil {
 		return rdmaio.Welcome{}, lost(err)
 	}
 	for {
-		if err := conn.SetReadDeadline(time.Now().Add(deadAfter)); err != nil {
+		if err := conn.SetReadDeadline(time.Now().Add(opts.DeadAfter)); err != nil {
 			return rdmaio.Welcome{}, lost(err)
 		}
 		h, body, err := in.next()
@@ -135,7 +136,7 @@ func exchangeHello(conn net.Conn, in *reader, body []byte, deadAfter time.Durati
 		case h.kind == kindError:
 			return rdmaio.Welcome{}, decodeError(body)
 		case h.kind == kindWelcome:
-			return decodeWelcome(body)
+			return decodeWelcome(body, opts.speaks)
 		default:
 			return rdmaio.Welcome{}, refuse(rdmaio.ErrFrame, "unexpected frame: %v", h.kind)
 		}

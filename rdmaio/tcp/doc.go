@@ -33,14 +33,14 @@
 // any. [Listener]: one Run. A session takes two goroutines at the near end, one
 // at the far end and another once it has had a flush that is not cheap.
 //
-// # On the wire, version 0
+// # On the wire, version 1
 //
-// Version 0 may still change. All integers are little endian. A connection
-// carries frames, in both directions, from its first byte on. A frame is a
-// header and a body:
+// Version 1 is frozen; testdata has a frame of each type. All integers are little
+// endian. A connection carries frames, in both directions, from its first byte on.
+// A frame is a header and a body:
 //
 //	0   u32  magic "GrvT"
-//	4   u8   version of the protocol, 0
+//	4   u8   version of the protocol, 1
 //	5   u8   type
 //	6   u16  flags; bit 0 of Write: a flush is asked for as well; else zero
 //	8   u32  id: a request's number, repeated by its answer
@@ -50,9 +50,9 @@
 //	28  u32  CRC32C of bytes 0 to 28
 //	32  body
 //
-// Magic, version and the header's CRC stay where they are in every version.
-// A frame of an unknown version or type, with a wrong CRC, an unknown flag, a
-// body longer than allowed or bytes left over in it ends the connection.
+// A frame of another version than was agreed, of an unknown type, with a wrong
+// CRC, an unknown flag, a body longer than allowed or bytes left over in it ends
+// the connection.
 //
 // The payload of Write has no CRC of its own: it is whole records, each carries
 // one that the target checks before the bytes count for anything, and where
@@ -78,6 +78,7 @@
 //	16 State    server  –            see below                          16 KiB
 //	17 Error    server  –            u32 code (rdmaio.Code), fence, text: detail
 //	18 Busy     server  –            –
+//	19 Reseal   client  set version  set                                113
 //
 // The first frame is the client's Hello; the server answers Welcome or Error.
 // Then the client sends what it likes without waiting; the server handles it in
@@ -106,9 +107,39 @@
 //	         u8 count of pairs, at most 128, each fence, u64 first LSN, bool known;
 //	         set; seals
 //	Seal     position hint; set; seals
-//	State    header slot, 4096 bytes as in pmemlog/format; u64 tail; u64 durable;
+//	State    header slot, 4096 bytes as in pmemlog/format, version 1; u64 tail; u64 durable;
 //	         bool scanned; text media, failure
 //
 // A Report of more pairs carries the newest 128. That makes an opener rewrite
 // more than it had to, never less.
+//
+// # Other versions
+//
+// The server chooses the highest version that both speak; without one it answers
+// with an Error of code 1 and closes. All frames from the Welcome on carry the
+// version that was chosen. Those before it carry the lowest that their sender
+// speaks, and there no one looks at it: two programs that have nothing in common
+// must understand each other so far. Hence this stays in every version:
+//
+//   - all of a frame's header, as long as nothing has been chosen, and after that
+//     the places of its magic, version and CRC;
+//   - the types and bodies of Error and Busy;
+//   - what is in a Hello now. A later version may append to it, and a client that
+//     offers that version may send it: a server that does not know the highest one
+//     offered ignores what is behind. Flags that this version does not have need a
+//     client that offers none as low as this;
+//   - the first u32 of a Welcome. The rest of it is of the version chosen.
+//
+// Version 2 would come in two releases. The first speaks 1 to 2: it lays out what
+// it sends by the version that was chosen, and does in a session of version 1 what
+// was done before. It may be brought to daemons and clients in any order, and be
+// taken back. When no program is left that speaks only 1, the second speaks only
+// 2. The tests have peers of each kind.
+//
+// Records and the header slot in State belong to the protocol. A writer may post
+// records of a newer version only when the sessions of all its replicas are of a
+// protocol version that has them; a daemon answers Info in a session of version 1
+// with a slot of version 1, whatever is on its medium. What Read brings is the
+// ring as it is: a reader that does not know the records in it is told so by
+// format.Scan.
 package tcp

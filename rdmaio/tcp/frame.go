@@ -22,7 +22,7 @@ const (
 	maxGrant = maxHello - helloFixed      // of the grant in a Hello
 	maxText  = 1 << 10                    // of a string in a message; longer ones are cut
 	maxPairs = 128                        // in a Report, counted; the newest ones are sent
-	version  = 0                          // of the protocol, the only one so far
+	version  = 1                          // of the protocol, the only one so far
 	magic    = uint32('G' | 'r'<<8 | 'v'<<16 | 'T'<<24)
 
 	flagFlush = 1 << 0 // of Write: as if a Flush followed
@@ -50,6 +50,7 @@ const (
 	kindState   kind = 16
 	kindError   kind = 17
 	kindBusy    kind = 18
+	kindReseal  kind = 19
 )
 
 // side is an end of a session.
@@ -84,6 +85,7 @@ var kinds = [...]struct {
 	kindState:   {"State", server, maxSmall},
 	kindError:   {"Error", server, maxSmall},
 	kindBusy:    {"Busy", server, 0},
+	kindReseal:  {"Reseal", client, resealBody},
 }
 
 // String returns the frame's name as in the package documentation.
@@ -101,12 +103,13 @@ func checksum(b []byte) uint32 { return crc32.Checksum(b, castagnoli) }
 
 // header is a frame's head, decoded.
 type header struct {
-	kind   kind
-	flags  uint16
-	id     uint32 // of a request and its answer
-	length uint32 // of the body, in bytes
-	arg    uint64 // an LSN, as the kind has it
-	crc    uint32 // of the body; zero for Write
+	version uint8 // of the protocol, as agreed
+	kind    kind
+	flags   uint16
+	id      uint32 // of a request and its answer
+	length  uint32 // of the body, in bytes
+	arg     uint64 // an LSN, as the kind has it
+	crc     uint32 // of the body; zero for Write
 }
 
 // put encodes h into b, which must be headerSize long.
@@ -114,7 +117,7 @@ func (h *header) put(b []byte) {
 	_ = b[headerSize-1]
 	le := binary.LittleEndian
 	le.PutUint32(b, magic)
-	b[4], b[5] = version, byte(h.kind)
+	b[4], b[5] = h.version, byte(h.kind)
 	le.PutUint16(b[6:], h.flags)
 	le.PutUint32(b[8:], h.id)
 	le.PutUint32(b[12:], h.length)
@@ -124,8 +127,9 @@ func (h *header) put(b []byte) {
 }
 
 // parseHeader decodes a header that came from the given side and checks all
-// that can be checked without the body.
-func parseHeader(b []byte, from side) (header, error) {
+// that can be checked without the body. It must be of the version that was agreed,
+// or of any while that is 0.
+func parseHeader(b []byte, from side, agreed uint8) (header, error) {
 	_ = b[headerSize-1]
 	le := binary.LittleEndian
 	if m := le.Uint32(b); m != magic {
@@ -134,11 +138,12 @@ func parseHeader(b []byte, from side) (header, error) {
 	if checksum(b[:28]) != le.Uint32(b[28:]) {
 		return header{}, refuse(rdmaio.ErrFrame, "checksum of a frame's header does not match")
 	}
-	if b[4] != version {
-		return header{}, refuse(rdmaio.ErrVersion, "frame of version %d, this program speaks %d", b[4], version)
+	if agreed != 0 && b[4] != agreed {
+		return header{}, refuse(rdmaio.ErrVersion, "version of a frame is %d, must be %d as agreed", b[4], agreed)
 	}
 	h := header{
-		kind: kind(b[5]), flags: le.Uint16(b[6:]), id: le.Uint32(b[8:]),
+		version: b[4],
+		kind:    kind(b[5]), flags: le.Uint16(b[6:]), id: le.Uint32(b[8:]),
 		length: le.Uint32(b[12:]), arg: le.Uint64(b[16:]), crc: le.Uint32(b[24:]),
 	}
 	return h, h.check(from)

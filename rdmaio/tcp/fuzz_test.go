@@ -28,12 +28,15 @@ func FuzzMessages(f *testing.F) {
 func decoders() map[string]func([]byte) ([]byte, bool) {
 	return map[string]func([]byte) ([]byte, bool){
 		"Hello": func(b []byte) ([]byte, bool) {
-			h, err := decodeHello(b)
+			h, _, err := decodeHello(b, ours())
 			out, again := encodeHello(&h)
+			if h.highest > version && len(b) > len(out) { // a later version may say more
+				out = append(out, b[len(out):]...)
+			}
 			return out, err == nil && again == nil
 		},
 		"Welcome": func(b []byte) ([]byte, bool) {
-			w, err := decodeWelcome(b)
+			w, err := decodeWelcome(b, ours())
 			return encodeWelcome(&w), err == nil
 		},
 		"Report": func(b []byte) ([]byte, bool) {
@@ -44,6 +47,11 @@ func decoders() map[string]func([]byte) ([]byte, bool) {
 		"Seal": func(b []byte) ([]byte, bool) {
 			s, err := decodeSeal(5, b)
 			out, again := encodeSeal(&s)
+			return out, err == nil && again == nil
+		},
+		"Reseal": func(b []byte) ([]byte, bool) {
+			set, err := decodeReseal(b)
+			out, again := encodeReseal(set)
 			return out, err == nil && again == nil
 		},
 		"State": func(b []byte) ([]byte, bool) {
@@ -70,7 +78,7 @@ func decoders() map[string]func([]byte) ([]byte, bool) {
 func sampleBodies(tb testing.TB) [][]byte {
 	tb.Helper()
 	r, i, s := someReport(), someInfo(), someSeal()
-	h, err := encodeHello(&hello{Hello: someHello()})
+	h, err := encodeHello(&hello{lowest: version, highest: version + 1, Hello: someHello()})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -86,33 +94,43 @@ func sampleBodies(tb testing.TB) [][]byte {
 	if err != nil {
 		tb.Fatal(err)
 	}
+	reseal, err := encodeReseal(someReport().Set)
+	if err != nil {
+		tb.Fatal(err)
+	}
 	return [][]byte{
-		h, report, info, seal,
-		encodeWelcome(&rdmaio.Welcome{Daemon: "d1", Media: "file"}),
+		h, append(bytes.Clone(h), "and more"...), report, info, seal, reseal, make([]byte, resealBody),
+		encodeWelcome(&rdmaio.Welcome{Version: version, Daemon: "d1", Media: "file"}),
 		encodeError(&rdmaio.Error{Kind: rdmaio.ErrFenced, Detail: "x"}),
 		appendTrim(nil, r.Trim),
 	}
 }
 
 // FuzzReader gives any stream of bytes to a reader: it never panics, never
-// yields a frame whose checksums are wrong, and its buffer never grows beyond
+// yields a frame whose checksums are wrong or whose version is not the one that
+// was agreed, and its buffer never grows beyond
 // what has arrived.
 func FuzzReader(f *testing.F) {
 	for i, body := range sampleBodies(f) {
-		frame := appendFrame(nil, header{kind: kindHello, id: uint32(i)}, body)
-		f.Add(append(frame, frame...))
+		frame := appendFrame(nil, header{version: version, kind: kindHello, id: uint32(i)}, body)
+		f.Add(append(frame, frame...), uint8(0))
 	}
-	f.Add(appendFrame(nil, header{kind: kindFence, id: 1}, nil))
+	f.Add(appendFrame(nil, header{version: version, kind: kindFence, id: 1}, nil), uint8(version))
+	f.Add(appendFrame(nil, header{version: version + 1, kind: kindFence, id: 1}, nil), uint8(version))
 	claim := make([]byte, headerSize)
-	(&header{kind: kindWrite, length: maxWrite}).put(claim)
-	f.Add(append(claim, "and then little"...))
-	f.Fuzz(func(t *testing.T, b []byte) {
+	(&header{version: version, kind: kindWrite, length: maxWrite}).put(claim)
+	f.Add(append(claim, "and then little"...), uint8(version))
+	f.Fuzz(func(t *testing.T, b []byte, agreed uint8) {
 		rd := newReader(bytes.NewReader(b), client)
+		rd.agreed = agreed
 		taken := 0
 		for {
 			h, body, err := rd.next()
 			if err != nil {
 				break
+			}
+			if agreed != 0 && h.version != agreed {
+				t.Errorf("%v of version %d was let in, agreed is %d", h.kind, h.version, agreed)
 			}
 			taken += headerSize + len(body)
 			if len(body) > int(kinds[h.kind].max) || h.checkBody(body) != nil {

@@ -131,7 +131,7 @@ func (l *Listener) admit(ctx context.Context, conn net.Conn) {
 
 // turnAway tells a peer that there is no room.
 func (l *Listener) turnAway(_ context.Context, conn net.Conn) {
-	sayWhy(conn, newReplies(conn, l.opts.BusyEvery), refuse(rdmaio.ErrBusy, "%d others are opening a session just now", l.opts.MaxHandshakes))
+	sayWhy(conn, newReplies(conn, l.opts.speaks.lowest, l.opts.BusyEvery), refuse(rdmaio.ErrBusy, "%d others are opening a session just now", l.opts.MaxHandshakes))
 	l.less(&l.refusals)
 }
 

@@ -10,6 +10,7 @@ const (
 	helloFixed = 4 + 4 + 3*16 + 16 + 8 + 1 + 2
 	readBody   = 4
 	trimBody   = 8 + 4
+	resealBody = 1 + format.MaxReplicas*16
 )
 
 // Flags of a Hello.
@@ -20,7 +21,7 @@ const (
 
 // hello is a Hello with the protocol versions that the client speaks.
 type hello struct {
-	min, max uint32
+	lowest, highest uint32
 	rdmaio.Hello
 }
 
@@ -28,8 +29,8 @@ func encodeHello(h *hello) ([]byte, error) {
 	if len(h.Grant) > maxGrant {
 		return nil, refuse(rdmaio.ErrGrant, "the grant has %d bytes, at most %d are allowed", len(h.Grant), maxGrant)
 	}
-	b := le.AppendUint32(make([]byte, 0, helloFixed+len(h.Grant)), h.min)
-	b = le.AppendUint32(b, h.max)
+	b := le.AppendUint32(make([]byte, 0, helloFixed+len(h.Grant)), h.lowest)
+	b = le.AppendUint32(b, h.highest)
 	b = append(b, h.Cluster[:]...)
 	b = append(b, h.Log[:]...)
 	b = append(b, h.Replica[:]...)
@@ -46,13 +47,19 @@ func encodeHello(h *hello) ([]byte, error) {
 	return append(le.AppendUint16(b, uint16(len(h.Grant))), h.Grant...), nil
 }
 
-// decodeHello reads the versions first: what follows them may be laid out in a
-// way that only a version of the client's knows.
-func decodeHello(b []byte) (hello, error) {
+// decodeHello reads the versions first and chooses one of them, since a client
+// that this program has none in common with may have said the rest in a way
+// that only it knows. One that speaks a later version, too, may have more to say
+// behind what is known here.
+func decodeHello(b []byte, speaks span) (hello, uint8, error) {
 	d := decoder{b: b, name: "Hello"}
-	h := hello{min: d.u32("versions"), max: d.u32("versions")}
-	if d.err == nil && (h.min > version || h.max < version) {
-		return hello{}, refuse(rdmaio.ErrVersion, "offered protocol versions %d to %d, this program speaks %d", h.min, h.max, version)
+	h := hello{lowest: d.u32("versions"), highest: d.u32("versions")}
+	if d.err != nil {
+		return hello{}, 0, d.err
+	}
+	chosen, err := speaks.choose(h.lowest, h.highest)
+	if err != nil {
+		return hello{}, 0, err
 	}
 	h.Cluster, h.Log, h.Replica = d.id("cluster"), d.id("log"), d.id("replica")
 	h.Term = d.fence("term")
@@ -63,7 +70,10 @@ func decodeHello(b []byte) (hello, error) {
 	}
 	h.Create, h.ReadOnly = flags&helloCreate != 0, flags&helloReadOnly != 0
 	h.Grant = d.text("grant", maxGrant)
-	return h, d.end()
+	if h.highest > uint32(speaks.highest) {
+		d.b = nil
+	}
+	return h, chosen, d.end()
 }
 
 func encodeWelcome(w *rdmaio.Welcome) []byte {
@@ -75,13 +85,18 @@ func encodeWelcome(w *rdmaio.Welcome) []byte {
 	return appendText(b, w.FlushMode)
 }
 
-func decodeWelcome(b []byte) (rdmaio.Welcome, error) {
+// decodeWelcome reads the version first: it says how the rest is laid out.
+func decodeWelcome(b []byte, offered span) (rdmaio.Welcome, error) {
 	d := decoder{b: b, name: "Welcome"}
-	w := rdmaio.Welcome{Version: d.u32("version"), Pool: d.id("pool"), Created: d.bool("created")}
-	w.Daemon, w.Media, w.FlushMode = d.text("daemon", maxText), d.text("media", maxText), d.text("flush mode", maxText)
-	if d.err == nil && w.Version != version {
-		return w, refuse(rdmaio.ErrVersion, "the daemon chose protocol version %d, only %d was offered", w.Version, version)
+	w := rdmaio.Welcome{Version: d.u32("version")}
+	if d.err != nil {
+		return rdmaio.Welcome{}, d.err
 	}
+	if err := offered.check(w.Version); err != nil {
+		return rdmaio.Welcome{}, err
+	}
+	w.Pool, w.Created = d.id("pool"), d.bool("created")
+	w.Daemon, w.Media, w.FlushMode = d.text("daemon", maxText), d.text("media", maxText), d.text("flush mode", maxText)
 	return w, d.end()
 }
 
@@ -167,6 +182,19 @@ func decodeSeal(tail uint64, b []byte) (rdmaio.SealIn, error) {
 	s := rdmaio.SealIn{Hint: d.position("hint"), Tail: tail}
 	s.Set, s.Seals = d.ids("set"), d.seals("seals")
 	return s, d.end()
+}
+
+func encodeReseal(set []format.ID) ([]byte, error) {
+	if err := checkSet(nil, set); err != nil {
+		return nil, err
+	}
+	return appendIDs(nil, set), nil
+}
+
+func decodeReseal(b []byte) ([]format.ID, error) {
+	d := decoder{b: b, name: "Reseal"}
+	set := d.ids("set")
+	return set, d.end()
 }
 
 func encodeInfo(i *rdmaio.Info) ([]byte, error) {

@@ -77,6 +77,13 @@ func TestTheLargestMessagesFit(t *testing.T) {
 		"Report": func() ([]byte, error) { return encodeReport(&r) },
 		"State":  func() ([]byte, error) { return encodeInfo(&i) },
 		"Seal":   func() ([]byte, error) { return encodeSeal(&s) },
+		"Reseal": func() ([]byte, error) {
+			b, err := encodeReseal(r.Set)
+			if len(b) != resealBody {
+				t.Errorf("Reseal has %d bytes at most, not %d", len(b), resealBody)
+			}
+			return b, err
+		},
 		"Hello": func() ([]byte, error) {
 			return encodeHello(&hello{Hello: rdmaio.Hello{Grant: strings.Repeat("x", maxGrant)}})
 		},
@@ -99,14 +106,14 @@ func TestTheLargestMessagesFit(t *testing.T) {
 
 func TestMessagesSayWhatIsWrongWithThem(t *testing.T) {
 	t.Parallel()
-	good, err := encodeHello(&hello{Hello: someHello()})
+	good, err := encodeHello(&hello{lowest: version, highest: version, Hello: someHello()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	flags := append([]byte(nil), good...)
 	flags[80] = 4
 	future := append([]byte(nil), good...)
-	future[0], future[4] = 1, 9
+	future[0], future[4] = 2, 9
 	report := someReport()
 	pairs, err := encodeReport(&report)
 	if err != nil {
@@ -115,11 +122,16 @@ func TestMessagesSayWhatIsWrongWithThem(t *testing.T) {
 	known := append([]byte(nil), pairs...)
 	known[16+20+8+8+16+16+8+8+8+1+24] = 2
 	for want, decode := range map[string]func() error{
-		"rdmaio: malformed frame: Hello: grant is cut off":  func() error { _, err := decodeHello(good[:len(good)-1]); return err },
-		"rdmaio: malformed frame: Hello: 1 bytes too many":  func() error { _, err := decodeHello(append(good[:len(good):len(good)], 0)); return err },
-		"rdmaio: malformed frame: Hello: flags are unknown": func() error { _, err := decodeHello(flags); return err },
-		"rdmaio: no common protocol version: offered protocol versions 1 to 9, this program speaks 0": func() error {
-			_, err := decodeHello(future)
+		"rdmaio: malformed frame: Reseal: set are too many": func() error {
+			_, err := decodeReseal([]byte{format.MaxReplicas + 1})
+			return err
+		},
+		"rdmaio: malformed frame: Reseal: set is cut off":   func() error { _, err := decodeReseal([]byte{1, 2}); return err },
+		"rdmaio: malformed frame: Hello: grant is cut off":  func() error { _, _, err := decodeHello(good[:len(good)-1], ours()); return err },
+		"rdmaio: malformed frame: Hello: 1 bytes too many":  func() error { _, _, err := decodeHello(append(good[:len(good):len(good)], 0), ours()); return err },
+		"rdmaio: malformed frame: Hello: flags are unknown": func() error { _, _, err := decodeHello(flags, ours()); return err },
+		"rdmaio: no common protocol version: protocol versions 2 to 9 are offered, this program speaks version 1; upgrade the older of the two": func() error {
+			_, _, err := decodeHello(future, ours())
 			return err
 		},
 		"rdmaio: malformed frame: Report: pair is neither 0 nor 1": func() error { _, err := decodeReport(known); return err },

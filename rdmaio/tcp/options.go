@@ -37,6 +37,8 @@ type Options struct {
 	// refused with ErrBusy.
 	MaxSessions   int
 	MaxHandshakes int
+
+	speaks span // protocol versions; tests set others than this program's
 }
 
 func (o Options) withDefaults() Options {
@@ -49,6 +51,7 @@ func (o Options) withDefaults() Options {
 	orInt(&o.MaxPending, 64)
 	orInt(&o.MaxSessions, 1024)
 	orInt(&o.MaxHandshakes, 128)
+	o.speaks = o.speaks.withDefault()
 	return o
 }
 

@@ -39,10 +39,11 @@ func (o *outgoing) encode() {
 // goroutine as far as the socket takes it without waiting; what is left, and
 // what comes after it, is finished by the sender goroutine.
 type outbox struct {
-	conn  net.Conn
-	raw   syscall.RawConn // nil: all goes through the sender
-	limit uint64          // of the payload bytes that wait: the ring's capacity
-	wake  chan struct{}
+	conn   net.Conn
+	agreed uint8           // version of the protocol
+	raw    syscall.RawConn // nil: all goes through the sender
+	limit  uint64          // of the payload bytes that wait: the ring's capacity
+	wake   chan struct{}
 
 	mu        sync.Mutex
 	queue     []outgoing
@@ -67,8 +68,8 @@ type outbox struct {
 	plain   *bufio.Writer
 }
 
-func newOutbox(conn net.Conn, limit uint64) *outbox {
-	o := &outbox{conn: conn, raw: rawConn(conn), limit: limit, wake: make(chan struct{}, 1)}
+func newOutbox(conn net.Conn, agreed uint8, limit uint64) *outbox {
+	o := &outbox{conn: conn, agreed: agreed, raw: rawConn(conn), limit: limit, wake: make(chan struct{}, 1)}
 	o.direct = func(fd uintptr) bool {
 		o.wrote, o.errno = unix.Writev(int(fd), o.iov)
 		return true
@@ -88,9 +89,9 @@ func (o *outbox) write(lsn uint64, segs [][]byte, n int) error {
 	}
 	o.lastID++
 	o.lastFlush = o.lastID
-	h := header{kind: kindWrite, flags: flagFlush, id: o.lastID, length: uint32(n), arg: lsn}
+	h := header{version: o.agreed, kind: kindWrite, flags: flagFlush, id: o.lastID, length: uint32(n), arg: lsn}
 	if n == 0 {
-		h = header{kind: kindFlush, id: o.lastID}
+		h = header{version: o.agreed, kind: kindFlush, id: o.lastID}
 	}
 	if !o.sending && o.raw != nil && len(segs) <= directSegments {
 		sent, err := o.sendDirect(h, segs)
@@ -157,7 +158,7 @@ func (o *outbox) message(k kind, arg uint64, body []byte, prepare func(id uint32
 	}
 	o.lastID++
 	prepare(o.lastID)
-	o.push(outgoing{head: header{kind: k, id: o.lastID, arg: arg}, body: body})
+	o.push(outgoing{head: header{version: o.agreed, kind: k, id: o.lastID, arg: arg}, body: body})
 	return nil
 }
 

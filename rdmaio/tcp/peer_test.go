@@ -66,11 +66,11 @@ func (p *rawPeer) refused() error {
 
 func helloFrame(t *testing.T, lowest, highest uint32) []byte {
 	t.Helper()
-	body, err := encodeHello(&hello{min: lowest, max: highest, Hello: someHello()})
+	body, err := encodeHello(&hello{lowest: lowest, highest: highest, Hello: someHello()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return appendFrame(nil, header{kind: kindHello}, body)
+	return appendFrame(nil, header{version: version, kind: kindHello}, body)
 }
 
 // change returns a frame with one byte of its header set, and a good checksum.
@@ -108,8 +108,8 @@ func (l *lines) all() []string {
 
 func TestPeersThatSayNonsense(t *testing.T) {
 	t.Parallel()
-	fence := appendFrame(nil, header{kind: kindFence, id: 1}, nil)
-	trim := appendFrame(nil, header{kind: kindTrim, id: 1}, make([]byte, trimBody))
+	fence := appendFrame(nil, header{version: version, kind: kindFence, id: 1}, nil)
+	trim := appendFrame(nil, header{version: version, kind: kindTrim, id: 1}, make([]byte, trimBody))
 	torn := bytes.Clone(trim)
 	torn[headerSize] ^= 1
 	flipped := bytes.Clone(fence)
@@ -122,19 +122,19 @@ func TestPeersThatSayNonsense(t *testing.T) {
 		"garbage":                   {false, []byte("GET / HTTP/1.1\r\nHost: d1\r\nAccept: */*\r\n\r\n"), rdmaio.ErrFrame},
 		"not the magic":             {true, make([]byte, 100), rdmaio.ErrFrame},
 		"no Hello":                  {false, fence, rdmaio.ErrFrame},
-		"a Write before the Hello":  {false, bare(header{kind: kindWrite, length: maxWrite}), rdmaio.ErrFrame},
-		"a Hello that claims 4 GiB": {false, bare(header{kind: kindHello, length: 1<<32 - 1}), rdmaio.ErrTooLarge},
-		"a Write that claims 4 GiB": {true, bare(header{kind: kindWrite, id: 1, length: 1<<32 - 1}), rdmaio.ErrTooLarge},
-		"a Seal above its bound":    {true, bare(header{kind: kindSeal, id: 1, length: maxSmall + 1}), rdmaio.ErrTooLarge},
-		"only unknown versions":     {false, helloFrame(t, 1, 9), rdmaio.ErrVersion},
-		"frame of another version":  {true, change(fence, 4, 1), rdmaio.ErrVersion},
+		"a Write before the Hello":  {false, bare(header{version: version, kind: kindWrite, length: maxWrite}), rdmaio.ErrFrame},
+		"a Hello that claims 4 GiB": {false, bare(header{version: version, kind: kindHello, length: 1<<32 - 1}), rdmaio.ErrTooLarge},
+		"a Write that claims 4 GiB": {true, bare(header{version: version, kind: kindWrite, id: 1, length: 1<<32 - 1}), rdmaio.ErrTooLarge},
+		"a Seal above its bound":    {true, bare(header{version: version, kind: kindSeal, id: 1, length: maxSmall + 1}), rdmaio.ErrTooLarge},
+		"only unknown versions":     {false, helloFrame(t, 2, 9), rdmaio.ErrVersion},
+		"frame of another version":  {true, change(fence, 4, 2), rdmaio.ErrVersion},
 		"unknown type":              {true, change(fence, 5, 99), rdmaio.ErrFrame},
 		"a server's frame":          {true, change(fence, 5, byte(kindDone)), rdmaio.ErrFrame},
 		"a second Hello":            {true, helloFrame(t, version, version), rdmaio.ErrFrame},
 		"unknown flags":             {true, change(fence, 6, 1), rdmaio.ErrFrame},
 		"a bit flipped in a header": {true, flipped, rdmaio.ErrFrame},
 		"a bit flipped in a body":   {true, torn, rdmaio.ErrFrame},
-		"a body that is too short":  {true, appendFrame(nil, header{kind: kindTrim, id: 1}, []byte{1}), rdmaio.ErrFrame},
+		"a body that is too short":  {true, appendFrame(nil, header{version: version, kind: kindTrim, id: 1}, []byte{1}), rdmaio.ErrFrame},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -181,7 +181,7 @@ func TestAPeerThatClosesItsSendingHalfIsAnswered(t *testing.T) {
 		p := rawDial(t, serve(t, host, quiet()))
 		p.hello()
 		_, segs := newLog(ringSize).add(1000)
-		p.send(append(bare(header{kind: kindWrite, flags: flagFlush, id: 1, length: uint32(len(segs[0]))}), segs[0]...))
+		p.send(append(bare(header{version: version, kind: kindWrite, flags: flagFlush, id: 1, length: uint32(len(segs[0]))}), segs[0]...))
 		if err := p.conn.CloseWrite(); err != nil {
 			t.Fatal(err)
 		}
@@ -223,7 +223,7 @@ func TestConnectionsThatAreCut(t *testing.T) {
 func TestBitsThatFlip(t *testing.T) {
 	t.Parallel()
 	up := int64(len(helloFrame(t, version, version)))
-	down := int64(len(appendFrame(nil, header{}, encodeWelcome(&rdmaio.Welcome{Daemon: "d1", Media: "volatile", FlushMode: "ack"}))))
+	down := int64(len(appendFrame(nil, header{version: version}, encodeWelcome(&rdmaio.Welcome{Daemon: "d1", Media: "volatile", FlushMode: "ack"}))))
 	flip := func(at int64) faultproxy.Faults { return faultproxy.Faults{Flip: []int64{at}} }
 	for name, test := range map[string]struct {
 		up, down faultproxy.Faults

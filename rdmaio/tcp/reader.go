@@ -19,12 +19,13 @@ const (
 // bodies are slices of it, so nothing is copied on the way to a target. It
 // grows by doubling, and only when it is full of bytes that have arrived.
 type reader struct {
-	src  io.Reader
-	from side
-	only kind // if set, no frame of another kind is let in
-	buf  []byte
-	r, w int  // what has arrived and was not yet taken is buf[r:w]
-	full bool // the last read filled the buffer: more was waiting
+	src    io.Reader
+	from   side
+	only   kind  // if set, no frame of another kind is let in
+	agreed uint8 // version that frames must have; 0 lets in any
+	buf    []byte
+	r, w   int  // what has arrived and was not yet taken is buf[r:w]
+	full   bool // the last read filled the buffer: more was waiting
 
 	reads atomic.Uint32 // that returned bytes; wraps
 }
@@ -39,7 +40,7 @@ func (rd *reader) next() (header, []byte, error) {
 	if err := rd.need(headerSize); err != nil {
 		return header{}, nil, err
 	}
-	h, err := parseHeader(rd.buf[rd.r:rd.r+headerSize], rd.from)
+	h, err := parseHeader(rd.buf[rd.r:rd.r+headerSize], rd.from, rd.agreed)
 	if err != nil {
 		return header{}, nil, err
 	}

@@ -19,10 +19,11 @@ type replies struct {
 	conn  net.Conn
 	every time.Duration
 
-	mu   sync.Mutex
-	buf  []byte
-	err  error // of the connection; what comes later is dropped
-	sent uint32
+	mu     sync.Mutex
+	agreed uint8 // version of the protocol; before that, the lowest spoken here
+	buf    []byte
+	err    error // of the connection; what comes later is dropped
+	sent   uint32
 
 	working atomic.Int32
 	armed   atomic.Bool
@@ -30,8 +31,8 @@ type replies struct {
 	seen    uint32 // what sent was at the last tick; the timer's own
 }
 
-func newReplies(conn net.Conn, every time.Duration) *replies {
-	r := &replies{conn: conn, every: every}
+func newReplies(conn net.Conn, lowest uint8, every time.Duration) *replies {
+	r := &replies{conn: conn, agreed: lowest, every: every}
 	r.timer = time.AfterFunc(time.Hour, r.tick)
 	r.timer.Stop()
 	return r
@@ -41,6 +42,7 @@ func newReplies(conn net.Conn, every time.Duration) *replies {
 func (r *replies) add(h header, body []byte) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	h.version = r.agreed
 	if len(body) >= enoughReplies {
 		r.buf = h.seal(r.buf, body)
 		_ = r.flushLocked() // r.err remembers
@@ -51,6 +53,13 @@ func (r *replies) add(h header, body []byte) {
 	if len(r.buf) >= enoughReplies {
 		_ = r.flushLocked() // r.err remembers
 	}
+}
+
+// agree sets the version of all that is added from now on.
+func (r *replies) agree(version uint8) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.agreed = version
 }
 
 // flush sends what has gathered and returns the connection's error, if it has
@@ -105,7 +114,7 @@ func (r *replies) tick() {
 	}
 	r.mu.Lock()
 	if r.sent == r.seen {
-		r.buf = appendFrame(r.buf, header{kind: kindBusy}, nil)
+		r.buf = appendFrame(r.buf, header{version: r.agreed, kind: kindBusy}, nil)
 		_ = r.flushLocked() // r.err remembers
 	}
 	r.seen = r.sent

@@ -34,7 +34,7 @@ type session struct {
 }
 
 func newSession(l *Listener, conn net.Conn) *session {
-	return &session{l: l, conn: conn, in: newReader(conn, client), out: newReplies(conn, l.opts.BusyEvery)}
+	return &session{l: l, conn: conn, in: newReader(conn, client), out: newReplies(conn, l.opts.speaks.lowest, l.opts.BusyEvery)}
 }
 
 // handshake receives the Hello and has the host admit it.
@@ -64,7 +64,7 @@ func (s *session) handshake(ctx context.Context, plain net.Conn) error {
 			s.wake()
 		})
 	}
-	w.Version = version
+	w.Version = uint32(s.in.agreed)
 	s.out.add(header{kind: kindWelcome}, encodeWelcome(&w))
 	return nil
 }
@@ -86,12 +86,16 @@ func (s *session) hello(ctx context.Context) (hello, error) {
 	if err != nil {
 		return hello{}, received(err)
 	}
-	s.in.only = 0
-	h, err := decodeHello(body)
-	if err == nil {
-		err = s.conn.SetDeadline(time.Time{})
+	h, agreed, err := decodeHello(body, s.l.opts.speaks)
+	if err != nil {
+		return hello{}, err
 	}
-	return h, err
+	s.in.only, s.in.agreed = 0, agreed
+	s.out.agree(agreed)
+	if err := s.conn.SetDeadline(time.Time{}); err != nil {
+		return hello{}, lost(err)
+	}
+	return h, nil
 }
 
 // serve handles frames until the peer is gone or has done something that ends
@@ -223,25 +227,39 @@ func (s *session) do(h header, body []byte) (kind, []byte, error) {
 		}
 		reply, err := encodeInfo(&i)
 		return kindState, reply, err
+	default:
+		return kindDone, nil, s.change(h, body)
+	}
+}
+
+// change carries out a request that is answered with Done.
+func (s *session) change(h header, body []byte) error {
+	switch h.kind {
 	case kindAlign:
-		return kindDone, nil, s.target.Align(h.arg)
+		return s.target.Align(h.arg)
 	case kindReset, kindTrim:
 		at, err := decodeTrim(h.arg, body)
 		if err != nil {
-			return 0, nil, err
+			return err
 		}
 		if h.kind == kindReset {
-			return kindDone, nil, s.target.Reset(at)
+			return s.target.Reset(at)
 		}
-		return kindDone, nil, s.target.Trim(at)
+		return s.target.Trim(at)
 	case kindSeal:
 		in, err := decodeSeal(h.arg, body)
 		if err != nil {
-			return 0, nil, err
+			return err
 		}
-		return kindDone, nil, s.target.Seal(in)
+		return s.target.Seal(in)
+	case kindReseal:
+		set, err := decodeReseal(body)
+		if err != nil {
+			return err
+		}
+		return s.target.Reseal(h.arg, set)
 	default:
-		return 0, nil, refuse(rdmaio.ErrFrame, "unexpected frame: %v", h.kind)
+		return refuse(rdmaio.ErrFrame, "unexpected frame: %v", h.kind)
 	}
 }
 

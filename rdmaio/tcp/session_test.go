@@ -37,7 +37,7 @@ func TestHelloAndWelcome(t *testing.T) {
 	if got := host.greeted(); got != someHello() {
 		t.Errorf("the host was told %+v", got)
 	}
-	want := rdmaio.Welcome{Daemon: "d1", Pool: format.ID{7}, Media: "volatile", FlushMode: "ack", Created: true}
+	want := rdmaio.Welcome{Daemon: "d1", Pool: format.ID{7}, Media: "volatile", FlushMode: "ack", Version: version, Created: true}
 	if p.welcome != want {
 		t.Errorf("welcome %+v, want %+v", p.welcome, want)
 	}
@@ -111,12 +111,16 @@ func TestEveryRequest(t *testing.T) {
 	}
 	at := format.TrimPoint{LSN: 64, Epoch: 3, CRC: 9}
 	err = errors.Join(
-		p.Align(t.Context(), 640), p.Reset(t.Context(), at), p.Trim(t.Context(), at), p.Seal(t.Context(), someSeal()))
+		p.Align(t.Context(), 640), p.Reset(t.Context(), at), p.Trim(t.Context(), at), p.Seal(t.Context(), someSeal()),
+		p.Reseal(t.Context(), 7, []format.ID{{1}, {2}}), p.Reseal(t.Context(), 8, nil))
 	if err != nil {
 		t.Fatal(err)
 	}
 	host.sealedWith(t, someSeal())
-	want := []string{"fence", "align 640 durable 0", "reset {64 3 9}", "trim {64 3 9}", "seal"}
+	want := []string{
+		"fence", "align 640 durable 0", "reset {64 3 9}", "trim {64 3 9}", "seal",
+		"reseal 7 2", "reseal 8 0",
+	}
 	if got := host.called(); !reflect.DeepEqual(got, want) {
 		t.Errorf("the target saw %q, want %q", got, want)
 	}
@@ -199,6 +203,7 @@ func TestRefusals(t *testing.T) {
 	host.fail["fence"] = fenced
 	host.fail["trim"] = rdmaio.ErrMedium
 	host.fail["align"] = errors.New("no such thing")
+	host.fail["reseal"] = rdmaio.ErrNotSealed
 	p := dial(t, serve(t, host, quiet()), someHello(), quiet())
 	var got *rdmaio.Error
 	if _, err := p.Fence(t.Context()); !errors.Is(err, rdmaio.ErrFenced) || !errors.As(err, &got) || *got != *fenced {
@@ -206,6 +211,12 @@ func TestRefusals(t *testing.T) {
 	}
 	if err := p.Trim(t.Context(), format.TrimPoint{}); !errors.Is(err, rdmaio.ErrMedium) {
 		t.Errorf("Trim: %v", err)
+	}
+	if err := p.Reseal(t.Context(), 1, nil); !errors.Is(err, rdmaio.ErrNotSealed) {
+		t.Errorf("Reseal: %v", err)
+	}
+	if err := p.Reseal(t.Context(), 1, make([]format.ID, format.MaxReplicas+1)); !errors.Is(err, rdmaio.ErrRange) {
+		t.Errorf("Reseal with a set that is too large: %v", err)
 	}
 	err := p.Align(t.Context(), 0)
 	if !errors.Is(err, rdmaio.ErrInternal) || !strings.Contains(err.Error(), "no such thing") {
@@ -302,7 +313,7 @@ func TestReadOnlySessions(t *testing.T) {
 	h.ReadOnly = true
 	p := dial(t, serve(t, newFakeHost(ringSize), quiet()), h, quiet())
 	_, fence := p.Fence(t.Context())
-	for _, err := range []error{fence, p.Post(0, nil), p.Align(t.Context(), 0), p.Seal(t.Context(), rdmaio.SealIn{})} {
+	for _, err := range []error{fence, p.Post(0, nil), p.Align(t.Context(), 0), p.Seal(t.Context(), rdmaio.SealIn{}), p.Reseal(t.Context(), 1, nil)} {
 		if !errors.Is(err, rdmaio.ErrReadOnly) {
 			t.Errorf("got %v, want %v", err, rdmaio.ErrReadOnly)
 		}

@@ -143,6 +143,12 @@ func (f *fakeHost) Seal(s rdmaio.SealIn) error {
 	return f.note("seal", "seal")
 }
 
+func (f *fakeHost) Reseal(version uint64, set []format.ID) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.note("reseal", fmt.Sprintf("reseal %d %d", version, len(set)))
+}
+
 func (f *fakeHost) Info() (rdmaio.Info, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -218,6 +224,11 @@ func serve(tb testing.TB, host rdmaio.Host, opts Options) string {
 	if err != nil {
 		tb.Fatal(err)
 	}
+	return run(tb, ln, host, opts).Addr().String()
+}
+
+func run(tb testing.TB, ln net.Listener, host rdmaio.Host, opts Options) *Listener {
+	tb.Helper()
 	l, err := NewListener(ln, host, opts)
 	if err != nil {
 		tb.Fatal(err)
@@ -231,7 +242,7 @@ func serve(tb testing.TB, host rdmaio.Host, opts Options) string {
 			tb.Errorf("listener: %v", err)
 		}
 	})
-	return l.Addr().String()
+	return l
 }
 
 // peer is a session with what its callbacks said.
