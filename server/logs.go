@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"fmt"
 	"slices"
 
 	"github.com/gravenio/graven/openapi"
@@ -63,6 +64,9 @@ func (s *Server) DeleteLog(ctx context.Context, r openapi.DeleteLogRequestObject
 func (s *Server) ChangeReplicas(ctx context.Context, r openapi.ChangeReplicasRequestObject) (openapi.ChangeReplicasResponseObject, error) {
 	present := make([]string, len(r.Body.Replicas))
 	for i, c := range r.Body.Replicas {
+		if c.State != openapi.ChangeToPresent {
+			return nil, fmt.Errorf("%w: giving a learner up", store.ErrUnsupported)
+		}
 		present[i] = c.ReplicaID
 	}
 	l, err := s.store.SetReplicas(ctx, store.SetReplicasRequest{

@@ -98,6 +98,10 @@ func kindOf(t openapi.ProblemType) kind {
 		return kind{http.StatusConflict, "The pool is not this daemon's"}
 	case openapi.ProblemPoolRolledBack:
 		return kind{http.StatusConflict, "The pool is older than its record"}
+	case openapi.ProblemReplacementAbandoned:
+		return kind{http.StatusConflict, "The learner was given up"}
+	case openapi.ProblemReplacementInProgress:
+		return kind{http.StatusConflict, "Another replica is being replaced"}
 	case openapi.ProblemStaleIncarnation:
 		return kind{http.StatusConflict, "A newer process has registered"}
 	case openapi.ProblemSuperseded:
