@@ -16,10 +16,13 @@ type RefusedError struct {
 
 func (e *RefusedError) Error() string {
 	s := fmt.Sprintf("placement: daemon %s cannot take the replica: rule %s", e.DaemonID, e.Rule)
-	if e.Shares != "" {
-		s += fmt.Sprintf(" (it shares one with %s, which holds another replica)", e.Shares)
+	switch e.Shares {
+	case "":
+		return s
+	case e.DaemonID:
+		return s + " (it holds another replica)"
 	}
-	return s
+	return s + fmt.Sprintf(" (it shares one with %s, which holds another replica)", e.Shares)
 }
 
 // Check holds one daemon to the rules by which Place would choose it for one
