@@ -150,6 +150,8 @@ func typeOf(err error) openapi.ProblemType {
 		{store.ErrLogInUse, openapi.ProblemLogInUse},
 		{store.ErrSuperseded, openapi.ProblemSuperseded},
 		{store.ErrEpochAhead, openapi.ProblemConflict},
+		{store.ErrReplacing, openapi.ProblemReplacementInProgress},
+		{store.ErrAbandoned, openapi.ProblemReplacementAbandoned},
 		{store.ErrIdempotencyMismatch, openapi.ProblemIdempotencyMismatch},
 		{store.ErrCompacted, openapi.ProblemEventsGap},
 		{store.ErrConflict, openapi.ProblemConflict},
@@ -175,7 +177,7 @@ func typeOfTyped(err error) openapi.ProblemType {
 		return openapi.ProblemNotFound
 	case is[*methodError](err):
 		return openapi.ProblemMethodNotAllowed
-	case is[*placement.NoPlacementError](err):
+	case is[*placement.NoPlacementError](err), is[*placement.RefusedError](err):
 		return openapi.ProblemNoPlacement
 	}
 	return openapi.ProblemBlank
@@ -203,6 +205,9 @@ func problemOf(err error) openapi.Problem {
 	p.Fields = fieldsOf(err)
 	if e, ok := errors.AsType[*placement.NoPlacementError](err); ok {
 		p.Placement = placementProblem(e)
+	}
+	if e, ok := errors.AsType[*placement.RefusedError](err); ok {
+		p.Placement = refusedProblem(e)
 	}
 	if e, ok := errors.AsType[*store.InUseError](err); ok {
 		p.Writer = writer(&e.Writer)
@@ -235,6 +240,18 @@ func placementProblem(e *placement.NoPlacementError) *openapi.PlacementProblem {
 		if n > 0 {
 			p.Removed[string(rule)] = n
 		}
+	}
+	return p
+}
+
+// refusedProblem is for one daemon that was asked for and does not fit.
+func refusedProblem(e *placement.RefusedError) *openapi.PlacementProblem {
+	p := &openapi.PlacementProblem{Rule: string(e.Rule), Replicas: 1, Removed: map[string]int{}}
+	if e.Rule != placement.RuleUnknown {
+		p.Daemons, p.Removed[string(e.Rule)] = 1, 1
+	}
+	if e.Rule == placement.RuleFailureDomain {
+		p.Eligible = 1 // by itself; its domain is taken
 	}
 	return p
 }
