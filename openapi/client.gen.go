@@ -213,6 +213,24 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/logs/{log}/close (the `CloseLog` operationId).
 	CloseLog(ctx context.Context, log LogRef, body CloseLogJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// RecordLogEventWithBody Write into the journal what a writer did that people must be able to find out
+	//
+	// Only the log's writer may. The entry is kept for a week and comes as an event of kind `journal`.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/logs/{log}/events (the `RecordLogEvent` operationId).
+	RecordLogEventWithBody(ctx context.Context, log LogRef, params *RecordLogEventParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RecordLogEvent Write into the journal what a writer did that people must be able to find out
+	//
+	// Only the log's writer may. The entry is kept for a week and comes as an event of kind `journal`.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/logs/{log}/events (the `RecordLogEvent` operationId).
+	RecordLogEvent(ctx context.Context, log LogRef, params *RecordLogEventParams, body RecordLogEventJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// OpenLogWithBody Become the log's writer, in the next epoch
 	//
 	// Takes any type of body and a specified content type.
@@ -247,10 +265,53 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/logs/{log}/renew (the `RenewLog` operationId).
 	RenewLog(ctx context.Context, log LogRef, body RenewLogJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// AbandonReplacement Give the replacement up
+	//
+	// The learner leaves the log and is condemned; the replica that it was to replace stays. For people: a writer
+	// gives up through `/v1/logs/{log}/replicas`.
+	//
+	// Corresponds with DELETE /v1/logs/{log}/replacement (the `AbandonReplacement` operationId).
+	AbandonReplacement(ctx context.Context, log LogRef, params *AbandonReplacementParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// StartReplacementWithBody Begin to replace one replica of a log
+	//
+	// Adds a `learner` to the log and reserves its space, in one transaction. It is placed by the rules that the log
+	// was created with, beside the replicas that stay: never in the failure domain of one of them. The writer fills
+	// and promotes it; while there is none, the learner's daemon does, as operator `recover-log`. Nothing else about
+	// the log changes until then: a learner counts for nothing. A log has one learner at most. Repeating the request
+	// while its learner is there gives that log again.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/logs/{log}/replacement (the `StartReplacement` operationId).
+	StartReplacementWithBody(ctx context.Context, log LogRef, params *StartReplacementParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// StartReplacement Begin to replace one replica of a log
+	//
+	// Adds a `learner` to the log and reserves its space, in one transaction. It is placed by the rules that the log
+	// was created with, beside the replicas that stay: never in the failure domain of one of them. The writer fills
+	// and promotes it; while there is none, the learner's daemon does, as operator `recover-log`. Nothing else about
+	// the log changes until then: a learner counts for nothing. A log has one learner at most. Repeating the request
+	// while its learner is there gives that log again.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/logs/{log}/replacement (the `StartReplacement` operationId).
+	StartReplacement(ctx context.Context, log LogRef, params *StartReplacementParams, body StartReplacementJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ChangeReplicasWithBody Change replica states by compare-and-swap
 	//
-	// A writer makes an `allocated` replica `present` before the first acknowledgement that it counts. The change is
-	// made only if epoch, nonce and set version are all still the log's.
+	// Every change is made only if epoch, nonce and set version are all still the log's.
+	//
+	// - `allocated` to `present`: before the first acknowledgement that counts. Any number of replicas at once.
+	// - `learner` to `present` (promote): the learner takes the place of the replica that it replaces, which leaves
+	//   the log and is condemned; `set_version` grows by one. Repeating it under the old `set_version` after a lost
+	//   answer gives 200 and the new set.
+	// - `learner` to `condemned` (abandon): the learner leaves the log. Repeating it gives 200; after a promote it is
+	//   a `conflict`.
+	//
+	// A change of the learner is the only one of its request. A learner that the log does not have is
+	// `replacement-abandoned`, and that is final: no later request can promote it.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -259,8 +320,17 @@ type ClientInterface interface {
 
 	// ChangeReplicas Change replica states by compare-and-swap
 	//
-	// A writer makes an `allocated` replica `present` before the first acknowledgement that it counts. The change is
-	// made only if epoch, nonce and set version are all still the log's.
+	// Every change is made only if epoch, nonce and set version are all still the log's.
+	//
+	// - `allocated` to `present`: before the first acknowledgement that counts. Any number of replicas at once.
+	// - `learner` to `present` (promote): the learner takes the place of the replica that it replaces, which leaves
+	//   the log and is condemned; `set_version` grows by one. Repeating it under the old `set_version` after a lost
+	//   answer gives 200 and the new set.
+	// - `learner` to `condemned` (abandon): the learner leaves the log. Repeating it gives 200; after a promote it is
+	//   a `conflict`.
+	//
+	// A change of the learner is the only one of its request. A learner that the log does not have is
+	// `replacement-abandoned`, and that is final: no later request can promote it.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -571,6 +641,44 @@ func (c *Client) CloseLog(ctx context.Context, log LogRef, body CloseLogJSONRequ
 	return c.Client.Do(req)
 }
 
+// RecordLogEventWithBody Write into the journal what a writer did that people must be able to find out
+//
+// Only the log's writer may. The entry is kept for a week and comes as an event of kind `journal`.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/logs/{log}/events (the `RecordLogEvent` operationId).
+func (c *Client) RecordLogEventWithBody(ctx context.Context, log LogRef, params *RecordLogEventParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRecordLogEventRequestWithBody(c.Server, log, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RecordLogEvent Write into the journal what a writer did that people must be able to find out
+//
+// Only the log's writer may. The entry is kept for a week and comes as an event of kind `journal`.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/logs/{log}/events (the `RecordLogEvent` operationId).
+func (c *Client) RecordLogEvent(ctx context.Context, log LogRef, params *RecordLogEventParams, body RecordLogEventJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRecordLogEventRequest(c.Server, log, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // OpenLogWithBody Become the log's writer, in the next epoch
 //
 // Takes any type of body and a specified content type.
@@ -645,10 +753,83 @@ func (c *Client) RenewLog(ctx context.Context, log LogRef, body RenewLogJSONRequ
 	return c.Client.Do(req)
 }
 
+// AbandonReplacement Give the replacement up
+//
+// The learner leaves the log and is condemned; the replica that it was to replace stays. For people: a writer
+// gives up through `/v1/logs/{log}/replicas`.
+//
+// Corresponds with DELETE /v1/logs/{log}/replacement (the `AbandonReplacement` operationId).
+func (c *Client) AbandonReplacement(ctx context.Context, log LogRef, params *AbandonReplacementParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAbandonReplacementRequest(c.Server, log, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// StartReplacementWithBody Begin to replace one replica of a log
+//
+// Adds a `learner` to the log and reserves its space, in one transaction. It is placed by the rules that the log
+// was created with, beside the replicas that stay: never in the failure domain of one of them. The writer fills
+// and promotes it; while there is none, the learner's daemon does, as operator `recover-log`. Nothing else about
+// the log changes until then: a learner counts for nothing. A log has one learner at most. Repeating the request
+// while its learner is there gives that log again.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/logs/{log}/replacement (the `StartReplacement` operationId).
+func (c *Client) StartReplacementWithBody(ctx context.Context, log LogRef, params *StartReplacementParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewStartReplacementRequestWithBody(c.Server, log, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// StartReplacement Begin to replace one replica of a log
+//
+// Adds a `learner` to the log and reserves its space, in one transaction. It is placed by the rules that the log
+// was created with, beside the replicas that stay: never in the failure domain of one of them. The writer fills
+// and promotes it; while there is none, the learner's daemon does, as operator `recover-log`. Nothing else about
+// the log changes until then: a learner counts for nothing. A log has one learner at most. Repeating the request
+// while its learner is there gives that log again.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/logs/{log}/replacement (the `StartReplacement` operationId).
+func (c *Client) StartReplacement(ctx context.Context, log LogRef, params *StartReplacementParams, body StartReplacementJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewStartReplacementRequest(c.Server, log, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // ChangeReplicasWithBody Change replica states by compare-and-swap
 //
-// A writer makes an `allocated` replica `present` before the first acknowledgement that it counts. The change is
-// made only if epoch, nonce and set version are all still the log's.
+// Every change is made only if epoch, nonce and set version are all still the log's.
+//
+//   - `allocated` to `present`: before the first acknowledgement that counts. Any number of replicas at once.
+//   - `learner` to `present` (promote): the learner takes the place of the replica that it replaces, which leaves
+//     the log and is condemned; `set_version` grows by one. Repeating it under the old `set_version` after a lost
+//     answer gives 200 and the new set.
+//   - `learner` to `condemned` (abandon): the learner leaves the log. Repeating it gives 200; after a promote it is
+//     a `conflict`.
+//
+// A change of the learner is the only one of its request. A learner that the log does not have is
+// `replacement-abandoned`, and that is final: no later request can promote it.
 //
 // Takes any type of body and a specified content type.
 //
@@ -667,8 +848,17 @@ func (c *Client) ChangeReplicasWithBody(ctx context.Context, log LogRef, content
 
 // ChangeReplicas Change replica states by compare-and-swap
 //
-// A writer makes an `allocated` replica `present` before the first acknowledgement that it counts. The change is
-// made only if epoch, nonce and set version are all still the log's.
+// Every change is made only if epoch, nonce and set version are all still the log's.
+//
+//   - `allocated` to `present`: before the first acknowledgement that counts. Any number of replicas at once.
+//   - `learner` to `present` (promote): the learner takes the place of the replica that it replaces, which leaves
+//     the log and is condemned; `set_version` grows by one. Repeating it under the old `set_version` after a lost
+//     answer gives 200 and the new set.
+//   - `learner` to `condemned` (abandon): the learner leaves the log. Repeating it gives 200; after a promote it is
+//     a `conflict`.
+//
+// A change of the learner is the only one of its request. A learner that the log does not have is
+// `replacement-abandoned`, and that is final: no later request can promote it.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -1431,6 +1621,68 @@ func NewCloseLogRequestWithBody(server string, log LogRef, contentType string, b
 	return req, nil
 }
 
+// NewRecordLogEventRequest calls the generic RecordLogEvent builder with application/json body
+func NewRecordLogEventRequest(server string, log LogRef, params *RecordLogEventParams, body RecordLogEventJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewRecordLogEventRequestWithBody(server, log, params, "application/json", bodyReader)
+}
+
+// NewRecordLogEventRequestWithBody constructs an http.Request for the RecordLogEvent method, with any body, and a specified content type
+func NewRecordLogEventRequestWithBody(server string, log LogRef, params *RecordLogEventParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "log", log, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/logs/%s/events", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
 // NewOpenLogRequest calls the generic OpenLog builder with application/json body
 func NewOpenLogRequest(server string, log LogRef, params *OpenLogParams, body OpenLogJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -1536,6 +1788,117 @@ func NewRenewLogRequestWithBody(server string, log LogRef, contentType string, b
 	}
 
 	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewAbandonReplacementRequest constructs an http.Request for the AbandonReplacement method
+func NewAbandonReplacementRequest(server string, log LogRef, params *AbandonReplacementParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "log", log, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/logs/%s/replacement", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewStartReplacementRequest calls the generic StartReplacement builder with application/json body
+func NewStartReplacementRequest(server string, log LogRef, params *StartReplacementParams, body StartReplacementJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewStartReplacementRequestWithBody(server, log, params, "application/json", bodyReader)
+}
+
+// NewStartReplacementRequestWithBody constructs an http.Request for the StartReplacement method, with any body, and a specified content type
+func NewStartReplacementRequestWithBody(server string, log LogRef, params *StartReplacementParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "log", log, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/logs/%s/replacement", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
 
 	return req, nil
 }
@@ -1917,6 +2280,24 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /v1/logs/{log}/close (the `CloseLog` operationId).
 	CloseLogWithResponse(ctx context.Context, log LogRef, body CloseLogJSONRequestBody, reqEditors ...RequestEditorFn) (*CloseLogResponse, error)
 
+	// RecordLogEventWithBodyWithResponse Write into the journal what a writer did that people must be able to find out
+	//
+	// Only the log's writer may. The entry is kept for a week and comes as an event of kind `journal`.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/logs/{log}/events (the `RecordLogEvent` operationId).
+	RecordLogEventWithBodyWithResponse(ctx context.Context, log LogRef, params *RecordLogEventParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RecordLogEventResponse, error)
+
+	// RecordLogEventWithResponse Write into the journal what a writer did that people must be able to find out
+	//
+	// Only the log's writer may. The entry is kept for a week and comes as an event of kind `journal`.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/logs/{log}/events (the `RecordLogEvent` operationId).
+	RecordLogEventWithResponse(ctx context.Context, log LogRef, params *RecordLogEventParams, body RecordLogEventJSONRequestBody, reqEditors ...RequestEditorFn) (*RecordLogEventResponse, error)
+
 	// OpenLogWithBodyWithResponse Become the log's writer, in the next epoch
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -1951,10 +2332,55 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /v1/logs/{log}/renew (the `RenewLog` operationId).
 	RenewLogWithResponse(ctx context.Context, log LogRef, body RenewLogJSONRequestBody, reqEditors ...RequestEditorFn) (*RenewLogResponse, error)
 
+	// AbandonReplacementWithResponse Give the replacement up
+	//
+	// The learner leaves the log and is condemned; the replica that it was to replace stays. For people: a writer
+	// gives up through `/v1/logs/{log}/replicas`.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /v1/logs/{log}/replacement (the `AbandonReplacement` operationId).
+	AbandonReplacementWithResponse(ctx context.Context, log LogRef, params *AbandonReplacementParams, reqEditors ...RequestEditorFn) (*AbandonReplacementResponse, error)
+
+	// StartReplacementWithBodyWithResponse Begin to replace one replica of a log
+	//
+	// Adds a `learner` to the log and reserves its space, in one transaction. It is placed by the rules that the log
+	// was created with, beside the replicas that stay: never in the failure domain of one of them. The writer fills
+	// and promotes it; while there is none, the learner's daemon does, as operator `recover-log`. Nothing else about
+	// the log changes until then: a learner counts for nothing. A log has one learner at most. Repeating the request
+	// while its learner is there gives that log again.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/logs/{log}/replacement (the `StartReplacement` operationId).
+	StartReplacementWithBodyWithResponse(ctx context.Context, log LogRef, params *StartReplacementParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*StartReplacementResponse, error)
+
+	// StartReplacementWithResponse Begin to replace one replica of a log
+	//
+	// Adds a `learner` to the log and reserves its space, in one transaction. It is placed by the rules that the log
+	// was created with, beside the replicas that stay: never in the failure domain of one of them. The writer fills
+	// and promotes it; while there is none, the learner's daemon does, as operator `recover-log`. Nothing else about
+	// the log changes until then: a learner counts for nothing. A log has one learner at most. Repeating the request
+	// while its learner is there gives that log again.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/logs/{log}/replacement (the `StartReplacement` operationId).
+	StartReplacementWithResponse(ctx context.Context, log LogRef, params *StartReplacementParams, body StartReplacementJSONRequestBody, reqEditors ...RequestEditorFn) (*StartReplacementResponse, error)
+
 	// ChangeReplicasWithBodyWithResponse Change replica states by compare-and-swap
 	//
-	// A writer makes an `allocated` replica `present` before the first acknowledgement that it counts. The change is
-	// made only if epoch, nonce and set version are all still the log's.
+	// Every change is made only if epoch, nonce and set version are all still the log's.
+	//
+	// - `allocated` to `present`: before the first acknowledgement that counts. Any number of replicas at once.
+	// - `learner` to `present` (promote): the learner takes the place of the replica that it replaces, which leaves
+	//   the log and is condemned; `set_version` grows by one. Repeating it under the old `set_version` after a lost
+	//   answer gives 200 and the new set.
+	// - `learner` to `condemned` (abandon): the learner leaves the log. Repeating it gives 200; after a promote it is
+	//   a `conflict`.
+	//
+	// A change of the learner is the only one of its request. A learner that the log does not have is
+	// `replacement-abandoned`, and that is final: no later request can promote it.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -1963,8 +2389,17 @@ type ClientWithResponsesInterface interface {
 
 	// ChangeReplicasWithResponse Change replica states by compare-and-swap
 	//
-	// A writer makes an `allocated` replica `present` before the first acknowledgement that it counts. The change is
-	// made only if epoch, nonce and set version are all still the log's.
+	// Every change is made only if epoch, nonce and set version are all still the log's.
+	//
+	// - `allocated` to `present`: before the first acknowledgement that counts. Any number of replicas at once.
+	// - `learner` to `present` (promote): the learner takes the place of the replica that it replaces, which leaves
+	//   the log and is condemned; `set_version` grows by one. Repeating it under the old `set_version` after a lost
+	//   answer gives 200 and the new set.
+	// - `learner` to `condemned` (abandon): the learner leaves the log. Repeating it gives 200; after a promote it is
+	//   a `conflict`.
+	//
+	// A change of the learner is the only one of its request. A learner that the log does not have is
+	// `replacement-abandoned`, and that is final: no later request can promote it.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -2914,6 +3349,89 @@ func (r CloseLogResponse) ContentType() string {
 	return ""
 }
 
+// RecordLogEventResponse503Headers the declared response headers of an HTTP 503 response for RecordLogEvent
+type RecordLogEventResponse503Headers struct {
+	RetryAfter int
+}
+
+type RecordLogEventResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationProblemJSON400 *BadRequest
+	// ApplicationProblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationProblemJSON404 *Problem
+	// ApplicationProblemJSON409 the response for an HTTP 409 `application/problem+json` response
+	ApplicationProblemJSON409 *Problem
+	// ApplicationProblemJSON422 the response for an HTTP 422 `application/problem+json` response
+	ApplicationProblemJSON422 *IdempotencyMismatch
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *Unavailable
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Other
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *RecordLogEventResponse503Headers
+}
+
+// GetApplicationProblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r RecordLogEventResponse) GetApplicationProblemJSON400() *BadRequest {
+	return r.ApplicationProblemJSON400
+}
+
+// GetApplicationProblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r RecordLogEventResponse) GetApplicationProblemJSON404() *Problem {
+	return r.ApplicationProblemJSON404
+}
+
+// GetApplicationProblemJSON409 returns the response for an HTTP 409 `application/problem+json` response
+func (r RecordLogEventResponse) GetApplicationProblemJSON409() *Problem {
+	return r.ApplicationProblemJSON409
+}
+
+// GetApplicationProblemJSON422 returns the response for an HTTP 422 `application/problem+json` response
+func (r RecordLogEventResponse) GetApplicationProblemJSON422() *IdempotencyMismatch {
+	return r.ApplicationProblemJSON422
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r RecordLogEventResponse) GetApplicationProblemJSON503() *Unavailable {
+	return r.ApplicationProblemJSON503
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r RecordLogEventResponse) GetApplicationProblemJSONDefault() *Other {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r RecordLogEventResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RecordLogEventResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RecordLogEventResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RecordLogEventResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // OpenLogResponse503Headers the declared response headers of an HTTP 503 response for OpenLog
 type OpenLogResponse503Headers struct {
 	RetryAfter int
@@ -3081,6 +3599,186 @@ func (r RenewLogResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r RenewLogResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// AbandonReplacementResponse503Headers the declared response headers of an HTTP 503 response for AbandonReplacement
+type AbandonReplacementResponse503Headers struct {
+	RetryAfter int
+}
+
+type AbandonReplacementResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationProblemJSON400 *BadRequest
+	// ApplicationProblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationProblemJSON404 *Problem
+	// ApplicationProblemJSON409 the response for an HTTP 409 `application/problem+json` response
+	ApplicationProblemJSON409 *Problem
+	// ApplicationProblemJSON412 the response for an HTTP 412 `application/problem+json` response
+	ApplicationProblemJSON412 *PreconditionFailed
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *Unavailable
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Other
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *AbandonReplacementResponse503Headers
+}
+
+// GetApplicationProblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r AbandonReplacementResponse) GetApplicationProblemJSON400() *BadRequest {
+	return r.ApplicationProblemJSON400
+}
+
+// GetApplicationProblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r AbandonReplacementResponse) GetApplicationProblemJSON404() *Problem {
+	return r.ApplicationProblemJSON404
+}
+
+// GetApplicationProblemJSON409 returns the response for an HTTP 409 `application/problem+json` response
+func (r AbandonReplacementResponse) GetApplicationProblemJSON409() *Problem {
+	return r.ApplicationProblemJSON409
+}
+
+// GetApplicationProblemJSON412 returns the response for an HTTP 412 `application/problem+json` response
+func (r AbandonReplacementResponse) GetApplicationProblemJSON412() *PreconditionFailed {
+	return r.ApplicationProblemJSON412
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r AbandonReplacementResponse) GetApplicationProblemJSON503() *Unavailable {
+	return r.ApplicationProblemJSON503
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r AbandonReplacementResponse) GetApplicationProblemJSONDefault() *Other {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r AbandonReplacementResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r AbandonReplacementResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r AbandonReplacementResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r AbandonReplacementResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// StartReplacementResponse200Headers the declared response headers of an HTTP 200 response for StartReplacement
+type StartReplacementResponse200Headers struct {
+	ETag string
+}
+
+// StartReplacementResponse503Headers the declared response headers of an HTTP 503 response for StartReplacement
+type StartReplacementResponse503Headers struct {
+	RetryAfter int
+}
+
+type StartReplacementResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Log
+	// ApplicationProblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationProblemJSON400 *BadRequest
+	// ApplicationProblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationProblemJSON404 *Problem
+	// ApplicationProblemJSON409 the response for an HTTP 409 `application/problem+json` response
+	ApplicationProblemJSON409 *Problem
+	// ApplicationProblemJSON422 the response for an HTTP 422 `application/problem+json` response
+	ApplicationProblemJSON422 *IdempotencyMismatch
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *Unavailable
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Other
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *StartReplacementResponse200Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *StartReplacementResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r StartReplacementResponse) GetJSON200() *Log {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r StartReplacementResponse) GetApplicationProblemJSON400() *BadRequest {
+	return r.ApplicationProblemJSON400
+}
+
+// GetApplicationProblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r StartReplacementResponse) GetApplicationProblemJSON404() *Problem {
+	return r.ApplicationProblemJSON404
+}
+
+// GetApplicationProblemJSON409 returns the response for an HTTP 409 `application/problem+json` response
+func (r StartReplacementResponse) GetApplicationProblemJSON409() *Problem {
+	return r.ApplicationProblemJSON409
+}
+
+// GetApplicationProblemJSON422 returns the response for an HTTP 422 `application/problem+json` response
+func (r StartReplacementResponse) GetApplicationProblemJSON422() *IdempotencyMismatch {
+	return r.ApplicationProblemJSON422
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r StartReplacementResponse) GetApplicationProblemJSON503() *Unavailable {
+	return r.ApplicationProblemJSON503
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r StartReplacementResponse) GetApplicationProblemJSONDefault() *Other {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r StartReplacementResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r StartReplacementResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r StartReplacementResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r StartReplacementResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -3530,6 +4228,36 @@ func (c *ClientWithResponses) CloseLogWithResponse(ctx context.Context, log LogR
 	return ParseCloseLogResponse(rsp)
 }
 
+// RecordLogEventWithBodyWithResponse Write into the journal what a writer did that people must be able to find out
+//
+// Only the log's writer may. The entry is kept for a week and comes as an event of kind `journal`.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/logs/{log}/events (the `RecordLogEvent` operationId).
+func (c *ClientWithResponses) RecordLogEventWithBodyWithResponse(ctx context.Context, log LogRef, params *RecordLogEventParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RecordLogEventResponse, error) {
+	rsp, err := c.RecordLogEventWithBody(ctx, log, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRecordLogEventResponse(rsp)
+}
+
+// RecordLogEventWithResponse Write into the journal what a writer did that people must be able to find out
+//
+// Only the log's writer may. The entry is kept for a week and comes as an event of kind `journal`.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/logs/{log}/events (the `RecordLogEvent` operationId).
+func (c *ClientWithResponses) RecordLogEventWithResponse(ctx context.Context, log LogRef, params *RecordLogEventParams, body RecordLogEventJSONRequestBody, reqEditors ...RequestEditorFn) (*RecordLogEventResponse, error) {
+	rsp, err := c.RecordLogEvent(ctx, log, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRecordLogEventResponse(rsp)
+}
+
 // OpenLogWithBodyWithResponse Become the log's writer, in the next epoch
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -3588,10 +4316,73 @@ func (c *ClientWithResponses) RenewLogWithResponse(ctx context.Context, log LogR
 	return ParseRenewLogResponse(rsp)
 }
 
+// AbandonReplacementWithResponse Give the replacement up
+//
+// The learner leaves the log and is condemned; the replica that it was to replace stays. For people: a writer
+// gives up through `/v1/logs/{log}/replicas`.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /v1/logs/{log}/replacement (the `AbandonReplacement` operationId).
+func (c *ClientWithResponses) AbandonReplacementWithResponse(ctx context.Context, log LogRef, params *AbandonReplacementParams, reqEditors ...RequestEditorFn) (*AbandonReplacementResponse, error) {
+	rsp, err := c.AbandonReplacement(ctx, log, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAbandonReplacementResponse(rsp)
+}
+
+// StartReplacementWithBodyWithResponse Begin to replace one replica of a log
+//
+// Adds a `learner` to the log and reserves its space, in one transaction. It is placed by the rules that the log
+// was created with, beside the replicas that stay: never in the failure domain of one of them. The writer fills
+// and promotes it; while there is none, the learner's daemon does, as operator `recover-log`. Nothing else about
+// the log changes until then: a learner counts for nothing. A log has one learner at most. Repeating the request
+// while its learner is there gives that log again.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/logs/{log}/replacement (the `StartReplacement` operationId).
+func (c *ClientWithResponses) StartReplacementWithBodyWithResponse(ctx context.Context, log LogRef, params *StartReplacementParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*StartReplacementResponse, error) {
+	rsp, err := c.StartReplacementWithBody(ctx, log, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseStartReplacementResponse(rsp)
+}
+
+// StartReplacementWithResponse Begin to replace one replica of a log
+//
+// Adds a `learner` to the log and reserves its space, in one transaction. It is placed by the rules that the log
+// was created with, beside the replicas that stay: never in the failure domain of one of them. The writer fills
+// and promotes it; while there is none, the learner's daemon does, as operator `recover-log`. Nothing else about
+// the log changes until then: a learner counts for nothing. A log has one learner at most. Repeating the request
+// while its learner is there gives that log again.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/logs/{log}/replacement (the `StartReplacement` operationId).
+func (c *ClientWithResponses) StartReplacementWithResponse(ctx context.Context, log LogRef, params *StartReplacementParams, body StartReplacementJSONRequestBody, reqEditors ...RequestEditorFn) (*StartReplacementResponse, error) {
+	rsp, err := c.StartReplacement(ctx, log, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseStartReplacementResponse(rsp)
+}
+
 // ChangeReplicasWithBodyWithResponse Change replica states by compare-and-swap
 //
-// A writer makes an `allocated` replica `present` before the first acknowledgement that it counts. The change is
-// made only if epoch, nonce and set version are all still the log's.
+// Every change is made only if epoch, nonce and set version are all still the log's.
+//
+//   - `allocated` to `present`: before the first acknowledgement that counts. Any number of replicas at once.
+//   - `learner` to `present` (promote): the learner takes the place of the replica that it replaces, which leaves
+//     the log and is condemned; `set_version` grows by one. Repeating it under the old `set_version` after a lost
+//     answer gives 200 and the new set.
+//   - `learner` to `condemned` (abandon): the learner leaves the log. Repeating it gives 200; after a promote it is
+//     a `conflict`.
+//
+// A change of the learner is the only one of its request. A learner that the log does not have is
+// `replacement-abandoned`, and that is final: no later request can promote it.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -3606,8 +4397,17 @@ func (c *ClientWithResponses) ChangeReplicasWithBodyWithResponse(ctx context.Con
 
 // ChangeReplicasWithResponse Change replica states by compare-and-swap
 //
-// A writer makes an `allocated` replica `present` before the first acknowledgement that it counts. The change is
-// made only if epoch, nonce and set version are all still the log's.
+// Every change is made only if epoch, nonce and set version are all still the log's.
+//
+//   - `allocated` to `present`: before the first acknowledgement that counts. Any number of replicas at once.
+//   - `learner` to `present` (promote): the learner takes the place of the replica that it replaces, which leaves
+//     the log and is condemned; `set_version` grows by one. Repeating it under the old `set_version` after a lost
+//     answer gives 200 and the new set.
+//   - `learner` to `condemned` (abandon): the learner leaves the log. Repeating it gives 200; after a promote it is
+//     a `conflict`.
+//
+// A change of the learner is the only one of its request. A learner that the log does not have is
+// `replacement-abandoned`, and that is final: no later request can promote it.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -4481,6 +5281,83 @@ func ParseCloseLogResponse(rsp *http.Response) (*CloseLogResponse, error) {
 	return response, nil
 }
 
+// ParseRecordLogEventResponse parses an HTTP response from a RecordLogEventWithResponse call
+func ParseRecordLogEventResponse(rsp *http.Response) (*RecordLogEventResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RecordLogEventResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 422:
+		var dest IdempotencyMismatch
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON422 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Other
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 503:
+		var headers RecordLogEventResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
 // ParseOpenLogResponse parses an HTTP response from a OpenLogWithResponse call
 func ParseOpenLogResponse(rsp *http.Response) (*OpenLogResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -4623,6 +5500,174 @@ func ParseRenewLogResponse(rsp *http.Response) (*RenewLogResponse, error) {
 	switch {
 	case rsp.StatusCode == 503:
 		var headers RenewLogResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseAbandonReplacementResponse parses an HTTP response from a AbandonReplacementWithResponse call
+func ParseAbandonReplacementResponse(rsp *http.Response) (*AbandonReplacementResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &AbandonReplacementResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 412:
+		var dest PreconditionFailed
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON412 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Other
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 503:
+		var headers AbandonReplacementResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseStartReplacementResponse parses an HTTP response from a StartReplacementWithResponse call
+func ParseStartReplacementResponse(rsp *http.Response) (*StartReplacementResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &StartReplacementResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Log
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 422:
+		var dest IdempotencyMismatch
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON422 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Other
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers StartReplacementResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 503:
+		var headers StartReplacementResponse503Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
 			var value int
 			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {

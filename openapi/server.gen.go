@@ -57,12 +57,21 @@ type ServerInterface interface {
 	// CloseLog End the writer's lease; the epoch is over
 	// (POST /v1/logs/{log}/close)
 	CloseLog(w http.ResponseWriter, r *http.Request, log LogRef)
+	// RecordLogEvent Write into the journal what a writer did that people must be able to find out
+	// (POST /v1/logs/{log}/events)
+	RecordLogEvent(w http.ResponseWriter, r *http.Request, log LogRef, params RecordLogEventParams)
 	// OpenLog Become the log's writer, in the next epoch
 	// (POST /v1/logs/{log}/open)
 	OpenLog(w http.ResponseWriter, r *http.Request, log LogRef, params OpenLogParams)
 	// RenewLog Renew the writer's lease and fetch the daemons' current addresses
 	// (POST /v1/logs/{log}/renew)
 	RenewLog(w http.ResponseWriter, r *http.Request, log LogRef)
+	// AbandonReplacement Give the replacement up
+	// (DELETE /v1/logs/{log}/replacement)
+	AbandonReplacement(w http.ResponseWriter, r *http.Request, log LogRef, params AbandonReplacementParams)
+	// StartReplacement Begin to replace one replica of a log
+	// (POST /v1/logs/{log}/replacement)
+	StartReplacement(w http.ResponseWriter, r *http.Request, log LogRef, params StartReplacementParams)
 	// ChangeReplicas Change replica states by compare-and-swap
 	// (POST /v1/logs/{log}/replicas)
 	ChangeReplicas(w http.ResponseWriter, r *http.Request, log LogRef)
@@ -156,6 +165,12 @@ func (_ Unimplemented) CloseLog(w http.ResponseWriter, r *http.Request, log LogR
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
+// RecordLogEvent Write into the journal what a writer did that people must be able to find out
+// (POST /v1/logs/{log}/events)
+func (_ Unimplemented) RecordLogEvent(w http.ResponseWriter, r *http.Request, log LogRef, params RecordLogEventParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
 // OpenLog Become the log's writer, in the next epoch
 // (POST /v1/logs/{log}/open)
 func (_ Unimplemented) OpenLog(w http.ResponseWriter, r *http.Request, log LogRef, params OpenLogParams) {
@@ -165,6 +180,18 @@ func (_ Unimplemented) OpenLog(w http.ResponseWriter, r *http.Request, log LogRe
 // RenewLog Renew the writer's lease and fetch the daemons' current addresses
 // (POST /v1/logs/{log}/renew)
 func (_ Unimplemented) RenewLog(w http.ResponseWriter, r *http.Request, log LogRef) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// AbandonReplacement Give the replacement up
+// (DELETE /v1/logs/{log}/replacement)
+func (_ Unimplemented) AbandonReplacement(w http.ResponseWriter, r *http.Request, log LogRef, params AbandonReplacementParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// StartReplacement Begin to replace one replica of a log
+// (POST /v1/logs/{log}/replacement)
+func (_ Unimplemented) StartReplacement(w http.ResponseWriter, r *http.Request, log LogRef, params StartReplacementParams) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -731,6 +758,56 @@ func (siw *ServerInterfaceWrapper) CloseLog(w http.ResponseWriter, r *http.Reque
 	handler.ServeHTTP(w, r)
 }
 
+// RecordLogEvent operation middleware
+func (siw *ServerInterfaceWrapper) RecordLogEvent(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "log" -------------
+	var log LogRef
+
+	err = runtime.BindStyledParameterWithOptions("simple", "log", chi.URLParam(r, "log"), &log, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "log", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params RecordLogEventParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.RecordLogEvent(w, r, log, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // OpenLog operation middleware
 func (siw *ServerInterfaceWrapper) OpenLog(w http.ResponseWriter, r *http.Request) {
 
@@ -798,6 +875,106 @@ func (siw *ServerInterfaceWrapper) RenewLog(w http.ResponseWriter, r *http.Reque
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.RenewLog(w, r, log)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// AbandonReplacement operation middleware
+func (siw *ServerInterfaceWrapper) AbandonReplacement(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "log" -------------
+	var log LogRef
+
+	err = runtime.BindStyledParameterWithOptions("simple", "log", chi.URLParam(r, "log"), &log, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "log", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params AbandonReplacementParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.AbandonReplacement(w, r, log, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// StartReplacement operation middleware
+func (siw *ServerInterfaceWrapper) StartReplacement(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "log" -------------
+	var log LogRef
+
+	err = runtime.BindStyledParameterWithOptions("simple", "log", chi.URLParam(r, "log"), &log, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "log", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params StartReplacementParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.StartReplacement(w, r, log, params)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -1112,6 +1289,15 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 	})
 	r.Group(func(r chi.Router) {
 		r.Post(options.BaseURL+"/v1/logs/{log}/replicas", wrapper.ChangeReplicas)
+	})
+	r.Group(func(r chi.Router) {
+		r.Delete(options.BaseURL+"/v1/logs/{log}/replacement", wrapper.AbandonReplacement)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/v1/logs/{log}/replacement", wrapper.StartReplacement)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/v1/logs/{log}/events", wrapper.RecordLogEvent)
 	})
 	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/v1/status", wrapper.GetStatus)
@@ -2272,6 +2458,118 @@ func (response CloseLogdefaultApplicationProblemPlusJSONResponse) VisitCloseLogR
 	return err
 }
 
+type RecordLogEventRequestObject struct {
+	Log    LogRef `json:"log"`
+	Params RecordLogEventParams
+	Body   *RecordLogEventJSONRequestBody
+}
+
+type RecordLogEventResponseObject interface {
+	VisitRecordLogEventResponse(w http.ResponseWriter) error
+}
+
+type RecordLogEvent204Response struct {
+}
+
+func (response RecordLogEvent204Response) VisitRecordLogEventResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type RecordLogEvent400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response RecordLogEvent400ApplicationProblemPlusJSONResponse) VisitRecordLogEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RecordLogEvent404ApplicationProblemPlusJSONResponse Problem
+
+func (response RecordLogEvent404ApplicationProblemPlusJSONResponse) VisitRecordLogEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RecordLogEvent409ApplicationProblemPlusJSONResponse Problem
+
+func (response RecordLogEvent409ApplicationProblemPlusJSONResponse) VisitRecordLogEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RecordLogEvent422ApplicationProblemPlusJSONResponse struct {
+	IdempotencyMismatchApplicationProblemPlusJSONResponse
+}
+
+func (response RecordLogEvent422ApplicationProblemPlusJSONResponse) VisitRecordLogEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(422)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RecordLogEvent503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response RecordLogEvent503ApplicationProblemPlusJSONResponse) VisitRecordLogEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RecordLogEventdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response RecordLogEventdefaultApplicationProblemPlusJSONResponse) VisitRecordLogEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type OpenLogRequestObject struct {
 	Log    LogRef `json:"log"`
 	Params OpenLogParams
@@ -2480,6 +2778,243 @@ type RenewLogdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response RenewLogdefaultApplicationProblemPlusJSONResponse) VisitRenewLogResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AbandonReplacementRequestObject struct {
+	Log    LogRef `json:"log"`
+	Params AbandonReplacementParams
+}
+
+type AbandonReplacementResponseObject interface {
+	VisitAbandonReplacementResponse(w http.ResponseWriter) error
+}
+
+type AbandonReplacement204Response struct {
+}
+
+func (response AbandonReplacement204Response) VisitAbandonReplacementResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type AbandonReplacement400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response AbandonReplacement400ApplicationProblemPlusJSONResponse) VisitAbandonReplacementResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AbandonReplacement404ApplicationProblemPlusJSONResponse Problem
+
+func (response AbandonReplacement404ApplicationProblemPlusJSONResponse) VisitAbandonReplacementResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AbandonReplacement409ApplicationProblemPlusJSONResponse Problem
+
+func (response AbandonReplacement409ApplicationProblemPlusJSONResponse) VisitAbandonReplacementResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AbandonReplacement412ApplicationProblemPlusJSONResponse struct {
+	PreconditionFailedApplicationProblemPlusJSONResponse
+}
+
+func (response AbandonReplacement412ApplicationProblemPlusJSONResponse) VisitAbandonReplacementResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(412)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AbandonReplacement503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response AbandonReplacement503ApplicationProblemPlusJSONResponse) VisitAbandonReplacementResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AbandonReplacementdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response AbandonReplacementdefaultApplicationProblemPlusJSONResponse) VisitAbandonReplacementResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type StartReplacementRequestObject struct {
+	Log    LogRef `json:"log"`
+	Params StartReplacementParams
+	Body   *StartReplacementJSONRequestBody
+}
+
+type StartReplacementResponseObject interface {
+	VisitStartReplacementResponse(w http.ResponseWriter) error
+}
+
+type StartReplacement200ResponseHeaders struct {
+	ETag string
+}
+
+type StartReplacement200JSONResponse struct {
+	Body    Log
+	Headers StartReplacement200ResponseHeaders
+}
+
+func (response StartReplacement200JSONResponse) VisitStartReplacementResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type StartReplacement400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response StartReplacement400ApplicationProblemPlusJSONResponse) VisitStartReplacementResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type StartReplacement404ApplicationProblemPlusJSONResponse Problem
+
+func (response StartReplacement404ApplicationProblemPlusJSONResponse) VisitStartReplacementResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type StartReplacement409ApplicationProblemPlusJSONResponse Problem
+
+func (response StartReplacement409ApplicationProblemPlusJSONResponse) VisitStartReplacementResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type StartReplacement422ApplicationProblemPlusJSONResponse struct {
+	IdempotencyMismatchApplicationProblemPlusJSONResponse
+}
+
+func (response StartReplacement422ApplicationProblemPlusJSONResponse) VisitStartReplacementResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(422)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type StartReplacement503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response StartReplacement503ApplicationProblemPlusJSONResponse) VisitStartReplacementResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type StartReplacementdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response StartReplacementdefaultApplicationProblemPlusJSONResponse) VisitStartReplacementResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -2750,12 +3285,21 @@ type StrictServerInterface interface {
 	// CloseLog End the writer's lease; the epoch is over
 	// (POST /v1/logs/{log}/close)
 	CloseLog(ctx context.Context, request CloseLogRequestObject) (CloseLogResponseObject, error)
+	// RecordLogEvent Write into the journal what a writer did that people must be able to find out
+	// (POST /v1/logs/{log}/events)
+	RecordLogEvent(ctx context.Context, request RecordLogEventRequestObject) (RecordLogEventResponseObject, error)
 	// OpenLog Become the log's writer, in the next epoch
 	// (POST /v1/logs/{log}/open)
 	OpenLog(ctx context.Context, request OpenLogRequestObject) (OpenLogResponseObject, error)
 	// RenewLog Renew the writer's lease and fetch the daemons' current addresses
 	// (POST /v1/logs/{log}/renew)
 	RenewLog(ctx context.Context, request RenewLogRequestObject) (RenewLogResponseObject, error)
+	// AbandonReplacement Give the replacement up
+	// (DELETE /v1/logs/{log}/replacement)
+	AbandonReplacement(ctx context.Context, request AbandonReplacementRequestObject) (AbandonReplacementResponseObject, error)
+	// StartReplacement Begin to replace one replica of a log
+	// (POST /v1/logs/{log}/replacement)
+	StartReplacement(ctx context.Context, request StartReplacementRequestObject) (StartReplacementResponseObject, error)
 	// ChangeReplicas Change replica states by compare-and-swap
 	// (POST /v1/logs/{log}/replicas)
 	ChangeReplicas(ctx context.Context, request ChangeReplicasRequestObject) (ChangeReplicasResponseObject, error)
@@ -3170,6 +3714,40 @@ func (sh *strictHandler) CloseLog(w http.ResponseWriter, r *http.Request, log Lo
 	}
 }
 
+// RecordLogEvent operation middleware
+func (sh *strictHandler) RecordLogEvent(w http.ResponseWriter, r *http.Request, log LogRef, params RecordLogEventParams) {
+	var request RecordLogEventRequestObject
+
+	request.Log = log
+	request.Params = params
+
+	var body RecordLogEventJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.RecordLogEvent(ctx, request.(RecordLogEventRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RecordLogEvent")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(RecordLogEventResponseObject); ok {
+		if err := validResponse.VisitRecordLogEventResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // OpenLog operation middleware
 func (sh *strictHandler) OpenLog(w http.ResponseWriter, r *http.Request, log LogRef, params OpenLogParams) {
 	var request OpenLogRequestObject
@@ -3230,6 +3808,67 @@ func (sh *strictHandler) RenewLog(w http.ResponseWriter, r *http.Request, log Lo
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(RenewLogResponseObject); ok {
 		if err := validResponse.VisitRenewLogResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// AbandonReplacement operation middleware
+func (sh *strictHandler) AbandonReplacement(w http.ResponseWriter, r *http.Request, log LogRef, params AbandonReplacementParams) {
+	var request AbandonReplacementRequestObject
+
+	request.Log = log
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.AbandonReplacement(ctx, request.(AbandonReplacementRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "AbandonReplacement")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(AbandonReplacementResponseObject); ok {
+		if err := validResponse.VisitAbandonReplacementResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// StartReplacement operation middleware
+func (sh *strictHandler) StartReplacement(w http.ResponseWriter, r *http.Request, log LogRef, params StartReplacementParams) {
+	var request StartReplacementRequestObject
+
+	request.Log = log
+	request.Params = params
+
+	var body StartReplacementJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.StartReplacement(ctx, request.(StartReplacementRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "StartReplacement")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(StartReplacementResponseObject); ok {
+		if err := validResponse.VisitStartReplacementResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

@@ -15,6 +15,7 @@ const (
 	AlarmLogUnavailable  AlarmKind = "log-unavailable"
 	AlarmNotReady        AlarmKind = "not-ready"
 	AlarmQuarantine      AlarmKind = "quarantine"
+	AlarmReplacement     AlarmKind = "replacement"
 	AlarmReplicaMissing  AlarmKind = "replica-missing"
 	AlarmReplicaSuspect  AlarmKind = "replica-suspect"
 	AlarmVolatileMedia   AlarmKind = "volatile-media"
@@ -35,6 +36,8 @@ func (e AlarmKind) Valid() bool {
 		return true
 	case AlarmQuarantine:
 		return true
+	case AlarmReplacement:
+		return true
 	case AlarmReplicaMissing:
 		return true
 	case AlarmReplicaSuspect:
@@ -48,12 +51,15 @@ func (e AlarmKind) Valid() bool {
 
 // Defines values for ChangeReplicasRequestReplicasState.
 const (
-	ChangeToPresent ChangeReplicasRequestReplicasState = "present"
+	ChangeToCondemned ChangeReplicasRequestReplicasState = "condemned"
+	ChangeToPresent   ChangeReplicasRequestReplicasState = "present"
 )
 
 // Valid indicates whether the value is a known member of the ChangeReplicasRequestReplicasState enum.
 func (e ChangeReplicasRequestReplicasState) Valid() bool {
 	switch e {
+	case ChangeToCondemned:
+		return true
 	case ChangeToPresent:
 		return true
 	default:
@@ -84,14 +90,17 @@ func (e DaemonState) Valid() bool {
 
 // Defines values for EventKind.
 const (
-	EventDaemon EventKind = "daemon"
-	EventLog    EventKind = "log"
+	EventDaemon  EventKind = "daemon"
+	EventJournal EventKind = "journal"
+	EventLog     EventKind = "log"
 )
 
 // Valid indicates whether the value is a known member of the EventKind enum.
 func (e EventKind) Valid() bool {
 	switch e {
 	case EventDaemon:
+		return true
+	case EventJournal:
 		return true
 	case EventLog:
 		return true
@@ -163,6 +172,30 @@ func (e HealthState) Valid() bool {
 	}
 }
 
+// Defines values for JournalEntryKind.
+const (
+	JournalDataLossAccepted     JournalEntryKind = "data-loss-accepted"
+	JournalReplacementAbandoned JournalEntryKind = "replacement-abandoned"
+	JournalReplacementDone      JournalEntryKind = "replacement-done"
+	JournalReplacementStarted   JournalEntryKind = "replacement-started"
+)
+
+// Valid indicates whether the value is a known member of the JournalEntryKind enum.
+func (e JournalEntryKind) Valid() bool {
+	switch e {
+	case JournalDataLossAccepted:
+		return true
+	case JournalReplacementAbandoned:
+		return true
+	case JournalReplacementDone:
+		return true
+	case JournalReplacementStarted:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for LogState.
 const (
 	LogClosed     LogState = "closed"
@@ -210,12 +243,15 @@ func (e Media) Valid() bool {
 
 // Defines values for OperatorKind.
 const (
+	OperatorRecoverLog    OperatorKind = "recover-log"
 	OperatorRemoveReplica OperatorKind = "remove-replica"
 )
 
 // Valid indicates whether the value is a known member of the OperatorKind enum.
 func (e OperatorKind) Valid() bool {
 	switch e {
+	case OperatorRecoverLog:
+		return true
 	case OperatorRemoveReplica:
 		return true
 	default:
@@ -225,30 +261,32 @@ func (e OperatorKind) Valid() bool {
 
 // Defines values for ProblemType.
 const (
-	ProblemAddressInUse         ProblemType = "urn:graven:problem:address-in-use"
-	ProblemBlank                ProblemType = "about:blank"
-	ProblemConflict             ProblemType = "urn:graven:problem:conflict"
-	ProblemDaemonGone           ProblemType = "urn:graven:problem:daemon-gone"
-	ProblemDaemonInUse          ProblemType = "urn:graven:problem:daemon-in-use"
-	ProblemEventsGap            ProblemType = "urn:graven:problem:events-gap"
-	ProblemForbiddenOrigin      ProblemType = "urn:graven:problem:forbidden-origin"
-	ProblemIdempotencyMismatch  ProblemType = "urn:graven:problem:idempotency-mismatch"
-	ProblemInvalidRequest       ProblemType = "urn:graven:problem:invalid-request"
-	ProblemLeaseExpired         ProblemType = "urn:graven:problem:lease-expired"
-	ProblemLogInUse             ProblemType = "urn:graven:problem:log-in-use"
-	ProblemMethodNotAllowed     ProblemType = "urn:graven:problem:method-not-allowed"
-	ProblemNameTaken            ProblemType = "urn:graven:problem:name-taken"
-	ProblemNoPlacement          ProblemType = "urn:graven:problem:no-placement"
-	ProblemNotFound             ProblemType = "urn:graven:problem:not-found"
-	ProblemPoolMismatch         ProblemType = "urn:graven:problem:pool-mismatch"
-	ProblemPoolRolledBack       ProblemType = "urn:graven:problem:pool-rolled-back"
-	ProblemPreconditionFailed   ProblemType = "urn:graven:problem:precondition-failed"
-	ProblemStaleIncarnation     ProblemType = "urn:graven:problem:stale-incarnation"
-	ProblemSuperseded           ProblemType = "urn:graven:problem:superseded"
-	ProblemTTLTooShort          ProblemType = "urn:graven:problem:ttl-too-short"
-	ProblemTooLarge             ProblemType = "urn:graven:problem:too-large"
-	ProblemUnavailable          ProblemType = "urn:graven:problem:unavailable"
-	ProblemUnsupportedMediaType ProblemType = "urn:graven:problem:unsupported-media-type"
+	ProblemAddressInUse          ProblemType = "urn:graven:problem:address-in-use"
+	ProblemBlank                 ProblemType = "about:blank"
+	ProblemConflict              ProblemType = "urn:graven:problem:conflict"
+	ProblemDaemonGone            ProblemType = "urn:graven:problem:daemon-gone"
+	ProblemDaemonInUse           ProblemType = "urn:graven:problem:daemon-in-use"
+	ProblemEventsGap             ProblemType = "urn:graven:problem:events-gap"
+	ProblemForbiddenOrigin       ProblemType = "urn:graven:problem:forbidden-origin"
+	ProblemIdempotencyMismatch   ProblemType = "urn:graven:problem:idempotency-mismatch"
+	ProblemInvalidRequest        ProblemType = "urn:graven:problem:invalid-request"
+	ProblemLeaseExpired          ProblemType = "urn:graven:problem:lease-expired"
+	ProblemLogInUse              ProblemType = "urn:graven:problem:log-in-use"
+	ProblemMethodNotAllowed      ProblemType = "urn:graven:problem:method-not-allowed"
+	ProblemNameTaken             ProblemType = "urn:graven:problem:name-taken"
+	ProblemNoPlacement           ProblemType = "urn:graven:problem:no-placement"
+	ProblemNotFound              ProblemType = "urn:graven:problem:not-found"
+	ProblemPoolMismatch          ProblemType = "urn:graven:problem:pool-mismatch"
+	ProblemPoolRolledBack        ProblemType = "urn:graven:problem:pool-rolled-back"
+	ProblemPreconditionFailed    ProblemType = "urn:graven:problem:precondition-failed"
+	ProblemReplacementAbandoned  ProblemType = "urn:graven:problem:replacement-abandoned"
+	ProblemReplacementInProgress ProblemType = "urn:graven:problem:replacement-in-progress"
+	ProblemStaleIncarnation      ProblemType = "urn:graven:problem:stale-incarnation"
+	ProblemSuperseded            ProblemType = "urn:graven:problem:superseded"
+	ProblemTTLTooShort           ProblemType = "urn:graven:problem:ttl-too-short"
+	ProblemTooLarge              ProblemType = "urn:graven:problem:too-large"
+	ProblemUnavailable           ProblemType = "urn:graven:problem:unavailable"
+	ProblemUnsupportedMediaType  ProblemType = "urn:graven:problem:unsupported-media-type"
 )
 
 // Valid indicates whether the value is a known member of the ProblemType enum.
@@ -290,6 +328,10 @@ func (e ProblemType) Valid() bool {
 		return true
 	case ProblemPreconditionFailed:
 		return true
+	case ProblemReplacementAbandoned:
+		return true
+	case ProblemReplacementInProgress:
+		return true
 	case ProblemStaleIncarnation:
 		return true
 	case ProblemSuperseded:
@@ -301,6 +343,21 @@ func (e ProblemType) Valid() bool {
 	case ProblemUnavailable:
 		return true
 	case ProblemUnsupportedMediaType:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for RecordLogEventRequestKind.
+const (
+	RecordDataLossAccepted RecordLogEventRequestKind = "data-loss-accepted"
+)
+
+// Valid indicates whether the value is a known member of the RecordLogEventRequestKind enum.
+func (e RecordLogEventRequestKind) Valid() bool {
+	switch e {
+	case RecordDataLossAccepted:
 		return true
 	default:
 		return false
@@ -400,7 +457,7 @@ type ChangeReplicasRequest struct {
 	SetVersion int64           `json:"set_version"`
 }
 
-// ChangeReplicasRequestReplicasState The new state.
+// ChangeReplicasRequestReplicasState The new state; `condemned` is for learners only.
 type ChangeReplicasRequestReplicasState string
 
 // ReplicaChange defines model for ChangeReplicasRequest.replicas.
@@ -410,7 +467,7 @@ type ReplicaChange struct {
 	// Example: 5d3c2f4e-8f5a-4b7e-9a55-0d7f5b0c9a11
 	ReplicaID UUID `json:"replica_id"`
 
-	// State The new state.
+	// State The new state; `condemned` is for learners only.
 	State ChangeReplicasRequestReplicasState `json:"state"`
 }
 
@@ -547,6 +604,9 @@ type Endpoint struct {
 	// returned, `volatile` not at all (tests and demos).
 	Media Media `json:"media"`
 
+	// Replaces The `replica_id` whose place a learner is to take; absent for all others.
+	Replaces string `json:"replaces,omitempty,omitzero"`
+
 	// ReplicaID A UUID in lower-case hexadecimal with dashes.
 	//
 	// Example: 5d3c2f4e-8f5a-4b7e-9a55-0d7f5b0c9a11
@@ -555,7 +615,7 @@ type Endpoint struct {
 	RNICPort  int32  `json:"rnic_port,omitempty,omitzero"`
 
 	// State `allocated`: reserved, nothing promised. `present`: its acknowledgements count. `learner`: being filled as a
-	// replacement.
+	// replacement; it counts for nothing.
 	State ReplicaState `json:"state"`
 
 	// TCPAddr Current if the daemon is up, else the last one known; empty if none is.
@@ -568,16 +628,17 @@ type Endpoint struct {
 // Example: 3
 type Epoch = int64
 
-// Event One change; the object as it is now, unless it was deleted.
+// Event One change, with the object as it is now unless it was deleted; or one entry of the journal.
 type Event struct {
 	Daemon  *Daemon `json:"daemon,omitempty"`
 	Deleted bool    `json:"deleted,omitempty,omitzero"`
 
-	// ID The `daemon_id` or `log_id`.
-	ID       string    `json:"id"`
-	Kind     EventKind `json:"kind"`
-	Log      *Log      `json:"log,omitempty"`
-	Revision int64     `json:"revision"`
+	// ID The `daemon_id`, the `log_id`, or the entry's own ID, which sorts by time.
+	ID       string        `json:"id"`
+	Journal  *JournalEntry `json:"journal,omitempty"`
+	Kind     EventKind     `json:"kind"`
+	Log      *Log          `json:"log,omitempty"`
+	Revision int64         `json:"revision"`
 }
 
 // EventKind defines model for Event.Kind.
@@ -602,6 +663,17 @@ type FieldProblem struct {
 
 // FlushMode How a remote flush is made true (see the documentation of `rdmaio`).
 type FlushMode string
+
+// GivenUpReplica defines model for GivenUpReplica.
+type GivenUpReplica struct {
+	// Detail What was wrong with it.
+	Detail string `json:"detail"`
+
+	// ReplicaID A UUID in lower-case hexadecimal with dashes.
+	//
+	// Example: 5d3c2f4e-8f5a-4b7e-9a55-0d7f5b0c9a11
+	ReplicaID UUID `json:"replica_id"`
+}
 
 // GrantKeys Public keys that grants are signed with, key ID to base64 of the 32-byte Ed25519 key.
 //
@@ -689,6 +761,38 @@ type ID = string
 //
 // Example: 1
 type Incarnation = int64
+
+// JournalEntry Something that happened once and that people must be able to find out.
+type JournalEntry struct {
+	At time.Time `json:"at"`
+
+	// DaemonID The learner's daemon, for replacements.
+	DaemonID string `json:"daemon_id,omitempty,omitzero"`
+
+	// Detail What happened, for people.
+	Detail string `json:"detail"`
+
+	// Epoch The log's epoch at that time.
+	Epoch   int64            `json:"epoch,omitempty,omitzero"`
+	GivenUp []GivenUpReplica `json:"given_up,omitempty,omitzero"`
+	Kind    JournalEntryKind `json:"kind"`
+
+	// LogID A UUID in lower-case hexadecimal with dashes.
+	//
+	// Example: 5d3c2f4e-8f5a-4b7e-9a55-0d7f5b0c9a11
+	LogID UUID `json:"log_id"`
+
+	// LogName An ID or name.
+	//
+	// Example: d1
+	LogName ID `json:"log_name"`
+
+	// ReplicaID The learner, for replacements.
+	ReplicaID string `json:"replica_id,omitempty,omitzero"`
+}
+
+// JournalEntryKind defines model for JournalEntry.Kind.
+type JournalEntryKind string
 
 // LSN Byte position in the log's stream.
 //
@@ -843,6 +947,8 @@ type OpenedLog struct {
 
 // Operator A step that the control plane asks for. Doing it twice must be harmless.
 type Operator struct {
+	// Kind `remove-replica`: free the region of a condemned replica. `recover-log`: the log has no writer; open it as a
+	// recovering one, fill the learner `replica_id`, promote it and close.
 	Kind OperatorKind `json:"kind"`
 
 	// LogID A UUID in lower-case hexadecimal with dashes.
@@ -857,14 +963,18 @@ type Operator struct {
 	ReplicaID UUID `json:"replica_id"`
 }
 
-// OperatorKind defines model for OperatorKind.
+// OperatorKind `remove-replica`: free the region of a condemned replica. `recover-log`: the log has no writer; open it as a
+// recovering one, fill the learner `replica_id`, promote it and close.
 type OperatorKind string
 
 // OperatorResult defines model for OperatorResult.
 type OperatorResult struct {
 	// Error Why not; the operator is handed out again.
-	Error string       `json:"error,omitempty,omitzero"`
-	Kind  OperatorKind `json:"kind"`
+	Error string `json:"error,omitempty,omitzero"`
+
+	// Kind `remove-replica`: free the region of a condemned replica. `recover-log`: the log has no writer; open it as a
+	// recovering one, fill the learner `replica_id`, promote it and close.
+	Kind OperatorKind `json:"kind"`
 
 	// Ok Done, or there was nothing to do.
 	Ok bool `json:"ok"`
@@ -988,6 +1098,36 @@ type Problem struct {
 // ProblemType defines model for ProblemType.
 type ProblemType string
 
+// RecordLogEventRequest Example: {"detail":"opened at LSN 1048576 with 1 of 3 replicas","epoch":3,"given_up":[{"detail":"d2: no answer","replica_id":"5d3c2f4e-8f5a-4b7e-9a55-0d7f5b0c9a11"}],"kind":"data-loss-accepted","nonce":"9f86d081884c7d65","writer_id":"0b6b3c55-1f6c-4f2e-8d0e-6a3f9a4a7f10"}
+type RecordLogEventRequest struct {
+	// Detail What happened, for people.
+	Detail string `json:"detail"`
+
+	// Epoch The writer's term; 0 before the first open.
+	//
+	// Example: 3
+	Epoch Epoch `json:"epoch"`
+
+	// GivenUp The replicas that were given up, each with what it may have held.
+	GivenUp []GivenUpReplica `json:"given_up,omitempty,omitzero"`
+
+	// Kind `data-loss-accepted`: a person let the log open although records may be missing.
+	Kind RecordLogEventRequestKind `json:"kind"`
+
+	// Nonce Tells two lives of one epoch apart, after etcd was restored from a backup.
+	//
+	// Example: 9f86d081884c7d65
+	Nonce Nonce `json:"nonce"`
+
+	// WriterID Made by the server at open.
+	//
+	// Example: 0b6b3c55-1f6c-4f2e-8d0e-6a3f9a4a7f10
+	WriterID WriterID `json:"writer_id"`
+}
+
+// RecordLogEventRequestKind `data-loss-accepted`: a person let the log open although records may be missing.
+type RecordLogEventRequestKind string
+
 // RegisterRequest Example: {"capacity_bytes":4294967296,"flush_modes":["ack"],"free_bytes":4294967296,"incarnation":1,"labels":{"host":"h1","zone":"z1"},"lease_ttl_seconds":10,"media":"file","pool_id":"5d3c2f4e-8f5a-4b7e-9a55-0d7f5b0c9a11","replicas":[],"tcp_addr":"127.0.0.1","tcp_port":7001,"transports":["tcp"],"version":"v0.1.0"}
 type RegisterRequest struct {
 	// CapacityBytes A size in bytes, at most 1 PiB.
@@ -1087,6 +1227,8 @@ type Registration struct {
 
 // RenewedLog defines model for RenewedLog.
 type RenewedLog struct {
+	// Grant A new token for the same epoch and nonce that also names the learner. Absent while there is none.
+	Grant           string     `json:"grant,omitempty,omitzero"`
 	LeaseTTLSeconds int64      `json:"lease_ttl_seconds"`
 	Operators       []Operator `json:"operators"`
 
@@ -1109,6 +1251,9 @@ type Replica struct {
 	// Missing The daemon is live and can't find this replica, which should be present. Unknown, never empty.
 	Missing bool `json:"missing"`
 
+	// Replaces The `replica_id` whose place a learner is to take; absent for all others.
+	Replaces string `json:"replaces,omitempty,omitzero"`
+
 	// ReplicaID A UUID in lower-case hexadecimal with dashes.
 	//
 	// Example: 5d3c2f4e-8f5a-4b7e-9a55-0d7f5b0c9a11
@@ -1121,7 +1266,7 @@ type Replica struct {
 	ReportedAt *time.Time `json:"reported_at"`
 
 	// State `allocated`: reserved, nothing promised. `present`: its acknowledgements count. `learner`: being filled as a
-	// replacement.
+	// replacement; it counts for nothing.
 	State ReplicaState `json:"state"`
 }
 
@@ -1141,7 +1286,7 @@ type ReplicaSet struct {
 }
 
 // ReplicaState `allocated`: reserved, nothing promised. `present`: its acknowledgements count. `learner`: being filled as a
-// replacement.
+// replacement; it counts for nothing.
 type ReplicaState string
 
 // ReplicaSummary What a daemon says of one replica in its pool.
@@ -1204,6 +1349,19 @@ type ReplicaVerdict struct {
 
 // ReplicaVerdictAction `quarantine`: keep it, count it, serve it to nobody; a person removes it.
 type ReplicaVerdictAction string
+
+// StartReplacementRequest Example: {"replica":"d2","to":"d5"}
+type StartReplacementRequest struct {
+	// Replica The replica to replace, by its `replica_id` or its daemon's `daemon_id`.
+	//
+	// Example: d2
+	Replica string `json:"replica"`
+
+	// To The daemon that shall hold the new replica; absent, one is chosen.
+	//
+	// Example: d5
+	To string `json:"to,omitempty,omitzero"`
+}
 
 // Status defines model for Status.
 type Status struct {
@@ -1458,8 +1616,28 @@ type DeleteLogParams struct {
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
+// RecordLogEventParams defines parameters for RecordLogEvent.
+type RecordLogEventParams struct {
+	// IdempotencyKey Any string chosen by the client for this one request. Repeating the request with it within an hour gives the
+	// first answer again; another request under the same key is refused.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
 // OpenLogParams defines parameters for OpenLog.
 type OpenLogParams struct {
+	// IdempotencyKey Any string chosen by the client for this one request. Repeating the request with it within an hour gives the
+	// first answer again; another request under the same key is refused.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// AbandonReplacementParams defines parameters for AbandonReplacement.
+type AbandonReplacementParams struct {
+	// IfMatch An `ETag`; the write is done only if the object still has it.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// StartReplacementParams defines parameters for StartReplacement.
+type StartReplacementParams struct {
 	// IdempotencyKey Any string chosen by the client for this one request. Repeating the request with it within an hour gives the
 	// first answer again; another request under the same key is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
@@ -1501,11 +1679,17 @@ type CreateLogJSONRequestBody = CreateLogRequest
 // CloseLogJSONRequestBody defines body for CloseLog for application/json ContentType.
 type CloseLogJSONRequestBody = WriterRequest
 
+// RecordLogEventJSONRequestBody defines body for RecordLogEvent for application/json ContentType.
+type RecordLogEventJSONRequestBody = RecordLogEventRequest
+
 // OpenLogJSONRequestBody defines body for OpenLog for application/json ContentType.
 type OpenLogJSONRequestBody = OpenLogRequest
 
 // RenewLogJSONRequestBody defines body for RenewLog for application/json ContentType.
 type RenewLogJSONRequestBody = WriterRequest
+
+// StartReplacementJSONRequestBody defines body for StartReplacement for application/json ContentType.
+type StartReplacementJSONRequestBody = StartReplacementRequest
 
 // ChangeReplicasJSONRequestBody defines body for ChangeReplicas for application/json ContentType.
 type ChangeReplicasJSONRequestBody = ChangeReplicasRequest

@@ -10,7 +10,8 @@
 // are drawn with a chance that grows with their free bytes, and the least
 // filled of them wins, so that concurrent requests do not herd on one daemon
 // and the fill evens out; the daemon in first place rotates with the seed. If
-// the rules leave enough failure domains, an answer is always found.
+// the rules leave enough failure domains, an answer is always found. A request
+// beside daemons that hold replicas already keeps out of their failure domains.
 //
 // The failure domain of a daemon is its label of that name. A daemon without
 // the label "host" is its own host, because a host runs one agent; a daemon

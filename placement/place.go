@@ -26,7 +26,7 @@ func (x *Index) Place(r Request, seed uint64) ([]string, error) {
 		index: x,
 		req:   &r,
 		rnd:   rand.New(rand.NewPCG(seed, 0x67726176656e)),
-		taken: make([]domain, 0, r.Replicas),
+		taken: x.taken(&r),
 	}
 	chosen := make([]string, 0, r.Replicas)
 	for range r.Replicas {
@@ -40,6 +40,22 @@ func (x *Index) Place(r Request, seed uint64) ([]string, error) {
 		chosen = append(chosen, d.ID)
 	}
 	return rotate(chosen, p.rnd.IntN(len(chosen))), nil
+}
+
+// taken are the failure domains of the daemons that the request is beside. One
+// that the index does not know, or that has no such domain, takes none: there
+// is nothing to compare with. It is not chosen itself either way, for a daemon
+// without a domain is not eligible.
+func (x *Index) taken(r *Request) []domain {
+	taken := make([]domain, 0, r.Replicas+len(r.Beside))
+	for _, id := range r.Beside {
+		if s, known := x.slot[id]; known {
+			if dom, ok := domainOf(&x.daemons[s], r.FailureDomain); ok {
+				taken = append(taken, dom)
+			}
+		}
+	}
+	return taken
 }
 
 // Place is Index.Place over a plain list.

@@ -51,6 +51,9 @@ type Request struct {
 	Labels map[string]string
 	// Exclude lists daemon IDs that must not be chosen.
 	Exclude []string
+	// Beside lists daemons that hold replicas already: their failure domains
+	// are taken, and neither they nor others in those domains are chosen.
+	Beside []string
 }
 
 // Rule is one reason for which a daemon is not eligible, or a request fails.
@@ -68,11 +71,13 @@ const (
 	RuleDomainLabel Rule = "failure-domain-label"
 	RuleSpace       Rule = "space"
 	// RuleFailureDomain fails a request whose eligible daemons lie in too few
-	// failure domains; its count is how many eligible daemons could not be
-	// used for that.
+	// failure domains that are not taken; its count is how many eligible
+	// daemons could not be used for that.
 	RuleFailureDomain Rule = "failure-domain"
 	// RuleDaemons fails a request for more replicas than there are daemons.
 	RuleDaemons Rule = "daemons"
+	// RuleUnknown refuses a daemon that is not in the index.
+	RuleUnknown Rule = "unknown"
 )
 
 // NoPlacementError says why a request cannot be met.
@@ -117,6 +122,8 @@ func (r Request) validate() error {
 		return &RequestError{"replicas", fmt.Sprintf("must be 1 to %d, not %d", MaxReplicas, r.Replicas)}
 	case r.ReplicaBytes < 0:
 		return &RequestError{"replica_size", "must not be negative"}
+	case len(r.Beside) > MaxReplicas:
+		return &RequestError{"beside", fmt.Sprintf("must be at most %d, not %d", MaxReplicas, len(r.Beside))}
 	}
 	switch r.FailureDomain {
 	case Host, Rack, Zone:

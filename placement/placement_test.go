@@ -137,11 +137,46 @@ func TestBadRequests(t *testing.T) {
 		{"replicas", Request{Replicas: 8}},
 		{"replica_size", Request{Replicas: 1, ReplicaBytes: -1}},
 		{"failure_domain", Request{Replicas: 1, FailureDomain: "planet"}},
+		{"beside", Request{Replicas: 1, Beside: make([]string, 8)}},
 	} {
 		_, err := Place(nil, tc.req, 0)
 		var e *RequestError
 		if !errors.As(err, &e) || e.Field != tc.field {
 			t.Errorf("%+v: %v, want an error about %s", tc.req, err, tc.field)
+		}
+	}
+}
+
+// One more replica beside two that stay, in place of one on c: c's host may be
+// used again, not c itself, and never the hosts of the others.
+func TestBesideKeepsOutOfTakenDomains(t *testing.T) {
+	t.Parallel()
+	host := func(id, host string) Daemon { return up(id, 500, map[string]string{"host": host}) }
+	x := NewIndex()
+	for _, d := range []Daemon{host("a", "h1"), host("b", "h2"), host("c", "h3"), host("a2", "h1"), host("b2", "h2")} {
+		x.Put(d)
+	}
+	r := Request{Replicas: 1, ReplicaBytes: 100, Exclude: []string{"c"}, Beside: []string{"a", "b", "gone"}}
+	_, err := x.Place(r, 1)
+	var none *NoPlacementError
+	if !errors.As(err, &none) || none.Rule != RuleFailureDomain || none.Eligible != 4 || none.Domains != 0 ||
+		none.Removed[RuleFailureDomain] != 4 || none.Removed[RuleExclude] != 1 {
+		t.Errorf("with every host taken: %v", err)
+	}
+	x.Put(host("c2", "h3"))
+	for seed := range uint64(20) {
+		if ids, err := x.Place(r, seed); err != nil || !slices.Equal(ids, []string{"c2"}) {
+			t.Fatalf("Place = %v, %v, want c2", ids, err)
+		}
+	}
+	for id, want := range map[string]*RefusedError{
+		"c2": nil, "c": {Rule: RuleExclude}, "b2": {Rule: RuleFailureDomain, Shares: "b"},
+		"a": {Rule: RuleFailureDomain, Shares: "a"}, "z": {Rule: RuleUnknown},
+	} {
+		err := x.Check(r, id)
+		var got *RefusedError
+		if errors.As(err, &got) != (want != nil) || want != nil && (got.Rule != want.Rule || got.Shares != want.Shares || got.DaemonID != id) {
+			t.Errorf("Check(%s) = %v, want %+v", id, err, want)
 		}
 	}
 }
@@ -172,6 +207,9 @@ func genRequest(t *rapid.T) Request {
 		Transport:     rapid.SampledFrom([]string{"", "tcp", "verbs"}).Draw(t, "transport"),
 		Media:         rapid.SampledFrom([]string{"", "file", "pmem", "volatile"}).Draw(t, "media"),
 		Exclude:       rapid.SliceOfN(rapid.SampledFrom([]string{"d0", "d1", "d2", "d3"}), 0, 3).Draw(t, "exclude"),
+	}
+	if rapid.Bool().Draw(t, "is beside") {
+		r.Beside = rapid.SliceOfN(rapid.SampledFrom([]string{"d2", "d4", "d5", "d6"}), 1, 3).Draw(t, "beside")
 	}
 	if rapid.IntRange(0, 3).Draw(t, "select") == 0 {
 		r.Labels = map[string]string{"zone": "zone1"}
@@ -216,10 +254,19 @@ func TestPlaceKeepsTheRules(t *testing.T) {
 				(r.Labels == nil || d.Labels["zone"] == "zone1") &&
 				dom(d) != "" && d.FreeBytes > 0 && d.FreeBytes >= r.ReplicaBytes
 		}
+		used := map[string]bool{}
+		for _, id := range r.Beside {
+			if d, known := byID[id]; known && dom(d) != "" {
+				used[dom(d)] = true
+			}
+		}
 		possible := map[string]bool{}
 		for _, d := range byID {
-			if ok(d) {
+			if ok(d) && !used[dom(d)] {
 				possible[dom(d)] = true
+			}
+			if err := x.Check(r, d.ID); (err == nil) != (ok(d) && !used[dom(d)]) {
+				t.Fatalf("Check(%+v): %v", d, err)
 			}
 		}
 
@@ -235,7 +282,7 @@ func TestPlaceKeepsTheRules(t *testing.T) {
 			checkCounts(t, err, len(byID))
 			return
 		}
-		used := map[string]bool{}
+		taken := len(used)
 		for _, id := range ids {
 			d, known := byID[id]
 			if !known || !ok(d) || used[dom(d)] {
@@ -243,8 +290,8 @@ func TestPlaceKeepsTheRules(t *testing.T) {
 			}
 			used[dom(d)] = true
 		}
-		if len(used) != r.Replicas {
-			t.Fatalf("%d daemons for %d replicas", len(used), r.Replicas)
+		if len(used)-taken != r.Replicas {
+			t.Fatalf("%d daemons for %d replicas", len(used)-taken, r.Replicas)
 		}
 	})
 }

@@ -85,7 +85,7 @@ func (x *Index) eligible(r *Request) []int {
 // daemons were left.
 func (x *Index) explain(r *Request) *NoPlacementError {
 	e := &NoPlacementError{Replicas: r.Replicas, Daemons: len(x.slot), Removed: make(map[Rule]int)}
-	domains := make(map[domain]struct{})
+	domains, taken := make(map[domain]struct{}), x.taken(r)
 	for s := range x.daemons {
 		d := &x.daemons[s]
 		if d.ID == "" {
@@ -96,8 +96,9 @@ func (x *Index) explain(r *Request) *NoPlacementError {
 			continue
 		}
 		e.Eligible++
-		dom, _ := domainOf(d, r.FailureDomain)
-		domains[dom] = struct{}{}
+		if dom, _ := domainOf(d, r.FailureDomain); !slices.Contains(taken, dom) {
+			domains[dom] = struct{}{}
+		}
 	}
 	e.Domains = len(domains)
 	e.Rule = e.failedRule()

@@ -2,6 +2,7 @@ package server
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -12,8 +13,12 @@ import (
 // logAlarms separates a log that cannot be written or opened from one that has
 // only lost some of its safety.
 func logAlarms(l *store.Log) (unavailable, other []openapi.Alarm) {
-	here, promised := 0, 0
+	here, promised, set := 0, 0, 0
 	for _, r := range l.Replicas {
+		if r.State == store.ReplicaLearner {
+			continue // it counts for nothing
+		}
+		set++
 		if r.State == store.ReplicaPresent {
 			promised++
 		}
@@ -30,7 +35,7 @@ func logAlarms(l *store.Log) (unavailable, other []openapi.Alarm) {
 					l.Name, r.DaemonID)))
 		}
 	}
-	text := fmt.Sprintf("log %s has %d of %d replicas here and needs %d", l.Name, here, len(l.Replicas), l.AckQuorum)
+	text := fmt.Sprintf("log %s has %d of %d replicas here and needs %d", l.Name, here, set, l.AckQuorum)
 	switch {
 	case here < l.AckQuorum:
 		unavailable = append(unavailable, logAlarm(openapi.AlarmLogUnavailable, l, "", text))
@@ -38,6 +43,24 @@ func logAlarms(l *store.Log) (unavailable, other []openapi.Alarm) {
 		other = append(other, logAlarm(openapi.AlarmLogDegraded, l, "", text))
 	}
 	return unavailable, other
+}
+
+// replacementAlarm tells of a replacement while it is under way. It is no
+// trouble by itself.
+func replacementAlarm(l *store.Log) []openapi.Alarm {
+	i := slices.IndexFunc(l.Replicas, func(r store.Replica) bool { return r.State == store.ReplicaLearner })
+	if i < 0 {
+		return nil
+	}
+	learner := &l.Replicas[i]
+	from := learner.Replaces
+	for _, r := range l.Replicas {
+		if r.ReplicaID == learner.Replaces {
+			from = r.DaemonID
+		}
+	}
+	return []openapi.Alarm{logAlarm(openapi.AlarmReplacement, l, learner.DaemonID,
+		fmt.Sprintf("the replica of log %s on daemon %s is being replaced by one on daemon %s", l.Name, from, learner.DaemonID))}
 }
 
 func logAlarm(kind openapi.AlarmKind, l *store.Log, daemonID, detail string) openapi.Alarm {

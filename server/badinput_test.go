@@ -145,6 +145,38 @@ func TestBadInput(t *testing.T) {
 
 		{name: "open without writer", method: "POST", path: "/v1/logs/taken/open", body: `{}`, status: 400, typ: json400, field: "writer"},
 		{name: "open with a short TTL", method: "POST", path: "/v1/logs/taken/open", body: `{"writer":{"host":"h","pid":1},"lease_ttl_seconds":1}`, status: 400, typ: openapi.ProblemTTLTooShort},
+		{name: "replacement of an unknown log", method: "POST", path: "/v1/logs/nothing/replacement", body: `{"replica":"d1"}`, status: 404, typ: openapi.ProblemNotFound},
+		{name: "replacement of an unknown replica", method: "POST", path: "/v1/logs/taken/replacement", body: `{"replica":"` + noUUID + `"}`, status: 404, typ: openapi.ProblemNotFound},
+		{name: "replacement of nothing", method: "POST", path: "/v1/logs/taken/replacement", body: `{}`, status: 400, typ: json400, field: "replica"},
+		{name: "replacement of no ID", method: "POST", path: "/v1/logs/taken/replacement", body: `{"replica":"D 1"}`, status: 400, typ: json400, field: "replica"},
+		{name: "replacement to no ID", method: "POST", path: "/v1/logs/taken/replacement", body: `{"replica":"d1","to":""}`, status: 400, typ: json400, field: "to"},
+		{name: "replacement to itself", method: "POST", path: "/v1/logs/taken/replacement", body: `{"replica":"d1","to":"d1"}`, status: 400, typ: json400, field: "to"},
+		{name: "replacement with a typing error", method: "POST", path: "/v1/logs/taken/replacement", body: `{"replica":"d1","from":"d1"}`, status: 400, typ: json400, field: "from"},
+		{name: "replacement to a stranger", method: "POST", path: "/v1/logs/taken/replacement", body: `{"replica":"d1","to":"d9"}`, status: 409, typ: openapi.ProblemNoPlacement},
+		{name: "replacement without a place", method: "POST", path: "/v1/logs/taken/replacement", body: `{"replica":"d1"}`, status: 409, typ: openapi.ProblemNoPlacement},
+		{name: "replacement with a bad key", method: "POST", path: "/v1/logs/taken/replacement", body: `{"replica":"d1"}`, header: []string{"Idempotency-Key", "a b"}, status: 400, typ: json400, field: "Idempotency-Key"},
+		{name: "replacement to be read", method: "GET", path: "/v1/logs/taken/replacement", status: 405, typ: openapi.ProblemMethodNotAllowed},
+		{name: "abandon of nothing", method: "DELETE", path: "/v1/logs/taken/replacement", status: 404, typ: openapi.ProblemNotFound},
+		{name: "abandon for an unknown log", method: "DELETE", path: "/v1/logs/nothing/replacement", status: 404, typ: openapi.ProblemNotFound},
+		{
+			name: "a state that no request makes", method: "POST", path: "/v1/logs/taken/replicas",
+			body:   `{"epoch":1,"nonce":"0123456789abcdef","set_version":1,"replicas":[{"replica_id":"` + noUUID + `","state":"learner"}]}`,
+			status: 400, typ: json400, field: "replicas.0.state",
+		},
+		{
+			name: "condemned and present at once", method: "POST", path: "/v1/logs/taken/replicas",
+			body: `{"epoch":1,"nonce":"0123456789abcdef","set_version":1,"replicas":[{"replica_id":"` + noUUID +
+				`","state":"condemned"},{"replica_id":"` + noUUID + `","state":"present"}]}`,
+			status: 400, typ: json400, field: "replicas",
+		},
+		{name: "event of an unknown log", method: "POST", path: "/v1/logs/nothing/events", body: event("x"), status: 404, typ: openapi.ProblemNotFound},
+		{name: "event of no writer", method: "POST", path: "/v1/logs/taken/events", body: event("x"), status: 409, typ: openapi.ProblemConflict},
+		{name: "event without a word", method: "POST", path: "/v1/logs/taken/events", body: event(""), status: 400, typ: json400, field: "detail"},
+		{name: "event of too many", method: "POST", path: "/v1/logs/taken/events", body: event(strings.Repeat("x", 2049)), status: 400, typ: json400, field: "detail"},
+		{name: "event of three-byte words", method: "POST", path: "/v1/logs/taken/events", body: event(strings.Repeat("€", 1000)), status: 400, typ: json400, field: "detail"},
+		{name: "event of a kind that writers have not", method: "POST", path: "/v1/logs/taken/events", body: strings.Replace(event("x"), "data-loss-accepted", "replacement-done", 1), status: 400, typ: json400, field: "kind"},
+		{name: "event with fifteen given up", method: "POST", path: "/v1/logs/taken/events", body: event("x", 15), status: 400, typ: json400, field: "given_up"},
+		{name: "event with an endless reason", method: "POST", path: "/v1/logs/taken/events", body: strings.Replace(event("x", 1), "gone", strings.Repeat("x", 513), 1), status: 400, typ: json400, field: "given_up.0.detail"},
 		{name: "renew with a short nonce", method: "POST", path: "/v1/logs/taken/renew", body: `{"writer_id":"w","epoch":1,"nonce":"1"}`, status: 400, typ: json400, field: "nonce"},
 		{name: "Last-Event-ID of words", method: "GET", path: "/v1/events", header: []string{"Last-Event-ID", "now"}, status: 400, typ: json400, field: "Last-Event-ID"},
 		{name: "Last-Event-ID of the future", method: "GET", path: "/v1/events", header: []string{"Last-Event-ID", "999999999"}, status: 410, typ: openapi.ProblemEventsGap},
@@ -172,6 +204,16 @@ func TestBadInput(t *testing.T) {
 	if l := get[openapi.LogList](c, "/v1/logs"); len(l.Items) != 1 {
 		t.Errorf("%d logs after all that, want 1", len(l.Items))
 	}
+}
+
+// event is a writer's event with this detail and so many replicas given up.
+func event(detail string, givenUp ...int) string {
+	text := fmt.Sprintf(`{"writer_id":"w","epoch":1,"nonce":"0123456789abcdef","kind":"data-loss-accepted","detail":%q`, detail)
+	if len(givenUp) > 0 {
+		one := `{"replica_id":"` + noUUID + `","detail":"gone"}`
+		text += `,"given_up":[` + one + strings.Repeat(","+one, givenUp[0]-1) + `]`
+	}
+	return text + "}"
 }
 
 func names(fields []openapi.FieldProblem, name string) bool {

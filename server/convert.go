@@ -76,7 +76,7 @@ func replicas(rs []store.Replica) []openapi.Replica {
 	for i, r := range rs {
 		out[i] = openapi.Replica{
 			ReplicaID: r.ReplicaID, DaemonID: r.DaemonID, State: openapi.ReplicaState(r.State),
-			DaemonState: daemonState(r.DaemonState), Missing: r.Missing,
+			Replaces: r.Replaces, DaemonState: daemonState(r.DaemonState), Missing: r.Missing,
 			Reported: summary(r.Reported), ReportedAt: instant(r.ReportedAt),
 		}
 	}
@@ -99,6 +99,20 @@ func writer(w *store.Writer) *openapi.Writer {
 		WriterID: w.WriterID, Name: w.Name, Host: w.Host, PID: int32(w.PID),
 		Epoch: int64(w.Epoch), Recovering: w.Recovering, Since: w.Since.UTC(),
 	}
+}
+
+func journal(e *store.JournalEntry) *openapi.JournalEntry {
+	if e == nil {
+		return nil
+	}
+	out := &openapi.JournalEntry{
+		At: e.At.UTC(), Kind: openapi.JournalEntryKind(e.Kind), LogID: e.LogID, LogName: e.LogName,
+		DaemonID: e.DaemonID, ReplicaID: e.ReplicaID, Epoch: int64(e.Epoch), Detail: e.Detail,
+	}
+	for _, g := range e.GivenUp {
+		out.GivenUp = append(out.GivenUp, openapi.GivenUpReplica{ReplicaID: g.ReplicaID, Detail: g.Detail})
+	}
+	return out
 }
 
 func operators(steps []store.Step) []openapi.Operator {

@@ -102,6 +102,10 @@ func newCreate(b openapi.CreateLogRequest, key string) (create, error) {
 		},
 		log: store.CreateLogRequest{
 			Name: b.Name, AckQuorum: int(b.AckQuorum), CapacityBytes: b.CapacityBytes,
+			Placement: store.PlacementRules{
+				FailureDomain: string(b.Placement.FailureDomain), Transport: string(b.Placement.Transport),
+				Media: string(b.Placement.Media), Labels: b.Placement.Labels,
+			},
 			IdempotencyKey: key, RequestHash: hash,
 		},
 	}, nil

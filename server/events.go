@@ -91,6 +91,7 @@ func (e *eventStream) run() error {
 func (e *eventStream) event(ev *store.Event) error {
 	out := openapi.Event{
 		Revision: ev.Revision, Kind: openapi.EventKind(ev.Kind), ID: ev.ID, Deleted: ev.Deleted,
+		Journal: journal(ev.Journal),
 	}
 	if ev.Daemon != nil {
 		d := daemon(ev.Daemon)

@@ -58,21 +58,3 @@ func (s *Server) DeleteLog(ctx context.Context, r openapi.DeleteLogRequestObject
 	}
 	return openapi.DeleteLog204Response{}, nil
 }
-
-// ChangeReplicas implements openapi.StrictServerInterface.
-func (s *Server) ChangeReplicas(ctx context.Context, r openapi.ChangeReplicasRequestObject) (openapi.ChangeReplicasResponseObject, error) {
-	present := make([]string, len(r.Body.Replicas))
-	for i, c := range r.Body.Replicas {
-		present[i] = c.ReplicaID
-	}
-	l, err := s.store.SetReplicas(ctx, store.SetReplicasRequest{
-		Log: r.Log, Epoch: uint64(r.Body.Epoch), Nonce: r.Body.Nonce,
-		SetVersion: uint64(r.Body.SetVersion), Present: present,
-	})
-	if err != nil {
-		return nil, err
-	}
-	return openapi.ChangeReplicas200JSONResponse{
-		LogID: l.LogID, Epoch: int64(l.Epoch), SetVersion: int64(l.SetVersion), Replicas: replicas(l.Replicas),
-	}, nil
-}

@@ -98,6 +98,10 @@ func kindOf(t openapi.ProblemType) kind {
 		return kind{http.StatusConflict, "The pool is not this daemon's"}
 	case openapi.ProblemPoolRolledBack:
 		return kind{http.StatusConflict, "The pool is older than its record"}
+	case openapi.ProblemReplacementAbandoned:
+		return kind{http.StatusConflict, "The learner was given up"}
+	case openapi.ProblemReplacementInProgress:
+		return kind{http.StatusConflict, "Another replica is being replaced"}
 	case openapi.ProblemStaleIncarnation:
 		return kind{http.StatusConflict, "A newer process has registered"}
 	case openapi.ProblemSuperseded:
@@ -146,6 +150,8 @@ func typeOf(err error) openapi.ProblemType {
 		{store.ErrLogInUse, openapi.ProblemLogInUse},
 		{store.ErrSuperseded, openapi.ProblemSuperseded},
 		{store.ErrEpochAhead, openapi.ProblemConflict},
+		{store.ErrReplacing, openapi.ProblemReplacementInProgress},
+		{store.ErrAbandoned, openapi.ProblemReplacementAbandoned},
 		{store.ErrIdempotencyMismatch, openapi.ProblemIdempotencyMismatch},
 		{store.ErrCompacted, openapi.ProblemEventsGap},
 		{store.ErrConflict, openapi.ProblemConflict},
@@ -171,7 +177,7 @@ func typeOfTyped(err error) openapi.ProblemType {
 		return openapi.ProblemNotFound
 	case is[*methodError](err):
 		return openapi.ProblemMethodNotAllowed
-	case is[*placement.NoPlacementError](err):
+	case is[*placement.NoPlacementError](err), is[*placement.RefusedError](err):
 		return openapi.ProblemNoPlacement
 	}
 	return openapi.ProblemBlank
@@ -199,6 +205,9 @@ func problemOf(err error) openapi.Problem {
 	p.Fields = fieldsOf(err)
 	if e, ok := errors.AsType[*placement.NoPlacementError](err); ok {
 		p.Placement = placementProblem(e)
+	}
+	if e, ok := errors.AsType[*placement.RefusedError](err); ok {
+		p.Placement = refusedProblem(e)
 	}
 	if e, ok := errors.AsType[*store.InUseError](err); ok {
 		p.Writer = writer(&e.Writer)
@@ -231,6 +240,18 @@ func placementProblem(e *placement.NoPlacementError) *openapi.PlacementProblem {
 		if n > 0 {
 			p.Removed[string(rule)] = n
 		}
+	}
+	return p
+}
+
+// refusedProblem is for one daemon that was asked for and does not fit.
+func refusedProblem(e *placement.RefusedError) *openapi.PlacementProblem {
+	p := &openapi.PlacementProblem{Rule: string(e.Rule), Replicas: 1, Removed: map[string]int{}}
+	if e.Rule != placement.RuleUnknown {
+		p.Daemons, p.Removed[string(e.Rule)] = 1, 1
+	}
+	if e.Rule == placement.RuleFailureDomain {
+		p.Eligible = 1 // by itself; its domain is taken
 	}
 	return p
 }

@@ -33,6 +33,9 @@ func (s *Server) newRouter() *chi.Mux {
 	r.Post("/v1/logs/{log}/renew", api.RenewLog)
 	r.Post("/v1/logs/{log}/close", api.CloseLog)
 	r.Post("/v1/logs/{log}/replicas", api.ChangeReplicas)
+	r.Post("/v1/logs/{log}/replacement", api.StartReplacement)
+	r.Delete("/v1/logs/{log}/replacement", api.AbandonReplacement)
+	r.Post("/v1/logs/{log}/events", api.RecordLogEvent)
 
 	r.Get("/v1/status", api.GetStatus)
 	r.Get("/v1/events", api.GetEvents)

@@ -92,14 +92,15 @@ func alarms(ready error, ds []store.Daemon, ls []store.Log) []openapi.Alarm {
 			Kind: openapi.AlarmNotReady, Detail: strings.TrimPrefix(ready.Error(), "store: "),
 		})
 	}
-	var degraded []openapi.Alarm
+	var degraded, replacing []openapi.Alarm
 	for i := range ls {
 		lost, other := logAlarms(&ls[i])
 		out = append(out, lost...)
 		degraded = append(degraded, other...)
+		replacing = append(replacing, replacementAlarm(&ls[i])...)
 	}
 	for i := range ds {
 		out = append(out, daemonAlarms(&ds[i])...)
 	}
-	return append(append(out, degraded...), volatileAlarm(ds)...)
+	return append(append(append(out, degraded...), replacing...), volatileAlarm(ds)...)
 }

@@ -40,6 +40,7 @@ func (s *Server) RenewLog(ctx context.Context, r openapi.RenewLogRequestObject) 
 	return openapi.RenewLog200JSONResponse{
 		LeaseTTLSeconds: wholeSeconds(got.LeaseTTL), RenewEverySeconds: got.RenewEvery.Seconds(),
 		SetVersion: int64(got.SetVersion), Replicas: s.endpoints(got.Replicas), Operators: operators(got.Steps),
+		Grant: got.Grant,
 	}, nil
 }
 
@@ -64,7 +65,7 @@ func (s *Server) endpoints(es []store.Endpoint) []openapi.Endpoint {
 		d, _ := view.Daemon(e.DaemonID)
 		out[i] = openapi.Endpoint{
 			ReplicaID: e.ReplicaID, DaemonID: e.DaemonID, State: openapi.ReplicaState(e.State),
-			DaemonState: endpointState(e.Live, d.Draining), Media: openapi.Media(d.Media),
+			Replaces: e.Replaces, DaemonState: endpointState(e.Live, d.Draining), Media: openapi.Media(d.Media),
 			TCPAddr: e.TCPAddr, TCPPort: int32(e.TCPPort), RNICAddr: e.RNICAddr, RNICPort: int32(e.RNICPort),
 		}
 	}

@@ -103,6 +103,7 @@ func (t *tables) row(id string) *daemonRow {
 	if d == nil {
 		d = &daemonRow{
 			replicas:  make(map[string]string),
+			learners:  make(map[string]string),
 			condemned: make(map[string]condemnedRecord),
 		}
 		t.daemons[id] = d
@@ -144,7 +145,11 @@ func (t *tables) setLog(id string, rec *logRecord, mod int64) {
 	l.rec, l.mod = rec, mod
 	t.names[rec.Name] = id
 	for _, r := range rec.Replicas {
-		t.row(r.DaemonID).replicas[r.ReplicaID] = id
+		d := t.row(r.DaemonID)
+		d.replicas[r.ReplicaID] = id
+		if r.State == ReplicaLearner {
+			d.learners[r.ReplicaID] = id
+		}
 	}
 }
 
@@ -161,7 +166,9 @@ func (t *tables) unlist(id string, rec *logRecord) {
 		delete(t.names, rec.Name)
 	}
 	for _, r := range rec.Replicas {
-		delete(t.row(r.DaemonID).replicas, r.ReplicaID)
+		d := t.row(r.DaemonID)
+		delete(d.replicas, r.ReplicaID)
+		delete(d.learners, r.ReplicaID)
 		t.refresh(r.DaemonID)
 	}
 }

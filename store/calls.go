@@ -82,6 +82,9 @@ type CreateLogRequest struct {
 	Daemons       []string `json:"daemons"`
 	AckQuorum     int      `json:"ack_quorum"`
 	CapacityBytes int64    `json:"capacity_bytes"`
+	// Placement are the rules that the daemons were chosen by. They are kept
+	// for the choice of replacements.
+	Placement PlacementRules `json:"placement,omitzero"`
 	// IdempotencyKey makes a repetition return the first answer; "" is none.
 	// The hash that tells a repetition from a misuse covers RequestHash if it
 	// is set, else everything in this request but the daemons, which placement
@@ -146,17 +149,56 @@ type RenewAnswer struct {
 	// Replicas have the daemons' current addresses.
 	Replicas []Endpoint
 	// Steps are what the control plane asks of the writer.
-	Steps    []Step
+	Steps []Step
+	// Grant is for the same epoch and nonce and names the learner, too; it is
+	// "" while there is none.
+	Grant    string
 	Revision int64
 }
 
-// SetReplicasRequest makes allocated replicas present.
+// SetReplicasRequest changes replicas in a writer's name.
 type SetReplicasRequest struct {
 	// Log is a log's ID or name.
 	Log        string
 	Epoch      uint64
 	Nonce      string
 	SetVersion uint64
-	// Present lists the replica IDs that shall be present.
+	// Present lists the replica IDs that shall be present: allocated ones, or
+	// the learner alone, which is then promoted.
 	Present []string
+	// Condemned is the learner's ID when it is to be given up; nothing else may
+	// be asked for then.
+	Condemned []string
+}
+
+// PlacementRules say what a log's daemons must be. Zero values are placement's
+// defaults.
+type PlacementRules struct {
+	FailureDomain string            `json:"failure_domain,omitempty"`
+	Transport     string            `json:"transport,omitempty"`
+	Media         string            `json:"media,omitempty"`
+	Labels        map[string]string `json:"labels,omitempty"`
+}
+
+// StartReplacementRequest asks for another replica in the place of one.
+type StartReplacementRequest struct {
+	// Log is a log's ID or name.
+	Log string `json:"log"`
+	// Replica is a replica's ID or its daemon's.
+	Replica string `json:"replica"`
+	// To is the daemon for the new one; "" lets placement choose.
+	To             string `json:"to"`
+	IdempotencyKey string `json:"-"`
+}
+
+// LogEventRequest is what a writer wants in the journal.
+type LogEventRequest struct {
+	// Writer must be the log's, its nonce included.
+	Writer WriterRef `json:"writer"`
+	// Kind is JournalDataLossAccepted.
+	Kind JournalKind `json:"kind"`
+	// Detail is at most 2 KiB, GivenUp at most 14.
+	Detail         string    `json:"detail"`
+	GivenUp        []GivenUp `json:"given_up"`
+	IdempotencyKey string    `json:"-"`
 }

@@ -8,6 +8,8 @@ import (
 
 	"github.com/google/uuid"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/gravenio/graven/placement"
 )
 
 // CreateLog makes a log and reserves its bytes on every daemon in one
@@ -30,7 +32,7 @@ func (s *Store) CreateLog(ctx context.Context, r CreateLogRequest) (*Log, error)
 	})
 	if err != nil {
 		if errors.Is(err, ErrUnavailable) {
-			s.dropIdemLease()
+			s.dropLeases()
 		}
 		return nil, err
 	}
@@ -59,10 +61,22 @@ func (r *CreateLogRequest) check() error {
 		return invalid("ack_quorum", "must be a majority of the replicas and no more than them: %d to %d, not %d",
 			majority, n, r.AckQuorum)
 	}
+	if err := r.Placement.check(); err != nil {
+		return err
+	}
 	if r.CapacityBytes < 1 || r.CapacityBytes > MaxBytes {
 		return invalid("capacity_bytes", "must be 1 to %d, not %d", MaxBytes, r.CapacityBytes)
 	}
 	return checkIdempotencyKey(r.IdempotencyKey)
+}
+
+func (r *PlacementRules) check() error {
+	switch placement.FailureDomain(r.FailureDomain) {
+	case "", placement.Host, placement.Rack, placement.Zone:
+	default:
+		return invalid("placement.failure_domain", "must be host, rack or zone, not %q", clip(r.FailureDomain))
+	}
+	return checkLabels(r.Labels)
 }
 
 func (r CreateLogRequest) hash() string {
@@ -128,7 +142,7 @@ func (c *creation) record() logRecord {
 	rec := logRecord{
 		version: current(), Name: c.req.Name, AckQuorum: c.req.AckQuorum,
 		CapacityBytes: c.req.CapacityBytes, ReplicaBytes: c.req.CapacityBytes + ReplicaOverheadBytes,
-		SetVersion: 1, CreatedAt: time.Now().UTC(),
+		SetVersion: 1, CreatedAt: time.Now().UTC(), Placement: c.req.Placement,
 	}
 	for _, id := range c.req.Daemons {
 		rec.Replicas = append(rec.Replicas, replicaRecord{

@@ -158,8 +158,8 @@ func existing(daemonID string, es []entry, ifMatch int64) (daemonRecord, error) 
 // DeleteDaemon forgets a daemon that has left: nothing is reserved or condemned
 // on it and it is not live. ifMatch is the ModRevision that it must have, or 0.
 //
-// lost would give up the replicas of a daemon that never returns; that needs
-// their replacement, which this version does not have: ErrUnsupported.
+// lost would give up the replicas of a daemon that never returns, and what is
+// condemned on it; this version cannot: ErrUnsupported.
 //
 // Errors: ErrNotFound, ErrDaemonBusy (with what is in the way),
 // ErrPrecondition, ErrUnsupported, ErrConflict, ErrUnavailable.
@@ -168,7 +168,7 @@ func (s *Store) DeleteDaemon(ctx context.Context, daemonID string, lost bool, if
 		return err
 	}
 	if lost {
-		return fmt.Errorf("%w: giving up the replicas of a lost daemon; delete their logs, "+
+		return fmt.Errorf("%w: giving up the replicas of a lost daemon; replace them, "+
 			"or bring the daemon back", ErrUnsupported)
 	}
 	ctx, cancel := s.call(ctx)
@@ -219,7 +219,7 @@ func (s *Store) tryDeleteDaemon(ctx context.Context, id string, ifMatch int64) (
 			put(prefixGone+id, goneRecord{version: current(), At: time.Now().UTC()}, clientv3.WithLease(lease)),
 		})
 	if err != nil {
-		s.dropIdemLease()
+		s.dropLeases()
 	}
 	return ok, err
 }

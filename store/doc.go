@@ -31,7 +31,8 @@
 // All values are JSON objects with a schema version "v".
 //
 //	key                                    value (Go type)                        lasts
-//	/graven/cluster                        cluster ID (clusterRecord)             for ever
+//	/graven/cluster                        cluster ID, etcd's ID, life            for ever
+//	                                       (clusterRecord)
 //	/graven/keys/grant                     Ed25519 seed (keyRecord)               for ever
 //	/graven/daemons/<id>                   pool, incarnation, facts, draining,    until deleted
 //	                                       down_since (daemonRecord)
@@ -41,12 +42,15 @@
 //	/graven/pools/<pool_id>                daemon ID (ownerRecord)                as the daemon
 //	/graven/addresses/<host:port>          daemon ID (ownerRecord)                on the daemon's lease
 //	/graven/gone/<id>                      the daemon was deleted (goneRecord)    IdempotencyTTL or longer
-//	/graven/logs/<log_id>                  sizes, replicas, set version, epoch,   until deleted
-//	                                       nonce, last writer (logRecord)
+//	/graven/logs/<log_id>                  sizes, placement rules, replicas, set  until deleted
+//	                                       version, epoch, nonce, last writer
+//	                                       (logRecord)
 //	/graven/lognames/<name>                log ID (nameRecord)                    as the log
 //	/graven/writers/<log_id>               who writes it now (writerRecord)       on the writer's lease
 //	/graven/condemned/<daemon>/<replica>   bytes still reserved (condemnedRecord) until the daemon confirms
 //	/graven/idem/<key>                     an answer given (idemRecord)           IdempotencyTTL or longer
+//	/graven/events/<UUIDv7>                the journal: what happened once        JournalTTL to twice that
+//	                                       (journalRecord)
 //
 // # Guards
 //
@@ -55,6 +59,7 @@
 //
 //	transaction      compares
 //	identity         the key is absent
+//	new life         the cluster's record unchanged
 //	Register         daemon, live, pool, address, space unchanged (or absent)
 //	Heartbeat        nothing is written by most; a rewrite of live: live unchanged, and the
 //	                 address unchanged if it moves; removal results: condemned and space unchanged
@@ -67,10 +72,38 @@
 //	Renew            nothing is written, except when the lease was lost: log unchanged, writer absent
 //	CloseLog         log and writer unchanged
 //	SetReplicas      log unchanged (and with it epoch, nonce and set version)
+//	StartReplacement log unchanged; the learner's daemon: record, live and space unchanged; key absent
+//	AbandonReplacement  log unchanged; space unchanged if the learner's bytes are released
+//	RecordLogEvent   log unchanged (and with it the writer); key absent
 //	DeleteLog        log unchanged, writer absent; per daemon whose bytes are released: space unchanged
 //
 // A comparison that fails is retried a few times from a new read, with jitter,
 // and then reported as ErrConflict.
+//
+// # Replacing a replica
+//
+// A log's record lists its set and at most one learner, which names the replica
+// that it replaces and counts for nothing. StartReplacement adds it and reserves
+// its bytes. It leaves the list of learners in one of two ways, each one
+// transaction: SetReplicas makes it present, takes the replaced one out and
+// raises the set version; SetReplicas or AbandonReplacement takes it out itself.
+// What leaves the list is condemned, or released if the log was never opened. A
+// replica ID is never used again, so a learner that is not in the record can
+// never be promoted. The journal's entry is written in the same transaction.
+//
+// Nothing is written to have a log without a writer recovered: the step for the
+// learner's daemon follows from the record and the absent lease.
+//
+// # Lives
+//
+// An etcd that was restored from a backup has forgotten the epochs that it
+// handed out since. It has another cluster ID than the one recorded; the first
+// server to see that raises the life, and OpenLog hands out no epoch below
+// life·2^40. It is looked at in every read that an open begins with. etcd
+// derives its cluster ID from its members' peer URLs and from
+// --initial-cluster-token: restore with a token of its own, or the ID is the old
+// one. An etcd that was set back without that (a copied data folder) shows only
+// by what the replicas know; their epochs come in as min_epoch.
 //
 // # Leases
 //

@@ -50,6 +50,12 @@ var (
 	ErrEpochAhead = errors.New("store: epoch is ahead of the record")
 	// ErrWriterClosed: this writer has closed the log.
 	ErrWriterClosed = errors.New("store: writer has closed")
+	// ErrReplacing: another replica of the log is being replaced; see
+	// ReplacingError.
+	ErrReplacing = errors.New("store: a replacement is under way")
+	// ErrAbandoned: the learner is not the log's (any more) and can never be
+	// promoted.
+	ErrAbandoned = errors.New("store: the learner was given up")
 	// ErrIdempotencyMismatch: the key was used for another request.
 	ErrIdempotencyMismatch = errors.New("store: idempotency key was used for another request")
 	// ErrCompacted: the revision is below what etcd still has; read a snapshot
@@ -88,6 +94,22 @@ func (e *InUseError) Error() string {
 
 // Unwrap makes errors.Is(err, ErrLogInUse) true.
 func (e *InUseError) Unwrap() error { return ErrLogInUse }
+
+// ReplacingError names the replacement that is under way.
+type ReplacingError struct {
+	LogID string
+	// From and To are the daemons of the replica that is being replaced and of
+	// its learner.
+	From, To string
+}
+
+func (e *ReplacingError) Error() string {
+	return fmt.Sprintf("store: the replica of log %s on %s is being replaced by one on %s; wait for that, or abandon it",
+		e.LogID, e.From, e.To)
+}
+
+// Unwrap makes errors.Is(err, ErrReplacing) true.
+func (e *ReplacingError) Unwrap() error { return ErrReplacing }
 
 // SupersededError carries the epoch that the log is in.
 type SupersededError struct {

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -63,13 +64,22 @@ func entryOf(kv *mvccpb.KeyValue) entry {
 
 // read gets the keys at one revision, linearizably.
 func (s *Store) read(ctx context.Context, keys ...string) ([]entry, int64, error) {
+	entries, header, err := s.readFrom(ctx, keys...)
+	if err != nil {
+		return nil, 0, err
+	}
+	return entries, header.Revision, nil
+}
+
+// readFrom is read with all that etcd says of itself.
+func (s *Store) readFrom(ctx context.Context, keys ...string) ([]entry, *pb.ResponseHeader, error) {
 	ops := make([]clientv3.Op, len(keys))
 	for i, k := range keys {
 		ops[i] = clientv3.OpGet(k)
 	}
 	resp, err := s.client.Txn(ctx).Then(ops...).Commit()
 	if err != nil {
-		return nil, 0, fail(ctx, "read etcd", err)
+		return nil, nil, fail(ctx, "read etcd", err)
 	}
 	entries := make([]entry, len(keys))
 	for i, k := range keys {
@@ -78,7 +88,7 @@ func (s *Store) read(ctx context.Context, keys ...string) ([]entry, int64, error
 			entries[i] = entryOf(kvs[0])
 		}
 	}
-	return entries, resp.Header.Revision, nil
+	return entries, resp.Header, nil
 }
 
 // commit runs the operations if the comparisons hold, and waits for the view

@@ -15,25 +15,28 @@ type EventKind string
 
 // The kinds of events.
 const (
-	EventDaemon EventKind = "daemon"
-	EventLog    EventKind = "log"
+	EventDaemon  EventKind = "daemon"
+	EventLog     EventKind = "log"
+	EventJournal EventKind = "journal"
 )
 
 // Event says that something has changed at a revision. The object it carries
 // is the one the view has when the event is sent: the state at Revision or
 // later. One that is deleted carries none. A log's state also follows from its
-// daemons: their events are not repeated as events of all their logs.
+// daemons: their events are not repeated as events of all their logs. An entry
+// of the journal comes once, when it is written, and not when its time is over.
 type Event struct {
 	Revision int64 `json:"revision"`
 	// Resume is the revision to go on after when this is the last event that
 	// was seen. It is Revision, or one less if more events of that revision
 	// follow.
-	Resume  int64     `json:"resume"`
-	Kind    EventKind `json:"kind"`
-	ID      string    `json:"id"`
-	Deleted bool      `json:"deleted,omitempty"`
-	Daemon  *Daemon   `json:"daemon,omitempty"`
-	Log     *Log      `json:"log,omitempty"`
+	Resume  int64         `json:"resume"`
+	Kind    EventKind     `json:"kind"`
+	ID      string        `json:"id"`
+	Deleted bool          `json:"deleted,omitempty"`
+	Daemon  *Daemon       `json:"daemon,omitempty"`
+	Log     *Log          `json:"log,omitempty"`
+	Journal *JournalEntry `json:"journal,omitempty"`
 }
 
 // Subscription is a stream of events.
@@ -131,7 +134,8 @@ func (s *Store) pump(ctx context.Context, watch clientv3.WatchChan, c chan<- Eve
 	return fmt.Errorf("events: %w: watch ended", ErrUnavailable)
 }
 
-// collect names the daemons and logs that changed, each once per revision.
+// collect names the daemons and logs that changed, each once per revision, and
+// what was written into the journal.
 func collect(changes []*clientv3.Event) []Event {
 	type subject struct {
 		kind EventKind
@@ -149,13 +153,33 @@ func collect(changes []*clientv3.Event) []Event {
 		if kind == "" || seen[sub] {
 			continue
 		}
+		var journal *JournalEntry
+		if kind == EventJournal {
+			if journal = written(ch); journal == nil {
+				continue
+			}
+		}
 		seen[sub] = true
 		if n := len(events); n > 0 && events[n-1].Revision == rev {
 			events[n-1].Resume = rev - 1
 		}
-		events = append(events, Event{Revision: rev, Resume: rev, Kind: kind, ID: id})
+		events = append(events, Event{Revision: rev, Resume: rev, Kind: kind, ID: id, Journal: journal})
 	}
 	return events
+}
+
+// written is the journal's entry, or nil when its time is over. One that
+// another version of the servers wrote is not shown: nothing depends on it, and
+// the stream must not end over it.
+func written(ch *clientv3.Event) *JournalEntry {
+	if ch.Type != clientv3.EventTypePut {
+		return nil
+	}
+	rec, err := decode[journalRecord](string(ch.Kv.Key), ch.Kv.Value)
+	if err != nil {
+		return nil
+	}
+	return &rec.JournalEntry
 }
 
 func subjectOf(key string) (EventKind, string) {
@@ -164,6 +188,8 @@ func subjectOf(key string) (EventKind, string) {
 		return EventDaemon, id
 	case tableLogs, tableWriters:
 		return EventLog, id
+	case tableEvents:
+		return EventJournal, id
 	}
 	return "", ""
 }

@@ -6,42 +6,13 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"sync"
-	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// idemLease is the lease under which answers are kept. One lease serves all
-// answers of a while, so that a create costs no lease of its own: it lives for
-// twice IdempotencyTTL and is used for the first half of that.
-type idemLease struct {
-	mu    sync.Mutex
-	id    clientv3.LeaseID
-	since time.Time
-}
-
+// idemLease is the lease under which answers are kept.
 func (s *Store) idemLease(ctx context.Context) (clientv3.LeaseID, error) {
-	l := &s.idem
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.id != 0 && time.Since(l.since) < s.opts.IdempotencyTTL {
-		return l.id, nil
-	}
-	id, _, err := s.grantLease(ctx, 2*s.opts.IdempotencyTTL)
-	if err != nil {
-		return 0, err
-	}
-	l.id, l.since = id, time.Now()
-	return id, nil
-}
-
-// dropIdemLease makes the next answer take a new lease. It is called when a
-// transaction failed, which is how a lease that etcd lost shows.
-func (s *Store) dropIdemLease() {
-	s.idem.mu.Lock()
-	defer s.idem.mu.Unlock()
-	s.idem.id = 0
+	return s.shared(ctx, &s.idem, s.opts.IdempotencyTTL)
 }
 
 // requestHash tells a repetition from another request under the same key.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
+	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -18,9 +19,7 @@ func (s *Store) establish(ctx context.Context) error {
 	for attempt := 1; ; attempt++ {
 		id, err := s.loadIdentity(ctx)
 		if err == nil {
-			s.mu.Lock()
-			s.identity = id
-			s.mu.Unlock()
+			s.keep(id)
 			return nil
 		}
 		if ctx.Err() != nil {
@@ -36,13 +35,11 @@ func (s *Store) establish(ctx context.Context) error {
 func (s *Store) loadIdentity(ctx context.Context) (*identity, error) {
 	ctx, cancel := s.call(ctx)
 	defer cancel()
-	cluster, err := readOrMake(ctx, s, keyCluster, func() clusterRecord {
-		return clusterRecord{version: current(), ClusterID: uuid.NewString(), CreatedAt: time.Now().UTC()}
-	})
+	cluster, etcdID, err := s.loadCluster(ctx)
 	if err != nil {
 		return nil, err
 	}
-	key, err := readOrMake(ctx, s, keyGrantKey, func() keyRecord {
+	key, _, _, err := readOrMake(ctx, s, keyGrantKey, func() keyRecord {
 		seed := make([]byte, ed25519.SeedSize)
 		rand.Read(seed) // never fails
 		return keyRecord{version: current(), Seed: seed}
@@ -56,14 +53,70 @@ func (s *Store) loadIdentity(ctx context.Context) (*identity, error) {
 	}
 	return &identity{
 		clusterID:  cluster.ClusterID,
+		etcdID:     etcdID,
+		life:       cluster.Life,
 		signing:    signing,
 		publicKeys: map[string]string{signing.ID(): signing.Public()},
 	}, nil
 }
 
-// readOrMake returns the value of a key that is written once and never changed.
-// Of several servers that find it absent, one writes it and all read that.
-func readOrMake[T interface{ schemaVersion() int }](ctx context.Context, s *Store, key string, fresh func() T) (T, error) {
+// lifeShift leaves each life of etcd 2^40 epochs, and MaxEpoch 2^13 lives.
+const lifeShift = 40
+
+// loadCluster returns the cluster's record once it names the etcd that was
+// asked, and that one's ID. If it names another, this etcd was made from a
+// backup, and a new life begins: one server writes it, all others read that.
+func (s *Store) loadCluster(ctx context.Context) (rec clusterRecord, etcdID uint64, err error) {
+	err = retry(ctx, fmt.Errorf("record etcd's ID: %w", ErrConflict), func() (bool, error) {
+		var e entry
+		rec, e, etcdID, err = readOrMake(ctx, s, keyCluster, func() clusterRecord {
+			return clusterRecord{version: current(), ClusterID: uuid.NewString(), CreatedAt: time.Now().UTC()}
+		})
+		if err != nil || rec.EtcdID == etcdName(etcdID) {
+			return true, err
+		}
+		if rec.EtcdID != "" {
+			rec.Life++
+			s.log.Warn("etcd is another one than before, as after a restore: epochs go on far above the old ones",
+				"etcd", etcdName(etcdID), "before", rec.EtcdID, "life", rec.Life)
+		}
+		rec.EtcdID = etcdName(etcdID)
+		resp, err := s.client.Txn(ctx).If(e.unchanged()).Then(put(keyCluster, rec)).Commit()
+		if err != nil {
+			return false, fail(ctx, "write "+keyCluster, err)
+		}
+		return resp.Succeeded, nil
+	})
+	return rec, etcdID, err
+}
+
+func etcdName(id uint64) string { return fmt.Sprintf("%016x", id) }
+
+// identityIn is the cluster's identity as the etcd of this ID has it: what is
+// known, unless etcd has been replaced under this server.
+func (s *Store) identityIn(ctx context.Context, etcdID uint64) (*identity, error) {
+	known, err := s.mustKnow()
+	if err != nil || known.etcdID == etcdID {
+		return known, err
+	}
+	now, err := s.loadIdentity(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.keep(now)
+	return now, nil
+}
+
+func (s *Store) keep(id *identity) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.identity = id
+}
+
+// readOrMake returns the value of a key that is made once, with the ID of the
+// etcd that has it. Of several servers that find it absent, one writes it and
+// all read that.
+func readOrMake[T interface{ schemaVersion() int }](ctx context.Context, s *Store, key string, fresh func() T) (T, entry, uint64, error) {
 	resp, err := s.client.Txn(ctx).
 		If(clientv3.Compare(clientv3.CreateRevision(key), "=", 0)).
 		Then(put(key, fresh()), clientv3.OpGet(key)).
@@ -71,10 +124,12 @@ func readOrMake[T interface{ schemaVersion() int }](ctx context.Context, s *Stor
 		Commit()
 	if err != nil {
 		var none T
-		return none, fail(ctx, "read "+key, err)
+		return none, entry{}, 0, fail(ctx, "read "+key, err)
 	}
 	last := resp.Responses[len(resp.Responses)-1].GetResponseRange()
-	return decode[T](key, last.Kvs[0].Value)
+	e := entryOf(last.Kvs[0])
+	rec, err := decode[T](key, e.value)
+	return rec, e, resp.Header.ClusterId, err
 }
 
 // backoff grows from 50 ms to 2 s.

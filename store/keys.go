@@ -20,6 +20,7 @@ const (
 	tableWriters   = "writers"
 	tableCondemned = "condemned"
 	tableIdem      = "idem"
+	tableEvents    = "events"
 )
 
 const (
@@ -37,6 +38,7 @@ const (
 	prefixWriters   = prefix + tableWriters + "/"
 	prefixCondemned = prefix + tableCondemned + "/"
 	prefixIdem      = prefix + tableIdem + "/"
+	prefixEvents    = prefix + tableEvents + "/"
 )
 
 func condemnedKey(daemonID, replicaID string) string {

@@ -88,7 +88,7 @@ func TestPlacementFollowsTheView(t *testing.T) {
 func TestErrorsReadWell(t *testing.T) {
 	t.Parallel()
 	for _, err := range []error{
-		&InvalidError{"f", "rule"}, &InUseError{LogID: "l"}, &SupersededError{"l", 3},
+		&InvalidError{"f", "rule"}, &InUseError{LogID: "l"}, &SupersededError{"l", 3}, &ReplacingError{"l", "d1", "d2"},
 		&RolledBackError{"d", 1, 2}, &DaemonError{"d", "why", ErrDaemonBusy}, &UnfitError{DaemonID: "d", Rule: "space"},
 	} {
 		if text := fmt.Sprint(err); len(text) < 10 || errors.Unwrap(err) == nil {

@@ -29,8 +29,8 @@ const (
 type ReplicaState string
 
 // The states of a replica in a log's record. A learner is being filled as a
-// replacement and counts for nothing. A condemned replica is no longer part of
-// a log and is therefore not listed here.
+// replacement and counts for nothing; a log has one at most. A condemned
+// replica is no longer part of a log and is therefore not listed here.
 const (
 	ReplicaAllocated ReplicaState = "allocated"
 	ReplicaPresent   ReplicaState = "present"
@@ -114,6 +114,8 @@ type Replica struct {
 	ReplicaID string       `json:"replica_id"`
 	DaemonID  string       `json:"daemon_id"`
 	State     ReplicaState `json:"state"`
+	// Replaces is the replica whose place a learner is to take, or "".
+	Replaces string `json:"replaces,omitempty"`
 	// Missing says that the daemon is live and has no region for a replica
 	// that should be present: unknown, never empty.
 	Missing bool `json:"missing,omitempty"`
@@ -168,14 +170,22 @@ type Condemned struct {
 type Step struct {
 	// OperatorID is what the daemon repeats in its result.
 	OperatorID string `json:"operator_id"`
-	// Kind is StepRemoveReplica.
+	// Kind is StepRemoveReplica or StepRecoverLog.
 	Kind      string `json:"kind"`
 	LogID     string `json:"log_id"`
 	ReplicaID string `json:"replica_id"`
 }
 
-// StepRemoveReplica asks a daemon to free the region of a condemned replica.
-const StepRemoveReplica = "remove-replica"
+// The kinds of steps.
+const (
+	// StepRemoveReplica asks a daemon to free the region of a condemned
+	// replica.
+	StepRemoveReplica = "remove-replica"
+	// StepRecoverLog asks the daemon of a learner to do a writer's work for a
+	// log that has none: open it, fill the learner, promote it, close. What
+	// came of it shows in the log's record; a result changes nothing.
+	StepRecoverLog = "recover-log"
+)
 
 // StepResult is what became of a step.
 type StepResult struct {
@@ -193,6 +203,8 @@ type Endpoint struct {
 	ReplicaID string       `json:"replica_id"`
 	DaemonID  string       `json:"daemon_id"`
 	State     ReplicaState `json:"state"`
+	// Replaces is the replica whose place a learner is to take, or "".
+	Replaces string `json:"replaces,omitempty"`
 	// Live says whether the daemon's lease lives; the addresses are then
 	// current, else the last known ones.
 	Live bool `json:"live"`

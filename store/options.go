@@ -45,6 +45,9 @@ type Options struct {
 	ReportEvery time.Duration
 	// IdempotencyTTL is for how long answers are kept at least; 1 h if zero.
 	IdempotencyTTL time.Duration
+	// JournalTTL is for how long the journal's entries are kept at least; 7
+	// days if zero.
+	JournalTTL time.Duration
 	// SubscriberBuffer is how many events wait for a subscriber before it is
 	// told that it is too slow; 256 if zero.
 	SubscriberBuffer int
@@ -68,6 +71,7 @@ func (o Options) withDefaults() Options {
 	def(&o.WriterTTL, 10*time.Second)
 	def(&o.ReportEvery, 30*time.Second)
 	def(&o.IdempotencyTTL, time.Hour)
+	def(&o.JournalTTL, 7*24*time.Hour)
 	if o.SubscriberBuffer == 0 {
 		o.SubscriberBuffer = 256
 	}
@@ -83,6 +87,7 @@ func (o Options) validate() error {
 		{"MaxLag", o.MaxLag},
 		{"ReportEvery", o.ReportEvery},
 		{"IdempotencyTTL", o.IdempotencyTTL},
+		{"JournalTTL", o.JournalTTL},
 	} {
 		if f.v < 0 {
 			return invalid(f.name, "must not be negative")

@@ -3,6 +3,7 @@ package store
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -17,6 +18,10 @@ type clusterRecord struct {
 	version
 	ClusterID string    `json:"cluster_id"`
 	CreatedAt time.Time `json:"created_at"`
+	// EtcdID is etcd's own cluster ID in hexadecimal; Life counts how often it
+	// was found to be another one.
+	EtcdID string `json:"etcd_id,omitempty"`
+	Life   uint64 `json:"life,omitempty"`
 }
 
 type keyRecord struct {
@@ -86,12 +91,19 @@ type logRecord struct {
 	TTLSeconds  int64     `json:"ttl_seconds,omitempty"`
 	ClosedEpoch uint64    `json:"closed_epoch,omitempty"`
 	CreatedAt   time.Time `json:"created_at"`
+	// Placement is what a replacement's daemon must be, too.
+	Placement PlacementRules `json:"placement,omitzero"`
 }
 
 type replicaRecord struct {
 	ReplicaID string       `json:"replica_id"`
 	DaemonID  string       `json:"daemon_id"`
 	State     ReplicaState `json:"state"`
+	// Replaces is the replica whose place a learner is to take.
+	Replaces string `json:"replaces,omitempty"`
+	// JoinedSet is the set version that a promote of this replica made; it
+	// tells a repeated promote from another one's.
+	JoinedSet uint64 `json:"joined_set,omitempty"`
 }
 
 type nameRecord struct {
@@ -110,6 +122,11 @@ type condemnedRecord struct {
 	LogID string    `json:"log_id"`
 	Bytes int64     `json:"bytes"`
 	Since time.Time `json:"since"`
+}
+
+type journalRecord struct {
+	version
+	JournalEntry
 }
 
 type idemRecord struct {
@@ -146,10 +163,38 @@ func encode(rec any) string {
 func current() version { return version{V: schema} }
 
 func (l *logRecord) replica(id string) *replicaRecord {
+	return l.find(func(r *replicaRecord) bool { return r.ReplicaID == id })
+}
+
+// learner is the one replica that is being filled as a replacement, or nil.
+func (l *logRecord) learner() *replicaRecord {
+	return l.find(func(r *replicaRecord) bool { return r.State == ReplicaLearner })
+}
+
+// member is the replica of the set that has this ID or is on this daemon, or
+// nil. A learner is not of the set.
+func (l *logRecord) member(id string) *replicaRecord {
+	return l.find(func(r *replicaRecord) bool {
+		return r.State != ReplicaLearner && (r.ReplicaID == id || r.DaemonID == id)
+	})
+}
+
+func (l *logRecord) find(is func(*replicaRecord) bool) *replicaRecord {
 	for i := range l.Replicas {
-		if l.Replicas[i].ReplicaID == id {
+		if is(&l.Replicas[i]) {
 			return &l.Replicas[i]
 		}
 	}
 	return nil
+}
+
+// drop takes a replica out of the list and returns it.
+func (l *logRecord) drop(id string) replicaRecord {
+	i := slices.IndexFunc(l.Replicas, func(r replicaRecord) bool { return r.ReplicaID == id })
+	if i < 0 {
+		return replicaRecord{}
+	}
+	gone := l.Replicas[i]
+	l.Replicas = slices.Delete(l.Replicas, i, i+1)
+	return gone
 }

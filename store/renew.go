@@ -24,21 +24,46 @@ func (s *Store) Renew(ctx context.Context, w WriterRef) (*RenewAnswer, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.view.mu.RLock()
-	defer s.view.mu.RUnlock()
-	a := &RenewAnswer{LeaseTTL: ttl, RenewEvery: ttl / 3, Revision: s.view.revision}
-	if l := s.view.t.find(w.Log); l != nil {
-		a.SetVersion, a.Replicas = l.rec.SetVersion, s.view.t.endpoints(l.rec.Replicas)
+	a, logID, rec := s.view.renewal(w)
+	a.LeaseTTL, a.RenewEvery = ttl, ttl/3
+	// The view may have seen a later open than the lease that was renewed; that
+	// one's grant is not this writer's.
+	if rec == nil || rec.learner() == nil || rec.Epoch != w.Epoch || rec.Writer == nil || rec.Writer.WriterID != w.WriterID {
+		return a, nil
 	}
-	return a, nil
+	ident, err := s.mustKnow()
+	if err != nil {
+		return nil, err
+	}
+	a.Grant, err = ident.grant(logID, rec)
+	return a, err
+}
+
+// renewal is what a writer wants to know of its log, and the log's record, or
+// nil if there is none any more.
+func (v *View) renewal(w WriterRef) (*RenewAnswer, string, *logRecord) {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	a := &RenewAnswer{Revision: v.revision}
+	id := v.t.idOf(w.Log)
+	l := v.t.logs[id]
+	if l == nil {
+		return a, "", nil
+	}
+	a.SetVersion, a.Replicas = l.rec.SetVersion, v.t.endpoints(l.rec.Replicas)
+	return a, id, l.rec
+}
+
+func (t *tables) idOf(idOrName string) string {
+	if isUUID(idOrName) {
+		return idOrName
+	}
+	return t.names[idOrName]
 }
 
 // find returns the log's row by ID or name.
 func (t *tables) find(idOrName string) *logRow {
-	if isUUID(idOrName) {
-		return t.logs[idOrName]
-	}
-	return t.logs[t.names[idOrName]]
+	return t.logs[t.idOf(idOrName)]
 }
 
 func (s *Store) renewWriter(ctx context.Context, w WriterRef) (time.Duration, error) {

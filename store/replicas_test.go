@@ -29,7 +29,11 @@ func TestSetReplicasComparesEverything(t *testing.T) {
 		{"higher epoch", func(r *SetReplicasRequest) { r.Epoch = 3 }, ErrEpochAhead},
 		{"another life's nonce", func(r *SetReplicasRequest) { r.Nonce = "0123456789abcdef" }, ErrSuperseded},
 		{"another set", func(r *SetReplicasRequest) { r.SetVersion = 2 }, ErrConflict},
-		{"not a replica", func(r *SetReplicasRequest) { r.Present = []string{uuid.NewString()} }, ErrInvalid},
+		{"not a replica", func(r *SetReplicasRequest) { r.Present = []string{r0, uuid.NewString()} }, ErrInvalid},
+		{"no learner", func(r *SetReplicasRequest) { r.Present = []string{uuid.NewString()} }, ErrAbandoned},
+		{"a condemned that is none", func(r *SetReplicasRequest) { r.Present, r.Condemned = nil, []string{r0} }, ErrInvalid},
+		{"condemned and present", func(r *SetReplicasRequest) { r.Condemned = []string{uuid.NewString()} }, ErrInvalid},
+		{"two condemned", func(r *SetReplicasRequest) { r.Present, r.Condemned = nil, []string{r0, r1} }, ErrInvalid},
 		{"nothing", func(r *SetReplicasRequest) { r.Present = nil }, ErrInvalid},
 		{"unknown log", func(r *SetReplicasRequest) { r.Log = uuid.NewString() }, ErrNotFound},
 	} {

@@ -23,7 +23,8 @@ type Store struct {
 	log    *slog.Logger
 	view   *View
 	keeper *keeper
-	idem   idemLease
+
+	idem, journalLease sharedLease
 
 	mu       sync.RWMutex
 	identity *identity
@@ -119,6 +120,8 @@ func (s *Store) GrantKeys() map[string]string {
 // identity is what all servers of a cluster share.
 type identity struct {
 	clusterID  string
+	etcdID     uint64 // etcd's own cluster ID
+	life       uint64 // how many etcds there have been
 	signing    grant.Key
 	publicKeys map[string]string
 }

@@ -28,6 +28,7 @@ type daemonRow struct {
 	reserved  int64
 	spaceMod  int64
 	replicas  map[string]string // replica ID to log ID, from the logs' records
+	learners  map[string]string // those of replicas that are learners
 	condemned map[string]condemnedRecord
 	heard     time.Time // newest renewal that this server handled
 	downAt    time.Time // when this server saw the lease go
@@ -165,7 +166,7 @@ func (t *tables) log(id string, l *logRow) Log {
 	degraded := false
 	for i, r := range l.rec.Replicas {
 		out.Replicas[i] = t.replica(r)
-		if out.Replicas[i].Missing || !out.Replicas[i].live() {
+		if r.State != ReplicaLearner && (out.Replicas[i].Missing || !out.Replicas[i].live()) {
 			degraded = true
 		}
 	}
@@ -187,7 +188,7 @@ func (r *Replica) live() bool {
 }
 
 func (t *tables) replica(r replicaRecord) Replica {
-	out := Replica{ReplicaID: r.ReplicaID, DaemonID: r.DaemonID, State: r.State}
+	out := Replica{ReplicaID: r.ReplicaID, DaemonID: r.DaemonID, State: r.State, Replaces: r.Replaces}
 	d := t.daemons[r.DaemonID]
 	if d == nil || d.rec == nil {
 		return out
@@ -208,35 +209,10 @@ func (t *tables) replica(r replicaRecord) Replica {
 func (t *tables) endpoints(replicas []replicaRecord) []Endpoint {
 	out := make([]Endpoint, len(replicas))
 	for i, r := range replicas {
-		out[i] = Endpoint{ReplicaID: r.ReplicaID, DaemonID: r.DaemonID, State: r.State}
+		out[i] = Endpoint{ReplicaID: r.ReplicaID, DaemonID: r.DaemonID, State: r.State, Replaces: r.Replaces}
 		if d := t.daemons[r.DaemonID]; d != nil {
 			out[i].Live, out[i].Addresses = d.live != nil, d.addresses()
 		}
 	}
 	return out
 }
-
-// steps are what the daemon shall do next, at most stepsPerAnswer, in the
-// replicas' order.
-func (t *tables) steps(daemonID string) []Step {
-	d := t.daemons[daemonID]
-	if d == nil {
-		return nil
-	}
-	ids := slices.Sorted(maps.Keys(d.condemned))
-	if len(ids) > stepsPerAnswer {
-		ids = ids[:stepsPerAnswer]
-	}
-	var steps []Step
-	for _, id := range ids {
-		steps = append(steps, Step{
-			OperatorID: StepRemoveReplica + "-" + id,
-			Kind:       StepRemoveReplica,
-			LogID:      d.condemned[id].LogID,
-			ReplicaID:  id,
-		})
-	}
-	return steps
-}
-
-const stepsPerAnswer = 32

@@ -154,10 +154,7 @@ func (v *View) Logs() ([]Log, int64) {
 func (v *View) Log(idOrName string) (Log, bool) {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
-	id := idOrName
-	if !isUUID(id) {
-		id = v.t.names[idOrName]
-	}
+	id := v.t.idOf(idOrName)
 	if l := v.t.logs[id]; l != nil {
 		return v.t.log(id, l), true
 	}
@@ -191,6 +188,14 @@ func (v *View) Place(r placement.Request, seed uint64) ([]string, int64, error) 
 	defer v.mu.RUnlock()
 	ids, err := v.t.index.Place(r, seed)
 	return ids, v.revision, err
+}
+
+// CheckPlacement says whether placement could choose this daemon. Errors are
+// placement's.
+func (v *View) CheckPlacement(r placement.Request, daemonID string) error {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return v.t.index.Check(r, daemonID)
 }
 
 // advance sets a later revision; the caller holds mu.

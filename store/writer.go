@@ -21,6 +21,7 @@ type logEntries struct {
 	extra       []entry
 	rec         logRecord
 	writerRec   *writerRecord // nil if no writer's lease lives
+	etcdID      uint64        // the etcd that they were read from
 }
 
 // readLog reads a log by ID or name, with more keys at the same revision.
@@ -29,11 +30,11 @@ func (s *Store) readLog(ctx context.Context, idOrName string, more ...string) (*
 	if err != nil {
 		return nil, err
 	}
-	es, _, err := s.read(ctx, append([]string{prefixLogs + id, prefixWriters + id}, more...)...)
+	es, header, err := s.readFrom(ctx, append([]string{prefixLogs + id, prefixWriters + id}, more...)...)
 	if err != nil {
 		return nil, err
 	}
-	l := &logEntries{id: id, log: es[0], writer: es[1], extra: es[2:]}
+	l := &logEntries{id: id, log: es[0], writer: es[1], extra: es[2:], etcdID: header.ClusterId}
 	if !l.log.exists() {
 		return nil, fmt.Errorf("log %s: %w", clip(idOrName), ErrNotFound)
 	}
@@ -81,15 +82,11 @@ func (s *Store) OpenLog(ctx context.Context, r OpenLogRequest) (*OpenAnswer, err
 	if err := r.check(); err != nil {
 		return nil, err
 	}
-	ident, err := s.mustKnow()
-	if err != nil {
-		return nil, err
-	}
 	ctx, cancel := s.call(ctx)
 	defer cancel()
-	o := opening{req: r, ident: ident, hash: requestHash("open", r)}
+	o := opening{req: r, hash: requestHash("open", r)}
 	var answer *OpenAnswer
-	err = retry(ctx, fmt.Errorf("open log %s: %w", r.Log, ErrConflict), func() (done bool, err error) {
+	err := retry(ctx, fmt.Errorf("open log %s: %w", r.Log, ErrConflict), func() (done bool, err error) {
 		answer, err = s.tryOpen(ctx, &o)
 		return answer != nil, err
 	})
@@ -97,7 +94,7 @@ func (s *Store) OpenLog(ctx context.Context, r OpenLogRequest) (*OpenAnswer, err
 		s.revokeLease(ctx, o.lease)
 	}
 	if errors.Is(err, ErrUnavailable) {
-		s.dropIdemLease()
+		s.dropLeases()
 	}
 	return answer, err
 }
@@ -141,6 +138,9 @@ func (s *Store) tryOpen(ctx context.Context, o *opening) (*OpenAnswer, error) {
 	if w := l.writerRec; w != nil && !o.req.Takeover && (!w.Recovering || o.req.Recovering) {
 		return nil, &InUseError{LogID: l.id, Writer: w.Writer}
 	}
+	if o.ident, err = s.identityIn(ctx, l.etcdID); err != nil {
+		return nil, err
+	}
 	if o.lease == 0 {
 		if o.lease, o.ttl, err = s.grantLease(ctx, o.req.LeaseTTL); err != nil {
 			return nil, err
@@ -169,10 +169,12 @@ func (s *Store) tryOpen(ctx context.Context, o *opening) (*OpenAnswer, error) {
 	return answer, nil
 }
 
-// next is the log's record in the new epoch, and its writer.
+// next is the log's record in the new epoch, and its writer. Each life of etcd
+// has epochs of its own: one that was restored from a backup knows nothing of
+// those that were handed out after it.
 func (o *opening) next(l *logEntries) (logRecord, writerRecord, error) {
 	rec := l.rec
-	rec.Epoch = max(rec.Epoch+1, o.req.MinEpoch)
+	rec.Epoch = max(rec.Epoch+1, o.ident.life<<lifeShift, o.req.MinEpoch)
 	if rec.Epoch > MaxEpoch {
 		return rec, writerRecord{}, invalid("min_epoch", "the log has no epochs left")
 	}
@@ -188,17 +190,9 @@ func (o *opening) next(l *logEntries) (logRecord, writerRecord, error) {
 }
 
 func (s *Store) openAnswer(o *opening, logID string, rec *logRecord) (*OpenAnswer, error) {
-	claims := grant.Claims{
-		Cluster: o.ident.clusterID, LogID: logID, Epoch: rec.Epoch, Nonce: rec.Nonce, Rights: grant.RightWrite,
-	}
-	for _, r := range rec.Replicas {
-		claims.Replicas = append(claims.Replicas, grant.Replica{
-			ReplicaID: r.ReplicaID, DaemonID: r.DaemonID, State: string(r.State),
-		})
-	}
-	token, err := grant.Sign(o.ident.signing, claims)
+	token, err := o.ident.grant(logID, rec)
 	if err != nil {
-		return nil, fmt.Errorf("open log %s: %w", logID, err)
+		return nil, err
 	}
 	return &OpenAnswer{
 		LogID: logID, Name: rec.Name, WriterID: rec.Writer.WriterID, Epoch: rec.Epoch, Nonce: rec.Nonce,
@@ -206,6 +200,24 @@ func (s *Store) openAnswer(o *opening, logID string, rec *logRecord) (*OpenAnswe
 		Replicas: s.view.endpoints(rec.Replicas), Grant: token,
 		LeaseTTL: o.ttl, RenewEvery: o.ttl / 3, ClusterID: o.ident.clusterID,
 	}, nil
+}
+
+// grant is the token for the record's newest epoch, which names its learner,
+// too.
+func (i *identity) grant(logID string, rec *logRecord) (string, error) {
+	claims := grant.Claims{
+		Cluster: i.clusterID, LogID: logID, Epoch: rec.Epoch, Nonce: rec.Nonce, Rights: grant.RightWrite,
+	}
+	for _, r := range rec.Replicas {
+		claims.Replicas = append(claims.Replicas, grant.Replica{
+			ReplicaID: r.ReplicaID, DaemonID: r.DaemonID, State: string(r.State),
+		})
+	}
+	token, err := grant.Sign(i.signing, claims)
+	if err != nil {
+		return "", fmt.Errorf("grant for log %s: %w", logID, err)
+	}
+	return token, nil
 }
 
 func (v *View) endpoints(replicas []replicaRecord) []Endpoint {

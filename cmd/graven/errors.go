@@ -106,6 +106,8 @@ func problemHint(p *openapi.Problem) string {
 		return "choose another name, or remove that log with `graven log rm NAME`"
 	case openapi.ProblemNoPlacement:
 		return "see the daemons with `graven daemon ls`; ask for fewer replicas, less capacity or other rules"
+	case openapi.ProblemReplacementInProgress:
+		return "see how far it is with `graven log show NAME`, or give it up with `graven log replace NAME --abandon`"
 	case openapi.ProblemDaemonInUse:
 		return "stop its agent first; if its host will never return, give its replicas up with --lost"
 	case openapi.ProblemConflict:

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
@@ -11,7 +12,7 @@ import (
 
 func newLog(a *app) *cobra.Command {
 	return group("log", "Create, fill, read and check replicated logs", "",
-		newLogCreate(a), newLogLs(a), newLogShow(a), newLogAppend(a), newLogRead(a), newLogVerify(a), newLogRm(a))
+		newLogCreate(a), newLogLs(a), newLogShow(a), newLogAppend(a), newLogRead(a), newLogVerify(a), newLogReplace(a), newLogRm(a))
 }
 
 func newLogCreate(a *app) *cobra.Command {
@@ -106,7 +107,8 @@ func logRows(t *table, logs []openapi.Log) {
 	}
 }
 
-// replicaText names the daemons; one that is not up or lacks its replica says so.
+// replicaText names the daemons; one that is not up, lacks its replica or is
+// only being filled says so.
 func replicaText(replicas []openapi.Replica) string {
 	text := ""
 	for i, r := range replicas {
@@ -115,6 +117,8 @@ func replicaText(replicas []openapi.Replica) string {
 		}
 		text += r.DaemonID
 		switch {
+		case r.State == openapi.ReplicaLearner:
+			text += "(learner)"
 		case r.Missing:
 			text += "(missing)"
 		case r.DaemonState == openapi.DaemonDown:
@@ -122,6 +126,11 @@ func replicaText(replicas []openapi.Replica) string {
 		}
 	}
 	return text
+}
+
+// members are the replicas that count: all but a learner.
+func members(l *openapi.Log) []openapi.Replica {
+	return slices.DeleteFunc(slices.Clone(l.Replicas), func(r openapi.Replica) bool { return r.State == openapi.ReplicaLearner })
 }
 
 func newLogShow(a *app) *cobra.Command {
@@ -153,7 +162,7 @@ func logDetails(t *table, l *openapi.Log) {
 	t.row("log ID", l.LogID)
 	t.row("state", l.State)
 	t.row("capacity", humanSize(l.CapacityBytes))
-	t.row("acknowledged by", fmt.Sprintf("%d of %d", l.AckQuorum, len(l.Replicas)))
+	t.row("acknowledged by", fmt.Sprintf("%d of %d", l.AckQuorum, len(members(l))))
 	t.row("epoch", l.Epoch)
 	if l.Writer != nil {
 		t.row("writer", writerText(l.Writer)+", since "+stamp(l.Writer.Since))
@@ -164,6 +173,9 @@ func logDetails(t *table, l *openapi.Log) {
 	t.row("REPLICA ON", "DAEMON", "STATE", "EPOCH", "TRIM", "DURABLE", "REPORTED")
 	for _, r := range l.Replicas {
 		state := string(r.State)
+		if r.Replaces != "" {
+			state += " for " + daemonOf(l, r.Replaces)
+		}
 		if r.Missing {
 			state += ", missing"
 		}

@@ -83,14 +83,15 @@ func waitText(ctx context.Context, api *openapi.ClientWithResponses, log string,
 // missingText names the daemons that are not there if too few are; else it is "".
 func missingText(l *openapi.Log) string {
 	var away []string
-	for _, r := range l.Replicas {
+	set := members(l)
+	for _, r := range set {
 		if r.DaemonState == openapi.DaemonDown || r.Missing {
 			away = append(away, r.DaemonID)
 		}
 	}
-	if here := len(l.Replicas) - len(away); here >= int(l.AckQuorum) {
+	if here := len(set) - len(away); here >= int(l.AckQuorum) {
 		return ""
 	}
 	return fmt.Sprintf("log %s needs %d of its %d replicas, and those on %s are not there",
-		l.Name, l.AckQuorum, len(l.Replicas), strings.Join(away, ", "))
+		l.Name, l.AckQuorum, len(set), strings.Join(away, ", "))
 }

@@ -163,15 +163,28 @@ func (w *watcher) print(e openapi.Event) error {
 	if w.app.output == outputJSON {
 		return json.NewEncoder(w.app.out).Encode(e)
 	}
-	text, key := eventText(&e), string(e.Kind)+"/"+e.ID
-	if w.shown[key] == text {
+	text := eventText(&e)
+	if !w.isNew(&e, text) {
 		return nil // what changed is nothing that the line shows
+	}
+	_, err := fmt.Fprintf(w.app.out, "%s  %-6d  %s\n", time.Now().UTC().Format("15:04:05Z"), e.Revision, text)
+	return err
+}
+
+// isNew keeps the line in mind. An entry of the journal comes once; it is not
+// kept, or a long watch would keep them all.
+func (w *watcher) isNew(e *openapi.Event, text string) bool {
+	if e.Kind == openapi.EventJournal {
+		return true
+	}
+	key := string(e.Kind) + "/" + e.ID
+	if w.shown[key] == text {
+		return false
 	}
 	if w.shown[key] = text; e.Deleted {
 		delete(w.shown, key)
 	}
-	_, err := fmt.Fprintf(w.app.out, "%s  %-6d  %s\n", time.Now().UTC().Format("15:04:05Z"), e.Revision, text)
-	return err
+	return true
 }
 
 func eventText(e *openapi.Event) string {
@@ -188,7 +201,17 @@ func eventText(e *openapi.Event) string {
 			text += ", writer " + writerText(l.Writer)
 		}
 		return text
+	case e.Journal != nil:
+		return journalText(e.Journal)
 	default:
 		return string(e.Kind) + " " + e.ID
 	}
+}
+
+func journalText(j *openapi.JournalEntry) string {
+	text := fmt.Sprintf("journal log %s %s: %s", j.LogName, j.Kind, j.Detail)
+	for _, g := range j.GivenUp {
+		text += fmt.Sprintf("; gave up replica %s: %s", g.ReplicaID, g.Detail)
+	}
+	return text
 }

@@ -175,8 +175,13 @@ function daemonRow(d) {
     td({}, ...seen));
 }
 
-function replica(r) {
+// A learner counts for nothing: it is shown, and left out of the set.
+const members = (l) => l.replicas.filter((r) => r.state !== "learner");
+const holder = (l) => (id) => l.replicas.find((r) => r.replica_id === id)?.daemon_id ?? id;
+
+function replica(r, of) {
   const notes = [];
+  if (r.replaces) notes.push(" ", el("span", { class: "dim" }, `to replace ${of(r.replaces)}`));
   if (r.daemon_state !== "up") notes.push(" ", tag(r.daemon_state));
   if (r.missing) notes.push(" ", tag("missing"));
   if (r.reported?.suspect) notes.push(" ", tag("suspect"));
@@ -196,9 +201,9 @@ function logRow(l) {
     td({}, tag(l.state)),
     td({}, String(l.epoch)),
     td({}, ...writer(l.writer)),
-    td({}, `${l.ack_quorum} of ${l.replicas.length}`),
+    td({}, `${l.ack_quorum} of ${members(l).length}`),
     td({}, size(l.capacity_bytes)),
-    td({}, el("ul", {}, ...l.replicas.map(replica))));
+    td({}, el("ul", {}, ...l.replicas.map((r) => replica(r, holder(l))))));
 }
 
 function summary(s) {

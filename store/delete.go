@@ -1,0 +1,85 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// DeleteLog removes a log and its name. Replicas that a grant may have named
+// are condemned: their bytes stay reserved until their daemons say that the
+// regions are gone. Those of a log that was never opened are released at once.
+// ifMatch is the ModRevision that the log must have, or 0.
+//
+// Errors: ErrNotFound; ErrLogInUse, as an InUseError, while a writer's lease
+// lives; ErrPrecondition; ErrConflict; ErrUnavailable.
+func (s *Store) DeleteLog(ctx context.Context, idOrName string, ifMatch int64) error {
+	ctx, cancel := s.call(ctx)
+	defer cancel()
+	return retry(ctx, fmt.Errorf("delete log %s: %w", idOrName, ErrConflict), func() (bool, error) {
+		return s.tryDeleteLog(ctx, idOrName, ifMatch)
+	})
+}
+
+func (s *Store) tryDeleteLog(ctx context.Context, idOrName string, ifMatch int64) (bool, error) {
+	l, err := s.readLog(ctx, idOrName)
+	switch {
+	case err != nil:
+		return false, err
+	case ifMatch != 0 && ifMatch != l.log.mod:
+		return false, fmt.Errorf("log %s is at revision %d: %w", l.id, l.log.mod, ErrPrecondition)
+	case l.writerRec != nil:
+		return false, &InUseError{LogID: l.id, Writer: l.writerRec.Writer}
+	}
+	cmps, ops, err := s.giveBack(ctx, l, l.rec.Replicas...)
+	if err != nil {
+		return false, err
+	}
+	_, ok, err := s.commit(ctx,
+		append(cmps, l.log.unchanged(), l.writer.unchanged()),
+		append(ops, clientv3.OpDelete(l.log.key), clientv3.OpDelete(prefixNames+l.rec.Name)))
+	return ok, err
+}
+
+// giveBack is what becomes of replicas that leave the log: their bytes are free
+// at once if no grant can have named them, which is so before the first open.
+func (s *Store) giveBack(ctx context.Context, l *logEntries, gone ...replicaRecord) ([]clientv3.Cmp, []clientv3.Op, error) {
+	if l.rec.Epoch > 0 {
+		return nil, l.condemn(gone), nil
+	}
+	return s.releaseAll(ctx, gone, l.rec.ReplicaBytes)
+}
+
+func (l *logEntries) condemn(gone []replicaRecord) []clientv3.Op {
+	var ops []clientv3.Op
+	for _, r := range gone {
+		ops = append(ops, put(condemnedKey(r.DaemonID, r.ReplicaID), condemnedRecord{
+			version: current(), LogID: l.id, Bytes: l.rec.ReplicaBytes, Since: time.Now().UTC(),
+		}))
+	}
+	return ops
+}
+
+// releaseAll gives each daemon its bytes back.
+func (s *Store) releaseAll(ctx context.Context, gone []replicaRecord, bytes int64) ([]clientv3.Cmp, []clientv3.Op, error) {
+	var keys []string
+	for _, r := range gone {
+		keys = append(keys, prefixSpace+r.DaemonID)
+	}
+	spaces, _, err := s.read(ctx, keys...)
+	if err != nil {
+		return nil, nil, err
+	}
+	var cmps []clientv3.Cmp
+	var ops []clientv3.Op
+	for _, space := range spaces {
+		op, err := s.credit(space, bytes)
+		if err != nil {
+			return nil, nil, err
+		}
+		cmps, ops = append(cmps, space.unchanged()), append(ops, op)
+	}
+	return cmps, ops, nil
+}

@@ -1,0 +1,141 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// JournalKind is what an entry of the journal is about.
+type JournalKind string
+
+// The kinds of entries.
+const (
+	JournalReplacementStarted   JournalKind = "replacement-started"
+	JournalReplacementDone      JournalKind = "replacement-done"
+	JournalReplacementAbandoned JournalKind = "replacement-abandoned"
+	JournalDataLossAccepted     JournalKind = "data-loss-accepted"
+)
+
+// Limits of what a writer may have recorded.
+const (
+	maxDetail        = 2 << 10
+	maxGivenUp       = 14
+	maxGivenUpDetail = 512
+)
+
+// JournalEntry is something that happened once and that people must be able to
+// find out. Nothing is decided by it.
+type JournalEntry struct {
+	At      time.Time   `json:"at"`
+	Kind    JournalKind `json:"kind"`
+	LogID   string      `json:"log_id"`
+	LogName string      `json:"log_name"`
+	// DaemonID and ReplicaID are the learner's, for replacements.
+	DaemonID  string    `json:"daemon_id,omitempty"`
+	ReplicaID string    `json:"replica_id,omitempty"`
+	Epoch     uint64    `json:"epoch,omitempty"`
+	Detail    string    `json:"detail"`
+	GivenUp   []GivenUp `json:"given_up,omitempty"`
+}
+
+// GivenUp is a replica without which a log was opened.
+type GivenUp struct {
+	ReplicaID string `json:"replica_id"`
+	Detail    string `json:"detail"`
+}
+
+// note is the write of an entry about a learner, for the transaction that it
+// tells of.
+func (s *Store) note(ctx context.Context, l *logEntries, kind JournalKind, learner replicaRecord, detail string) (clientv3.Op, error) {
+	return s.journal(ctx, l, JournalEntry{
+		Kind: kind, DaemonID: learner.DaemonID, ReplicaID: learner.ReplicaID, Detail: detail,
+	})
+}
+
+// journal is the write of an entry, completed from the log's record. Its key
+// sorts by time and is nobody else's, so nothing has to be compared.
+func (s *Store) journal(ctx context.Context, l *logEntries, e JournalEntry) (clientv3.Op, error) {
+	lease, err := s.shared(ctx, &s.journalLease, s.opts.JournalTTL)
+	if err != nil {
+		return clientv3.Op{}, err
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return clientv3.Op{}, fmt.Errorf("store: make an ID for the journal: %w", err)
+	}
+	e.At, e.LogID, e.LogName, e.Epoch = time.Now().UTC(), l.id, l.rec.Name, l.rec.Epoch
+	return put(prefixEvents+id.String(), journalRecord{version: current(), JournalEntry: e}, clientv3.WithLease(lease)), nil
+}
+
+// RecordLogEvent writes into the journal what a writer did.
+//
+// Errors, those about the writer only after a linearizable read: ErrInvalid;
+// ErrNotFound; ErrSuperseded, as a SupersededError; ErrEpochAhead;
+// ErrWriterClosed; ErrConflict (retry); ErrIdempotencyMismatch; ErrUnavailable.
+func (s *Store) RecordLogEvent(ctx context.Context, r LogEventRequest) error {
+	if err := r.check(); err != nil {
+		return err
+	}
+	ctx, cancel := s.call(ctx)
+	defer cancel()
+	hash := requestHash("event", r)
+	err := retry(ctx, fmt.Errorf("record an event of log %s: %w", r.Writer.Log, ErrConflict), func() (bool, error) {
+		return s.tryRecord(ctx, r, hash)
+	})
+	if errors.Is(err, ErrUnavailable) {
+		s.dropLeases()
+	}
+	return err
+}
+
+func (r *LogEventRequest) check() error {
+	switch {
+	case r.Kind != JournalDataLossAccepted:
+		return invalid("kind", "must be %s, not %q", JournalDataLossAccepted, clip(string(r.Kind)))
+	case r.Writer.Nonce == "":
+		return invalid("nonce", "must be that of the open")
+	case r.Detail == "" || len(r.Detail) > maxDetail:
+		return invalid("detail", "must be 1 to %d bytes, not %d", maxDetail, len(r.Detail))
+	case len(r.GivenUp) > maxGivenUp:
+		return invalid("given_up", "must be at most %d, not %d", maxGivenUp, len(r.GivenUp))
+	}
+	for _, g := range r.GivenUp {
+		if err := checkUUID("given_up.replica_id", g.ReplicaID); err != nil {
+			return err
+		}
+		if len(g.Detail) > maxGivenUpDetail {
+			return invalid("given_up.detail", "must be at most %d bytes, not %d", maxGivenUpDetail, len(g.Detail))
+		}
+	}
+	return checkIdempotencyKey(r.IdempotencyKey)
+}
+
+func (s *Store) tryRecord(ctx context.Context, r LogEventRequest, hash string) (bool, error) {
+	l, err := s.readLog(ctx, r.Writer.Log, prefixIdem+r.IdempotencyKey)
+	if err != nil {
+		return false, err
+	}
+	if answer, err := replay[struct{}](l.extra[0], hash); answer != nil || err != nil {
+		return answer != nil, err
+	}
+	if err := l.checkWriter(r.Writer); err != nil {
+		return false, err
+	}
+	entry, err := s.journal(ctx, l, JournalEntry{Kind: r.Kind, Detail: r.Detail, GivenUp: r.GivenUp})
+	if err != nil {
+		return false, err
+	}
+	rememberIf, rememberOp, err := s.remember(ctx, r.IdempotencyKey, hash, struct{}{})
+	if err != nil {
+		return false, err
+	}
+	_, ok, err := s.commit(ctx,
+		append([]clientv3.Cmp{l.log.unchanged()}, rememberIf...),
+		append([]clientv3.Op{entry}, rememberOp...))
+	return ok, err
+}
