@@ -71,7 +71,8 @@ func (w *Writer) Append(ctx context.Context, rec format.Record) (uint64, error) 
 
 // Submit begins an append and returns without waiting for its commit. It waits
 // only for space in the ring, and only where Options.WaitForSpace says so.
-// Errors: ErrTooLarge, ErrFull, ErrFenced, ErrClosed, or ctx's.
+// Errors: ErrTooLarge, ErrFull, ErrFenced, ErrClosed, ErrNoQuorum where
+// Options.QuorumTimeout has passed, or ctx's.
 func (w *Writer) Submit(ctx context.Context, rec format.Record) (*Ticket, error) {
 	if len(rec.Payload) > w.MaxPayload() {
 		return nil, fmt.Errorf("%w: payload of %d bytes, at most %d in a ring of %d", ErrTooLarge, len(rec.Payload), w.MaxPayload(), w.grant.Capacity)
@@ -103,10 +104,11 @@ func (w *Writer) trySubmit(rec format.Record, size uint64) (*Ticket, <-chan stru
 		return nil, nil, w.orClosed(err)
 	}
 	w.dispatch()
-	for _, p := range w.peers {
-		if p.closing != nil {
-			return nil, p.closing, nil // its session still reads what would be overwritten
-		}
+	if closing := w.closing(); closing != nil {
+		return nil, closing, nil // a session still reads what would be overwritten
+	}
+	if err := w.quorum.failure; err != nil {
+		return nil, nil, err
 	}
 	h := w.mirror.Append(&w.chain, w.core.Commit(), rec)
 	t := &Ticket{LSN: h.LSN, End: h.End(), done: make(chan struct{})}
@@ -114,6 +116,18 @@ func (w *Writer) trySubmit(rec format.Record, size uint64) (*Ticket, <-chan stru
 	w.core.Appended(h.End())
 	w.dispatch()
 	return t, nil, nil
+}
+
+// closing returns what to wait for when a session that was cut is being closed.
+func (w *Writer) closing() <-chan struct{} {
+	for _, peers := range [...][]*peer{w.peers, w.leaving} {
+		for _, p := range peers {
+			if p.closing != nil {
+				return p.closing
+			}
+		}
+	}
+	return nil
 }
 
 func (w *Writer) orClosed(err error) error {

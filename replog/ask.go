@@ -35,6 +35,8 @@ func (p *peer) carryOut(ctx context.Context, conn rdmaio.Session, e core.Effect)
 	case core.Seal:
 		s := rdmaio.SealIn{Seals: e.Seal.Seals, Set: e.Seal.Set, Hint: e.Seal.Hint, Tail: e.Seal.Tail}
 		return p.then(conn.Seal(ctx, s), func(c *core.Core) { c.Sealed(e.Peer) })
+	case core.Reseal:
+		return p.then(conn.Reseal(ctx, e.SetVersion, e.Seal.Set), func(c *core.Core) { c.Resealed(e.Peer, e.SetVersion) })
 	default:
 		return fmt.Errorf("replog: effect %d is not for a session", e.Kind)
 	}

@@ -32,6 +32,7 @@ var (
 // with volatile pools and a ring of 64 KiB.
 type setup struct {
 	daemons  int
+	spares   int // daemons without a replica at first
 	quorum   int
 	capacity uint64
 	file     bool // pools in files
@@ -53,14 +54,24 @@ type cluster struct {
 	lose   int // answers to MakePresent and Renew that get lost
 	opens  int
 	renews int
-	made   int // calls of MakePresent
+	made   int         // calls of MakePresent
+	refuse bool        // Promote fails, and nobody knows why
+	asked  []format.ID // replicas that a writer wanted replaced
+	losses []core.Loss
 }
 
 // state is what the control plane would get back from a backup.
 type state struct {
-	term   format.Fence
-	leased bool
-	states []core.State
+	term    format.Fence
+	leased  bool
+	version uint64
+	set     []Replica
+	learner *Replica
+}
+
+func (s state) clone() state {
+	s.set = slices.Clone(s.set)
+	return s
 }
 
 func newCluster(t *testing.T, s setup) *cluster {
@@ -75,25 +86,33 @@ func newCluster(t *testing.T, s setup) *cluster {
 		s.capacity = 64 << 10
 	}
 	c := &cluster{t: t, log: Log{Cluster: testCluster, ID: testLog, Name: "vm-1", Capacity: s.capacity, AckQuorum: s.quorum}}
-	c.state.states = make([]core.State, s.daemons)
-	for i := range s.daemons {
+	c.state.version = 1
+	for i := range s.daemons + s.spares {
 		d := startDaemon(t, i, s.file)
 		c.daemons = append(c.daemons, d)
 		if s.proxied {
 			c.proxies = append(c.proxies, faultproxy.Start(t, d.address()))
 		}
-		c.log.Replicas = append(c.log.Replicas, Replica{ID: format.ID{0xe0, byte(i)}, Daemon: d.name})
+		if i < s.daemons {
+			c.log.Replicas = append(c.log.Replicas, Replica{ID: format.ID{0xe0, byte(i)}, Daemon: d.name})
+		}
 	}
+	c.state.set = slices.Clone(c.log.Replicas)
 	return c
 }
 
-// replicas returns the set with its present states and addresses; mu is held.
+// replicas returns the set, and the learner, with their present addresses; mu is
+// held.
 func (c *cluster) replicas() []Replica {
-	out := slices.Clone(c.log.Replicas)
+	out := slices.Clone(c.state.set)
+	if l := c.state.learner; l != nil {
+		out = append(out, *l)
+	}
 	for i := range out {
-		out[i].State, out[i].Address = c.state.states[i], c.daemons[i].address()
+		at := slices.IndexFunc(c.daemons, func(d *daemon) bool { return d.name == out[i].Daemon })
+		out[i].Address = c.daemons[at].address()
 		if c.proxies != nil {
-			out[i].Address = c.proxies[i].Addr()
+			out[i].Address = c.proxies[at].Addr()
 		}
 	}
 	return out
@@ -104,7 +123,7 @@ func (c *cluster) view() Log {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	l := c.log
-	l.Replicas = c.replicas()
+	l.Replicas = setOf(c.replicas())
 	return l
 }
 
@@ -122,11 +141,11 @@ func (c *cluster) get(f func(c *cluster) int) int {
 
 // snapshot takes a backup, and restore goes back to it. Nonces don't repeat.
 func (c *cluster) snapshot() {
-	c.set(func(c *cluster) { c.backup = c.state; c.backup.states = slices.Clone(c.state.states) })
+	c.set(func(c *cluster) { c.backup = c.state.clone() })
 }
 
 func (c *cluster) restore() {
-	c.set(func(c *cluster) { c.state = c.backup; c.state.states = slices.Clone(c.backup.states) })
+	c.set(func(c *cluster) { c.state = c.backup.clone() })
 }
 
 // Open implements Control.
@@ -144,7 +163,7 @@ func (c *cluster) Open(_ context.Context, r OpenRequest) (Grant, error) {
 	c.state.term = format.Fence{Epoch: max(c.state.term.Epoch+1, r.MinEpoch), Nonce: c.nonce}
 	c.state.leased = true
 	return Grant{
-		Cluster: testCluster, Log: testLog, Name: c.log.Name, Term: c.state.term, SetVersion: 1,
+		Cluster: testCluster, Log: testLog, Name: c.log.Name, Term: c.state.term, SetVersion: c.state.version,
 		AckQuorum: c.log.AckQuorum, Capacity: c.log.Capacity, Replicas: c.replicas(),
 		Writer: fmt.Sprint("w", c.nonce), RenewEvery: 50 * time.Millisecond,
 	}, nil
@@ -171,14 +190,14 @@ func (c *cluster) lost() error {
 }
 
 // Renew implements Control.
-func (c *cluster) Renew(_ context.Context, g Grant) ([]Replica, error) {
+func (c *cluster) Renew(_ context.Context, g Grant) (Renewed, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.renews++
 	if err := c.current(g); err != nil {
-		return nil, err
+		return Renewed{}, err
 	}
-	return c.replicas(), nil
+	return Renewed{SetVersion: c.state.version, Replicas: c.replicas()}, nil
 }
 
 // Close implements Control.
@@ -203,11 +222,70 @@ func (c *cluster) MakePresent(_ context.Context, g Grant, ids []format.ID) error
 	if len(ids) == 0 { // as the server does
 		return errors.New("replicas: must be 1 to 7")
 	}
-	for i, r := range c.log.Replicas {
+	for i, r := range c.state.set {
 		if slices.Contains(ids, r.ID) {
-			c.state.states[i] = core.Present
+			c.state.set[i].State = core.Present
 		}
 	}
+	return c.lost()
+}
+
+// Replace implements Control. A test decides what comes of it.
+func (c *cluster) Replace(_ context.Context, g Grant, replica format.ID) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.current(g); err != nil {
+		return err
+	}
+	c.asked = append(c.asked, replica)
+	return nil
+}
+
+// replace has a replica's place taken by a new one on another daemon.
+func (c *cluster) replace(replica format.ID, daemon int) format.ID {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	id := format.ID{0xe1, byte(daemon), replica[1]}
+	c.state.learner = &Replica{ID: id, Daemon: c.daemons[daemon].name, State: core.Learner, Replaces: replica}
+	return id
+}
+
+// Promote implements Control.
+func (c *cluster) Promote(_ context.Context, g Grant, learner format.ID) (uint64, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.current(g); err != nil {
+		return 0, err
+	}
+	if c.refuse {
+		return 0, errors.New("no answer")
+	}
+	in := slices.ContainsFunc(c.state.set, func(r Replica) bool { return r.ID == learner })
+	switch l := c.state.learner; {
+	case in && c.state.version == g.SetVersion+1:
+		return c.state.version, c.lost()
+	case c.state.version != g.SetVersion:
+		return 0, fmt.Errorf("set version %d, not %d", c.state.version, g.SetVersion)
+	case l == nil || l.ID != learner:
+		return 0, ErrAbandoned
+	default:
+		i := slices.IndexFunc(c.state.set, func(r Replica) bool { return r.ID == l.Replaces })
+		c.state.set = slices.Clone(c.state.set)
+		c.state.set[i] = Replica{ID: l.ID, Daemon: l.Daemon, State: core.Present}
+		c.state.learner = nil
+		c.state.version++
+	}
+	return c.state.version, c.lost()
+}
+
+// RecordLoss implements Control.
+func (c *cluster) RecordLoss(_ context.Context, g Grant, l core.Loss) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.current(g); err != nil {
+		return err
+	}
+	c.losses = append(c.losses, l)
 	return c.lost()
 }
 

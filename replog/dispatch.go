@@ -12,6 +12,9 @@ func (w *Writer) event(f func(c *core.Core)) {
 	defer w.unlock()
 	f(w.core)
 	w.dispatch()
+	if !w.quorum.since.IsZero() {
+		w.lookAtQuorumLocked()
+	}
 }
 
 // dispatch starts the core's effects in their order. What has to wait for an
@@ -36,7 +39,13 @@ func (w *Writer) dispatch() {
 			w.cancel() // sessions and lease are of no use any more
 			w.opts.Log.Info("writer stopped", "log", w.grant.Name, "epoch", w.grant.Term.Epoch, "why", e.Err)
 		case core.MakePresent:
-			w.wantPresent(w.grant.Replicas[e.Peer.Index].ID)
+			w.wantPresent(w.peers[e.Peer.Index].id)
+		case core.Promote:
+			wakeUp(w.promote)
+		case core.Retired:
+			w.retired(w.peers[e.Peer.Index])
+		case core.GaveUp:
+			w.gaveUp(e.Loss)
 		case core.Cut:
 			w.peers[e.Peer.Index].cut(e)
 		default:

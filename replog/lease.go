@@ -12,11 +12,12 @@ import (
 	"github.com/gravenio/graven/replog/core"
 )
 
-// renew keeps the writer's lease and learns where the daemons are now. A
-// control plane that can't be reached stops nothing: the replicas alone decide
-// who may append.
+// renew keeps the writer's lease, and learns where the daemons are now and which
+// of them the log is to have. A control plane that can't be reached stops
+// nothing: the replicas alone decide who may append.
 func (w *Writer) renew(ctx context.Context) {
-	every := w.grant.RenewEvery
+	g := w.Grant()
+	every := g.RenewEvery
 	if every <= 0 {
 		every = time.Second
 	}
@@ -25,33 +26,44 @@ func (w *Writer) renew(ctx context.Context) {
 	for {
 		select {
 		case <-tick.C:
+		case <-w.renewNow:
 		case <-ctx.Done():
 			return
 		}
 		call, cancel := context.WithTimeout(ctx, every)
-		replicas, err := w.control.Renew(call, w.grant)
+		now, err := w.control.Renew(call, g)
 		cancel()
 		switch {
 		case errors.Is(err, ErrSuperseded):
-			w.event(func(c *core.Core) { c.Superseded(format.Fence{Epoch: w.grant.Term.Epoch + 1}) })
+			w.superseded()
 			return
 		case err != nil:
-			w.opts.Log.Debug("renew the writer's lease", "log", w.grant.Name, "err", err)
+			w.opts.Log.Debug("renew the writer's lease", "log", g.Name, "err", err)
 		default:
-			w.follow(replicas)
+			w.follow(&now)
 		}
+		w.reportHealth(ctx)
 	}
 }
 
-func (w *Writer) follow(replicas []Replica) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, r := range replicas {
-		i := slices.IndexFunc(w.peers, func(p *peer) bool { return p.id == r.ID })
-		if i >= 0 {
-			w.peers[i].move(r.Address)
+func (w *Writer) superseded() {
+	w.event(func(c *core.Core) { c.Superseded(format.Fence{Epoch: w.grant.Term.Epoch + 1}) })
+}
+
+// follow takes over what the control plane says of the replicas.
+func (w *Writer) follow(now *Renewed) {
+	w.event(func(c *core.Core) {
+		if now.Token != "" {
+			w.grant.Token = now.Token
 		}
-	}
+		for _, r := range now.Replicas {
+			i := slices.IndexFunc(w.peers, func(p *peer) bool { return p.id == r.ID })
+			if i >= 0 {
+				w.peers[i].move(r.Address)
+			}
+		}
+		w.followReplacement(c, now)
+	})
 }
 
 // wantPresent has the control plane record a replica as present; the writer's
@@ -60,8 +72,13 @@ func (w *Writer) wantPresent(id format.ID) {
 	if !slices.Contains(w.present, id) {
 		w.present = append(w.present, id)
 	}
+	wakeUp(w.record)
+}
+
+// wakeUp fills a channel that holds one token at most.
+func wakeUp(c chan struct{}) {
 	select {
-	case w.record <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
@@ -85,12 +102,12 @@ func (w *Writer) recordPresent(ctx context.Context) {
 		_, err := backoff.Retry(ctx, func() (struct{}, error) {
 			call, cancel := context.WithTimeout(ctx, w.opts.DialTimeout)
 			defer cancel()
-			err := w.control.MakePresent(call, w.grant, ids)
+			err := w.control.MakePresent(call, w.Grant(), ids)
 			if errors.Is(err, ErrSuperseded) {
 				return struct{}{}, backoff.Permanent(err)
 			}
 			if err != nil {
-				w.opts.Log.Debug("record replicas as present", "log", w.grant.Name, "err", err)
+				w.opts.Log.Debug("record replicas as present", "log", w.Grant().Name, "err", err)
 			}
 			w.mu.Lock()
 			w.refusal = err
@@ -99,14 +116,14 @@ func (w *Writer) recordPresent(ctx context.Context) {
 		}, backoff.WithBackOff(w.opts.pause()), backoff.WithMaxElapsedTime(0), backoff.WithMaxTries(0))
 		switch {
 		case errors.Is(err, ErrSuperseded):
-			w.event(func(c *core.Core) { c.Superseded(format.Fence{Epoch: w.grant.Term.Epoch + 1}) })
+			w.superseded()
 			return
 		case err != nil: // ctx has ended
 			return
 		}
 		w.event(func(c *core.Core) {
-			for i, r := range w.grant.Replicas {
-				if slices.Contains(ids, r.ID) {
+			for i, p := range w.peers {
+				if slices.Contains(ids, p.id) {
 					c.MadePresent(i)
 				}
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/gravenio/graven/pmemlog/format"
@@ -30,19 +31,24 @@ type peer struct {
 	used    bool                    // a completion has come in this session
 	closing chan struct{}           // closed when a session that was cut reads the mirror no more
 	redial  chan struct{}           // the address has changed: don't wait any longer
+	retire  context.CancelFunc      // the replica takes no part any more
+	life    context.Context         // until then, or the writer's end
 
 	sends  sends
 	report format.Report
 }
 
-func newPeer(w *Writer, index int, r Replica) *peer {
+// newPeer returns the peer of a replica. Its sessions are numbered on from the
+// given one.
+func newPeer(w *Writer, index int, r Replica, session uint64) *peer {
 	p := &peer{
-		w: w, index: index, id: r.ID, address: r.Address,
+		w: w, index: index, id: r.ID, address: r.Address, session: session,
 		wake: make(chan struct{}, 1), redial: make(chan struct{}, 1),
 	}
 	p.sends.posted.L = &w.mu
 	log := w.opts.Log.With("log", w.grant.Name, "replica", r.ID, "daemon", r.Daemon)
 	p.log = log.Debug
+	p.life, p.retire = context.WithCancel(w.ended)
 	return p
 }
 
@@ -51,10 +57,12 @@ var (
 	errCut         = errors.New("replog: session cut")
 )
 
-// run keeps a session until ctx ends. Being fenced alone makes no session a good
+// run keeps a session until the replica is retired or the writer ends. Being fenced alone makes no session a good
 // one: it costs the daemon a scan of the ring, and what comes next may fail each
 // time.
-func (p *peer) run(ctx context.Context) {
+func (p *peer) run() {
+	ctx := p.life
+	defer p.left()
 	pause := p.w.opts.pause()
 	for ctx.Err() == nil {
 		begun := time.Now()
@@ -85,7 +93,7 @@ func (p *peer) serve(ctx context.Context) (used bool, err error) {
 	me := core.Peer{Index: p.index, Session: p.session}
 	p.asked, p.hangUp, p.used = p.asked[:0], hangUp, false
 	address := p.address
-	hello := p.w.hello(p.index)
+	hello := p.hello()
 	p.w.mu.Unlock()
 
 	conn, err := p.dial(ctx, address, hello, me)
@@ -154,6 +162,8 @@ func (p *peer) over(me core.Peer, err error) {
 			return
 		}
 		c.Disconnected(me, err)
+		p.w.signalChanged()
+		p.w.lookAtQuorumLocked()
 	})
 }
 
@@ -221,10 +231,20 @@ func (p *peer) move(address string) {
 	}
 }
 
-func (w *Writer) hello(index int) rdmaio.Hello {
+// hello is what a session of the peer begins with; the writer's lock is held.
+func (p *peer) hello() rdmaio.Hello {
+	g := &p.w.grant
 	return rdmaio.Hello{
-		Cluster: w.grant.Cluster, Log: w.grant.Log, Replica: w.grant.Replicas[index].ID,
-		Term: w.grant.Term, Capacity: w.grant.Capacity, Grant: w.grant.Token,
-		Create: w.core.Status()[index].State == core.Allocated,
+		Cluster: g.Cluster, Log: g.Log, Replica: p.id,
+		Term: g.Term, Capacity: g.Capacity, Grant: g.Token,
+		Create: p.w.core.MayMake(p.index),
 	}
+}
+
+// left takes the peer off the list of those that are about to end.
+func (p *peer) left() {
+	p.retire()
+	p.w.mu.Lock()
+	defer p.w.mu.Unlock()
+	p.w.leaving = slices.DeleteFunc(p.w.leaving, func(o *peer) bool { return o == p })
 }

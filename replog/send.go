@@ -31,11 +31,11 @@ func (p *peer) send(e *core.Effect) {
 
 // unlock gives the writer's lock up and posts what was queued under it.
 func (w *Writer) unlock() {
-	unsent := w.unsent
+	unsent, peers := w.unsent, w.peers
 	w.unsent = false
 	w.mu.Unlock()
 	if unsent {
-		for _, p := range w.peers {
+		for _, p := range peers {
 			p.post()
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/gravenio/graven/pmemlog/format"
@@ -13,15 +14,17 @@ import (
 // Writer is the one process that may append to a log in its epoch. It is made
 // by [Open] and ends with [Writer.Close].
 type Writer struct {
-	grant   Grant
 	control Control
 	opts    Options
-	peers   []*peer
 	cancel  context.CancelFunc
+	ended   context.Context // of what the writer runs
 	running sync.WaitGroup
 	opened  chan struct{} // closed when the log is open or the core is over
 
 	mu       sync.Mutex
+	grant    Grant   // its SetVersion and Token are the newest
+	peers    []*peer // by the core's indices; never changed, but replaced
+	leaving  []*peer // of replicas that take no part any more, until their sessions are closed
 	core     *core.Core
 	mirror   format.Ring
 	chain    format.Chain  // behind the last record in the mirror
@@ -31,6 +34,12 @@ type Writer struct {
 	present  []format.ID   // to be recorded by the control plane
 	record   chan struct{} // wakes the goroutine that does so
 	refusal  error         // of the control plane to do so, so far
+	promote  chan struct{} // wakes the goroutine that has a learner promoted
+	renewNow chan struct{} // wakes the one that renews
+	health   health
+	quorum   quorumWatch
+	loss     *core.Loss    // what was given up
+	recorded chan struct{} // closed once the control plane has a record of that
 	effects  []core.Effect // scratch
 	unsent   bool          // a peer has something to post: see unlock
 	closed   bool
@@ -87,6 +96,9 @@ func openOnce(ctx context.Context, c Control, r OpenRequest, o Options) (*Writer
 		err = fmt.Errorf("open log %s: %w: %s", r.Log, context.Cause(ctx), w.Waiting())
 	}
 	if err == nil {
+		err = w.lossRecorded(ctx)
+	}
+	if err == nil {
 		return w, nil
 	}
 	var fenced *core.FencedError
@@ -100,15 +112,21 @@ func openOnce(ctx context.Context, c Control, r OpenRequest, o Options) (*Writer
 func start(g Grant, c Control, o Options) (*Writer, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	w := &Writer{
-		grant: g, control: c, opts: o, cancel: cancel,
+		grant: g, control: c, opts: o, cancel: cancel, ended: ctx,
 		opened: make(chan struct{}), changed: make(chan struct{}), record: make(chan struct{}, 1),
+		promote: make(chan struct{}, 1), renewNow: make(chan struct{}, 1), recorded: make(chan struct{}),
 	}
 	cfg := core.Config{
 		Term: g.Term, AckQuorum: g.AckQuorum, Capacity: g.Capacity, SetVersion: g.SetVersion,
 		Window: o.Window, Cut: w.cutAt,
 	}
-	for _, r := range g.Replicas {
+	members := setOf(g.Replicas)
+	for _, r := range members {
 		cfg.Replicas = append(cfg.Replicas, core.Replica{ID: r.ID, State: r.State})
+	}
+	if l := learnerOf(g.Replicas); l != nil {
+		cfg.Replacing = &core.Replacement{Learner: l.ID, Replaces: l.Replaces}
+		members = append(members, *l)
 	}
 	var err error
 	if w.core, err = core.New(cfg); err != nil {
@@ -116,19 +134,43 @@ func start(g Grant, c Control, o Options) (*Writer, error) {
 		return nil, err
 	}
 	w.mirror = make(format.Ring, g.Capacity)
-	for i, r := range g.Replicas {
-		w.peers = append(w.peers, newPeer(w, i, r))
+	for i, r := range members {
+		w.peers = append(w.peers, newPeer(w, i, r, 0))
 	}
 	for _, p := range w.peers {
-		w.running.Go(func() { p.run(ctx) })
+		w.running.Go(p.run)
 	}
 	w.running.Go(func() { w.renew(ctx) })
 	w.running.Go(func() { w.recordPresent(ctx) })
+	w.running.Go(func() { w.promoteLearners(ctx) })
+	if o.AcceptLoss != nil {
+		w.running.Go(func() { w.offerLoss(ctx) })
+	}
 	return w, nil
 }
 
-// Grant returns what the control plane granted at open.
-func (w *Writer) Grant() Grant { return w.grant }
+// setOf returns the replicas of the set, without a learner.
+func setOf(rs []Replica) []Replica {
+	return slices.DeleteFunc(slices.Clone(rs), func(r Replica) bool { return r.State == core.Learner })
+}
+
+// learnerOf returns the learner among the replicas, or nil.
+func learnerOf(rs []Replica) *Replica {
+	for i := range rs {
+		if rs[i].State == core.Learner {
+			return &rs[i]
+		}
+	}
+	return nil
+}
+
+// Grant returns what the control plane granted: its Replicas at open, its
+// SetVersion and Token now.
+func (w *Writer) Grant() Grant {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.grant
+}
 
 // Commit returns the LSN below which all is committed.
 func (w *Writer) Commit() uint64 {
@@ -240,7 +282,7 @@ func (w *Writer) Close() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), w.opts.DialTimeout)
 	defer cancel()
-	if err := w.control.Close(ctx, w.grant); err != nil && !errors.Is(err, ErrSuperseded) {
+	if err := w.control.Close(ctx, w.Grant()); err != nil && !errors.Is(err, ErrSuperseded) {
 		return fmt.Errorf("close log %s: give the lease back: %w", w.grant.Name, err)
 	}
 	return nil
@@ -254,6 +296,7 @@ func (w *Writer) stop() bool {
 	w.core.Close()
 	w.dispatch()
 	w.unlock()
+	w.quorum.stop()
 	w.cancel()
 	w.running.Wait()
 	return first

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -23,6 +24,8 @@ type API interface {
 	OpenLogWithResponse(ctx context.Context, log openapi.LogRef, params *openapi.OpenLogParams, body openapi.OpenLogJSONRequestBody, edit ...openapi.RequestEditorFn) (*openapi.OpenLogResponse, error)
 	RenewLogWithResponse(ctx context.Context, log openapi.LogRef, body openapi.RenewLogJSONRequestBody, edit ...openapi.RequestEditorFn) (*openapi.RenewLogResponse, error)
 	CloseLogWithResponse(ctx context.Context, log openapi.LogRef, body openapi.CloseLogJSONRequestBody, edit ...openapi.RequestEditorFn) (*openapi.CloseLogResponse, error)
+	StartReplacementWithResponse(ctx context.Context, log openapi.LogRef, params *openapi.StartReplacementParams, body openapi.StartReplacementJSONRequestBody, edit ...openapi.RequestEditorFn) (*openapi.StartReplacementResponse, error)
+	RecordLogEventWithResponse(ctx context.Context, log openapi.LogRef, params *openapi.RecordLogEventParams, body openapi.RecordLogEventJSONRequestBody, edit ...openapi.RequestEditorFn) (*openapi.RecordLogEventResponse, error)
 	ChangeReplicasWithResponse(ctx context.Context, log openapi.LogRef, body openapi.ChangeReplicasJSONRequestBody, edit ...openapi.RequestEditorFn) (*openapi.ChangeReplicasResponse, error)
 }
 
@@ -54,12 +57,13 @@ func (c *Client) Open(ctx context.Context, r replog.OpenRequest) (replog.Grant, 
 		LeaseTTLSeconds: openapi.LeaseTTL(c.ttl / time.Second),
 		MinEpoch:        int64(r.MinEpoch),
 		Takeover:        r.Takeover,
+		Recovering:      r.Recovering,
 		Writer:          openapi.WriterInfo{Host: host, PID: int32(os.Getpid()), Name: c.name},
 	})
 	if err != nil {
 		return replog.Grant{}, err
 	}
-	if err := check(res); err != nil {
+	if err := check(res, replog.Grant{}); err != nil {
 		return replog.Grant{}, err
 	}
 	if res.JSON200 == nil {
@@ -69,18 +73,20 @@ func (c *Client) Open(ctx context.Context, r replog.OpenRequest) (replog.Grant, 
 }
 
 // Renew implements replog.Control.
-func (c *Client) Renew(ctx context.Context, g replog.Grant) ([]replog.Replica, error) {
+func (c *Client) Renew(ctx context.Context, g replog.Grant) (replog.Renewed, error) {
 	res, err := c.api.RenewLogWithResponse(ctx, g.Log.String(), writerOf(g))
 	if err != nil {
-		return nil, err
+		return replog.Renewed{}, err
 	}
-	if err := check(res); err != nil {
-		return nil, err
+	if err := check(res, g); err != nil {
+		return replog.Renewed{}, err
 	}
 	if res.JSON200 == nil {
-		return nil, fmt.Errorf("the server answered %s without a body", res.Status())
+		return replog.Renewed{}, fmt.Errorf("the server answered %s without a body", res.Status())
 	}
-	return replicasOf(res.JSON200.Replicas)
+	now := replog.Renewed{SetVersion: uint64(res.JSON200.SetVersion), Token: res.JSON200.Grant}
+	now.Replicas, err = replicasOf(res.JSON200.Replicas)
+	return now, err
 }
 
 // Close implements replog.Control.
@@ -89,34 +95,110 @@ func (c *Client) Close(ctx context.Context, g replog.Grant) error {
 	if err != nil {
 		return err
 	}
-	return check(res)
+	return check(res, g)
 }
 
 // MakePresent implements replog.Control.
 func (c *Client) MakePresent(ctx context.Context, g replog.Grant, replicas []format.ID) error {
+	_, err := c.change(ctx, g, openapi.ChangeToPresent, replicas...)
+	return err
+}
+
+// Promote implements replog.Control.
+func (c *Client) Promote(ctx context.Context, g replog.Grant, learner format.ID) (uint64, error) {
+	set, err := c.change(ctx, g, openapi.ChangeToPresent, learner)
+	switch {
+	case openapi.IsProblem(err, openapi.ProblemReplacementAbandoned):
+		return 0, fmt.Errorf("%w: %w", replog.ErrAbandoned, err)
+	case err != nil:
+		return 0, err
+	case uint64(set.SetVersion) != g.SetVersion+1:
+		return 0, fmt.Errorf("promote learner %s: the set has version %d, expected %d", learner, set.SetVersion, g.SetVersion+1)
+	}
+	return uint64(set.SetVersion), nil
+}
+
+// change is the compare-and-swap of replica states.
+func (c *Client) change(ctx context.Context, g replog.Grant, to openapi.ChangeReplicasRequestReplicasState, replicas ...format.ID) (*openapi.ReplicaSet, error) {
 	w := writerOf(g)
 	body := openapi.ChangeReplicasRequest{Epoch: w.Epoch, Nonce: w.Nonce, SetVersion: int64(g.SetVersion)}
 	for _, id := range replicas {
-		body.Replicas = append(body.Replicas, openapi.ReplicaChange{
-			ReplicaID: id.String(), State: openapi.ChangeReplicasRequestReplicasState(openapi.ReplicaPresent),
-		})
+		body.Replicas = append(body.Replicas, openapi.ReplicaChange{ReplicaID: id.String(), State: to})
 	}
 	res, err := c.api.ChangeReplicasWithResponse(ctx, g.Log.String(), body)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return check(res)
+	if err := check(res, g); err != nil {
+		return nil, err
+	}
+	if res.JSON200 == nil {
+		return nil, fmt.Errorf("the server answered %s without a body", res.Status())
+	}
+	return res.JSON200, nil
 }
 
-func check(r openapi.Response) error {
+// Replace implements replog.Control.
+func (c *Client) Replace(ctx context.Context, g replog.Grant, replica format.ID) error {
+	res, err := c.api.StartReplacementWithResponse(ctx, g.Log.String(), nil, openapi.StartReplacementRequest{Replica: replica.String()})
+	if err != nil {
+		return err
+	}
+	return openapi.Check(res)
+}
+
+// RecordLoss implements replog.Control. The same loss has the same idempotency
+// key, so that it is on record once.
+func (c *Client) RecordLoss(ctx context.Context, g replog.Grant, l core.Loss) error {
+	w := writerOf(g)
+	key := fmt.Sprintf("loss-%s-%d-%s", g.Log, w.Epoch, w.Nonce)
+	body := openapi.RecordLogEventRequest{
+		WriterID: w.WriterID, Epoch: w.Epoch, Nonce: w.Nonce, Kind: openapi.RecordDataLossAccepted,
+		Detail: fmt.Sprintf("opened from replica %s, which ends at LSN %d of epoch %d: all that others held beyond is given up", l.Chosen, l.Last.LSN, l.Last.Epoch),
+	}
+	for _, u := range l.Unknown {
+		body.GivenUp = append(body.GivenUp, openapi.GivenUpReplica{ReplicaID: u.ID.String(), Detail: clip(DescribeUnknown(u))})
+	}
+	res, err := c.api.RecordLogEventWithResponse(ctx, g.Log.String(), &openapi.RecordLogEventParams{IdempotencyKey: &key}, body)
+	if err != nil {
+		return err
+	}
+	return check(res, g)
+}
+
+// DescribeUnknown says in words what may be lost with a replica.
+func DescribeUnknown(u core.Unknown) string {
+	if u.Reason != nil {
+		return "what it held is not known: " + u.Reason.Error()
+	}
+	return fmt.Sprintf("has lost records up to LSN %d of epoch %d, which it, or a quorum, once had", u.Evidence.LSN, u.Evidence.Epoch)
+}
+
+// maxDetail is the contract's bound of a detail, in bytes.
+const maxDetail = 512
+
+func clip(s string) string {
+	if len(s) > maxDetail {
+		s = strings.ToValidUTF8(s[:maxDetail], "")
+	}
+	return s
+}
+
+// check turns the problems that a writer acts on into its errors. A control
+// plane that names the writer's own epoch has been set back and has handed that
+// epoch out again: only the replicas can tell which of the two goes on.
+func check(r openapi.Response, g replog.Grant) error {
 	err := openapi.Check(r)
+	var p *openapi.ProblemError
 	switch {
 	case openapi.IsProblem(err, openapi.ProblemLogInUse):
 		return fmt.Errorf("%w: %w", replog.ErrInUse, err)
-	case openapi.IsProblem(err, openapi.ProblemSuperseded):
-		return fmt.Errorf("%w: %w", replog.ErrSuperseded, err)
+	case !openapi.IsProblem(err, openapi.ProblemSuperseded):
+		return err
+	case errors.As(err, &p) && p.Problem.Epoch > 0 && uint64(p.Problem.Epoch) <= g.Term.Epoch:
+		return fmt.Errorf("the control plane has been set back and has given epoch %d to another writer: %w", p.Problem.Epoch, err)
 	}
-	return err
+	return fmt.Errorf("%w: %w", replog.ErrSuperseded, err)
 }
 
 func writerOf(g replog.Grant) openapi.WriterRequest {
@@ -163,9 +245,11 @@ func replicasOf(endpoints []openapi.Endpoint) ([]replog.Replica, error) {
 		if err != nil {
 			return nil, err
 		}
-		r := replog.Replica{ID: id, Daemon: e.DaemonID, State: core.Allocated}
-		if e.State == openapi.ReplicaPresent {
-			r.State = core.Present
+		r := replog.Replica{ID: id, Daemon: e.DaemonID, State: stateOf(e.State)}
+		if r.State == core.Learner {
+			if r.Replaces, err = parseID("replaces", e.Replaces); err != nil {
+				return nil, err
+			}
 		}
 		if e.TCPAddr != "" && e.TCPPort > 0 {
 			r.Address = net.JoinHostPort(e.TCPAddr, strconv.Itoa(int(e.TCPPort)))
@@ -173,6 +257,17 @@ func replicasOf(endpoints []openapi.Endpoint) ([]replog.Replica, error) {
 		out = append(out, r)
 	}
 	return out, nil
+}
+
+func stateOf(s openapi.ReplicaState) core.State {
+	switch s {
+	case openapi.ReplicaPresent:
+		return core.Present
+	case openapi.ReplicaLearner:
+		return core.Learner
+	default:
+		return core.Allocated
+	}
 }
 
 // LogOf returns what readers need of a log that the API described, with the
@@ -197,9 +292,9 @@ func LogOf(cluster string, l *openapi.Log, daemons []openapi.Daemon) (replog.Log
 		if err != nil {
 			return out, err
 		}
-		state := core.Allocated
-		if r.State == openapi.ReplicaPresent {
-			state = core.Present
+		state := stateOf(r.State)
+		if state == core.Learner {
+			continue // it is not in the set
 		}
 		out.Replicas = append(out.Replicas, replog.Replica{ID: id, Daemon: r.DaemonID, State: state, Address: address[r.DaemonID]})
 	}

@@ -129,10 +129,12 @@ func TestOpen(t *testing.T) {
 func TestRenewCloseAndPresent(t *testing.T) {
 	t.Parallel()
 	ctx, g := context.Background(), grantForTest()
-	s := &server{status: http.StatusOK, answer: openapi.RenewedLog{Replicas: openedLog().Replicas}}
-	replicas, err := start(t, s).Renew(ctx, g)
-	if err != nil || len(replicas) != 2 || replicas[0].Address != "[fd00::1]:7000" {
-		t.Errorf("renew: %+v, %v", replicas, err)
+	s := &server{status: http.StatusOK, answer: openapi.RenewedLog{SetVersion: 5, Grant: "anew", Replicas: append(openedLog().Replicas,
+		openapi.Endpoint{ReplicaID: clusterID, DaemonID: "d3", State: openapi.ReplicaLearner, Replaces: otherID})}}
+	now, err := start(t, s).Renew(ctx, g)
+	if err != nil || len(now.Replicas) != 3 || now.Replicas[0].Address != "[fd00::1]:7000" || now.SetVersion != 5 || now.Token != "anew" ||
+		now.Replicas[2].State != core.Learner || now.Replicas[2].Replaces.String() != otherID {
+		t.Errorf("renew: %+v, %v", now, err)
 	}
 	check := func(what, path string) {
 		t.Helper()
@@ -161,6 +163,82 @@ func TestRenewCloseAndPresent(t *testing.T) {
 	}
 }
 
+func TestReplacement(t *testing.T) {
+	t.Parallel()
+	ctx, g := context.Background(), grantForTest()
+	id, _ := parseID("", replicaID)
+	s := &server{status: http.StatusOK, answer: openapi.ReplicaSet{SetVersion: 5}}
+	if version, err := start(t, s).Promote(ctx, g, id); err != nil || version != 5 {
+		t.Errorf("promote: %d, %v", version, err)
+	}
+	changes, _ := s.body["replicas"].([]any)
+	if len(changes) != 1 || s.body["set_version"] != 4.0 || changes[0].(map[string]any)["state"] != "present" {
+		t.Errorf("promote: %v", s.body)
+	}
+	s = &server{status: http.StatusOK, answer: openapi.ReplicaSet{SetVersion: 4}}
+	if _, err := start(t, s).Promote(ctx, g, id); err == nil || errors.Is(err, replog.ErrAbandoned) {
+		t.Errorf("a promote that changed nothing: %v", err)
+	}
+	if _, err := start(t, problem(openapi.ProblemReplacementAbandoned, http.StatusConflict)).Promote(ctx, g, id); !errors.Is(err, replog.ErrAbandoned) {
+		t.Errorf("promote of an abandoned learner: %v", err)
+	}
+	if _, err := start(t, problem(openapi.ProblemConflict, http.StatusConflict)).Promote(ctx, g, id); err == nil || errors.Is(err, replog.ErrAbandoned) {
+		t.Errorf("promote with an unknown outcome: %v", err)
+	}
+	s = &server{status: http.StatusOK, answer: map[string]any{}}
+	if err := start(t, s).Replace(ctx, g, id); err != nil || s.body["replica"] != replicaID || !strings.HasSuffix(s.path, "/replacement") {
+		t.Errorf("replace: %s %v, %v", s.path, s.body, err)
+	}
+	if err := start(t, problem(openapi.ProblemNoPlacement, http.StatusConflict)).Replace(ctx, g, id); !openapi.IsProblem(err, openapi.ProblemNoPlacement) {
+		t.Errorf("replace without room: %v", err)
+	}
+}
+
+func TestRecordLoss(t *testing.T) {
+	t.Parallel()
+	a, _ := parseID("", replicaID)
+	b, _ := parseID("", otherID)
+	loss := core.Loss{Chosen: a, Last: format.Position{Epoch: 2, LSN: 640}, Unknown: []core.Unknown{
+		{ID: b, Reason: errors.New(strings.Repeat("ä", 600))}, {ID: a, Evidence: format.Position{Epoch: 2, LSN: 1024}},
+	}}
+	s := &server{status: http.StatusNoContent}
+	c := start(t, s)
+	for range 2 {
+		if err := c.RecordLoss(context.Background(), grantForTest(), loss); err != nil {
+			t.Fatal(err)
+		}
+	}
+	given, _ := s.body["given_up"].([]any)
+	if len(given) != 2 || s.body["kind"] != "data-loss-accepted" || !strings.Contains(s.body["detail"].(string), "LSN 640") || s.body["writer_id"] != "w1" {
+		t.Fatalf("%v", s.body)
+	}
+	first, second := given[0].(map[string]any), given[1].(map[string]any)
+	if text := first["detail"].(string); first["replica_id"] != otherID || len(text) > 512 || !strings.HasPrefix(text, "what it held is not known") {
+		t.Errorf("%v", first)
+	}
+	if text := second["detail"].(string); !strings.Contains(text, "LSN 1024 of epoch 2") {
+		t.Errorf("%v", second)
+	}
+	if key := s.key; !strings.Contains(key, nonce) || !strings.Contains(key, logID) {
+		t.Errorf("idempotency key %q", key)
+	}
+}
+
+// A control plane that was set back hands the writer's own epoch to another one.
+// That alone ends nothing: the replicas know better.
+func TestSupersededInItsOwnEpoch(t *testing.T) {
+	t.Parallel()
+	for epoch, want := range map[int64]bool{2: false, 3: false, 4: true} {
+		s := problem(openapi.ProblemSuperseded, http.StatusConflict)
+		p := s.answer.(openapi.Problem)
+		p.Epoch = epoch
+		s.answer = p
+		if _, err := start(t, s).Renew(context.Background(), grantForTest()); err == nil || errors.Is(err, replog.ErrSuperseded) != want {
+			t.Errorf("superseded by epoch %d in epoch 3: %v", epoch, err)
+		}
+	}
+}
+
 // TestRefusals: what a writer must tell apart, it can; the server's words are
 // kept.
 func TestRefusals(t *testing.T) {
@@ -171,6 +249,8 @@ func TestRefusals(t *testing.T) {
 		"renew":   func(c *Client) error { _, err := c.Renew(ctx, g); return err },
 		"close":   func(c *Client) error { return c.Close(ctx, g) },
 		"present": func(c *Client) error { return c.MakePresent(ctx, g, nil) },
+		"promote": func(c *Client) error { _, err := c.Promote(ctx, g, format.ID{}); return err },
+		"loss":    func(c *Client) error { return c.RecordLoss(ctx, g, core.Loss{}) },
 	}
 	for name, call := range calls {
 		for _, p := range []struct {

@@ -9,6 +9,7 @@ type Loss struct {
 	Last    format.Position // its last position: records beyond it are given up
 	Trim    uint64          // where the log begins
 	Unknown []Unknown       // the replicas that may have held more
+	Tried   bool            // all have answered, or could not be reached: waiting may still help, asking more won't
 }
 
 // Unknown is a replica that may hold an acknowledged record which the chosen
@@ -33,7 +34,7 @@ func (c *Core) Loss() (Loss, bool) {
 }
 
 func (c *Core) lossOf(best *replica) Loss {
-	l := Loss{Chosen: best.ID, Last: best.report.Last, Trim: c.highestTrim().LSN}
+	l := Loss{Chosen: best.ID, Last: best.report.Last, Trim: c.highestTrim().LSN, Tried: true}
 	for i := range c.replicas {
 		switch r := &c.replicas[i]; {
 		case !r.voter:
@@ -42,6 +43,7 @@ func (c *Core) lossOf(best *replica) Loss {
 			if reason == nil {
 				reason = errNotYet
 			}
+			l.Tried = l.Tried && reason != errNotYet //nolint:errorlint // it is never wrapped
 			l.Unknown = append(l.Unknown, Unknown{ID: r.ID, Reason: reason})
 		case r.report.Suspect() && r.report.Evidence.After(best.report.Last):
 			l.Unknown = append(l.Unknown, Unknown{ID: r.ID, Evidence: r.report.Evidence})
@@ -63,6 +65,9 @@ func (c *Core) AcceptLoss() {
 		c.choose()
 	}
 }
+
+// Forced says whether a person has accepted the loss of data.
+func (c *Core) Forced() bool { return c.forced }
 
 // giveUp reports the loss, if there is one, when the chosen log is loaded.
 func (c *Core) giveUp(chosen *replica) {

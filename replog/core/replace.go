@@ -84,6 +84,10 @@ func (c *Core) place(r Replica) int {
 	return i
 }
 
+// Joint says whether the control plane has been asked to change the set and the
+// answer is not known.
+func (c *Core) Joint() bool { return c.change != nil && c.change.stage == joint }
+
 // inSet says whether a replica is in the set that the log has, or had before a
 // replacement that is not finished.
 func (c *Core) inSet(i int) bool { return c.replicas[i].voter }

@@ -74,6 +74,26 @@ func (c *Core) Waiting() string {
 	return ""
 }
 
+// Stalled says whether an open log commits nothing because too few replicas
+// work: what Waiting describes.
+func (c *Core) Stalled() bool {
+	if c.phase != Open {
+		return false
+	}
+	return c.working(c.inSet) < c.cfg.AckQuorum ||
+		c.change != nil && c.change.stage != learning && c.working(c.inNewSet) < c.cfg.AckQuorum
+}
+
+func (c *Core) working(in func(i int) bool) int {
+	n := 0
+	for i := range c.replicas {
+		if r := &c.replicas[i]; in(i) && r.stage == member && r.State != Allocated {
+			n++
+		}
+	}
+	return n
+}
+
 // lacking describes the members if fewer of them than the ack quorum work.
 func (c *Core) lacking(in func(i int) bool) string {
 	var parts []string
