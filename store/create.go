@@ -96,6 +96,7 @@ type creation struct {
 	req  CreateLogRequest
 	hash string
 	id   string
+	life uint64 // of etcd
 }
 
 func (s *Store) tryCreate(ctx context.Context, c *creation) (*Log, error) {
@@ -103,10 +104,15 @@ func (s *Store) tryCreate(ctx context.Context, c *creation) (*Log, error) {
 	for _, id := range c.req.Daemons {
 		keys = append(keys, prefixDaemons+id, prefixLive+id, prefixSpace+id)
 	}
-	es, _, err := s.read(ctx, keys...)
+	es, header, err := s.readFrom(ctx, keys...)
 	if err != nil {
 		return nil, err
 	}
+	ident, err := s.identityIn(ctx, header.ClusterId)
+	if err != nil {
+		return nil, err
+	}
+	c.life = ident.life
 	name, idem := es[0], es[1]
 	if answer, err := replayLog(idem, c.hash); answer != nil || err != nil {
 		return answer, err
@@ -142,7 +148,7 @@ func (c *creation) record() logRecord {
 	rec := logRecord{
 		version: current(), Name: c.req.Name, AckQuorum: c.req.AckQuorum,
 		CapacityBytes: c.req.CapacityBytes, ReplicaBytes: c.req.CapacityBytes + ReplicaOverheadBytes,
-		SetVersion: 1, CreatedAt: time.Now().UTC(), Placement: c.req.Placement,
+		SetVersion: 1, CreatedAt: time.Now().UTC(), Placement: c.req.Placement, Life: c.life,
 	}
 	for _, id := range c.req.Daemons {
 		rec.Replicas = append(rec.Replicas, replicaRecord{

@@ -46,7 +46,11 @@ func (s *Store) tryDeleteLog(ctx context.Context, idOrName string, ifMatch int64
 // giveBack is what becomes of replicas that leave the log: their bytes are free
 // at once if no grant can have named them, which is so before the first open.
 func (s *Store) giveBack(ctx context.Context, l *logEntries, gone ...replicaRecord) ([]clientv3.Cmp, []clientv3.Op, error) {
-	if l.rec.Epoch > 0 {
+	ident, err := s.identityIn(ctx, l.etcdID)
+	if err != nil {
+		return nil, nil, err
+	}
+	if l.rec.Epoch > 0 || l.rec.Life < ident.life { // or it was opened, and the backup is older
 		return nil, l.condemn(gone), nil
 	}
 	return s.releaseAll(ctx, gone, l.rec.ReplicaBytes)

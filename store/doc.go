@@ -102,7 +102,11 @@
 // life·2^40. It is looked at in every read that an open begins with. etcd
 // derives its cluster ID from its members' peer URLs and from
 // --initial-cluster-token: restore with a token of its own, or the ID is the old
-// one. An etcd that was set back without that (a copied data folder) shows only
+// one. A log whose record is of an earlier life is taken into the present one by
+// its next open: what the record calls allocated may have promised something
+// since, so it becomes present, and what is not to be found is unknown. A log
+// that had never been opened has no data then, and can only be deleted. An etcd
+// that was set back without that (a copied data folder) shows only
 // by what the replicas know; their epochs come in as min_epoch.
 //
 // # Leases

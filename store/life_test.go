@@ -109,3 +109,39 @@ func TestNoLivesAreLeft(t *testing.T) {
 		t.Error("an epoch beyond what JSON readers agree on was handed out")
 	}
 }
+
+// A record that a backup brought back may be older than its replicas' promises:
+// it is not believed that one has promised nothing. One made since is.
+func TestAllocatedIsNotBelievedOfAnEarlierLife(t *testing.T) {
+	t.Parallel()
+	s := startOwn(t, own(t, t.TempDir()), Options{})
+	old := makeLog(t, s)
+	rewriteCluster(t, s, func(r *clusterRecord) { r.EtcdID = "other" })
+	forgetEtcd(s)
+	fresh := makeLog(t, s)
+	for _, c := range []struct {
+		log  string
+		want ReplicaState
+	}{{old.Name, ReplicaPresent}, {fresh.Name, ReplicaAllocated}} {
+		a := open(t, s, c.log)
+		for _, r := range a.Replicas {
+			if r.State != c.want {
+				t.Errorf("log %s: replica on %s is %s, want %s", c.log, r.DaemonID, r.State, c.want)
+			}
+		}
+	}
+	// Of one that was never opened as far as the backup knows, a region may be
+	// there all the same: its bytes are free only when its daemon says so.
+	rewriteCluster(t, s, func(r *clusterRecord) { r.EtcdID = "another" })
+	unopened := makeLog(t, s)
+	forgetEtcd(s)
+	if err := s.DeleteLog(t.Context(), unopened.Name, 0); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range unopened.Replicas {
+		es, _, err := s.read(t.Context(), condemnedKey(r.DaemonID, r.ReplicaID))
+		if err != nil || !es[0].exists() {
+			t.Errorf("the replica on %s was released unasked: %v", r.DaemonID, err)
+		}
+	}
+}

@@ -85,6 +85,9 @@ type logRecord struct {
 	SetVersion    uint64          `json:"set_version"`
 	Epoch         uint64          `json:"epoch"`
 	Nonce         string          `json:"nonce,omitempty"`
+	// Life is that of etcd in which the record was made or last opened. One from an
+	// earlier life may be older than what the replicas have promised since.
+	Life uint64 `json:"life,omitempty"`
 	// Writer and TTLSeconds are the newest writer's, so that it can have its
 	// lease back; ClosedEpoch is the last one that ended by a close.
 	Writer      *Writer   `json:"writer,omitempty"`

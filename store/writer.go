@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -174,6 +175,7 @@ func (s *Store) tryOpen(ctx context.Context, o *opening) (*OpenAnswer, error) {
 // those that were handed out after it.
 func (o *opening) next(l *logEntries) (logRecord, writerRecord, error) {
 	rec := l.rec
+	rec.enterLife(o.ident.life)
 	rec.Epoch = max(rec.Epoch+1, o.ident.life<<lifeShift, o.req.MinEpoch)
 	if rec.Epoch > MaxEpoch {
 		return rec, writerRecord{}, invalid("min_epoch", "the log has no epochs left")
@@ -187,6 +189,22 @@ func (o *opening) next(l *logEntries) (logRecord, writerRecord, error) {
 	}
 	rec.Writer, rec.TTLSeconds = &w, int64(o.ttl/time.Second)
 	return rec, writerRecord{version: current(), Writer: w, TTLSeconds: rec.TTLSeconds}, nil
+}
+
+// enterLife takes a record into the present life of etcd. Of one that a backup
+// brought back it is not believed that a replica has promised nothing: present
+// it is, so that its region is never made anew.
+func (l *logRecord) enterLife(life uint64) {
+	if l.Life >= life {
+		return
+	}
+	l.Life = life
+	l.Replicas = slices.Clone(l.Replicas)
+	for i := range l.Replicas {
+		if r := &l.Replicas[i]; r.State == ReplicaAllocated {
+			r.State = ReplicaPresent
+		}
+	}
 }
 
 func (s *Store) openAnswer(o *opening, logID string, rec *logRecord) (*OpenAnswer, error) {
