@@ -77,6 +77,29 @@ func TestFencePassesATornNewerRecord(t *testing.T) {
 	w.flush()
 }
 
+// Not even if it knew what the replica held before.
+func TestAFenceThatFailsForgetsTheTail(t *testing.T) {
+	t.Parallel()
+	newer := newerRecord(t, false).Image()
+	m, _, r := newReplica(t, pmemtest.Options{})
+	w := openWriter(t, r, 1)
+	for range 3 {
+		w.append(64)
+	}
+	w.flush()
+	must(t, m.WriteAt(newer[ringStart:], ringStart))
+	s := r.Attach(false)
+	if _, err := s.Fence(term(2)); !errors.Is(err, pmemlog.ErrVersion) {
+		t.Errorf("fence: %v, want %v", err, pmemlog.ErrVersion)
+	}
+	if err := s.Reset(w.point()); !errors.Is(err, pmemlog.ErrNotFenced) {
+		t.Errorf("reset: %v, want %v", err, pmemlog.ErrNotFenced)
+	}
+	if i := r.Info(); i.Scanned || i.Tail != 0 || i.Durable != 0 {
+		t.Errorf("info %+v", i)
+	}
+}
+
 // A fence that fails on what it doesn't know has ended the sessions before it
 // all the same, and fails again.
 func TestNobodyWritesBehindANewerRecord(t *testing.T) {

@@ -111,7 +111,7 @@ func parse(text string) ([]byte, error) {
 			same = true
 			continue
 		}
-		at, bytes, err := parseLine(line)
+		at, b, err := parseLine(line)
 		if err != nil {
 			return nil, fmt.Errorf("line %d: %w", n+1, err)
 		}
@@ -123,7 +123,7 @@ func parse(text string) ([]byte, error) {
 		if len(out) != at {
 			return nil, fmt.Errorf("line %d: offset %#x, but %#x bytes stand before it", n+1, at, len(out))
 		}
-		out, same = append(out, bytes...), false
+		out, same = append(out, b...), false
 	}
 	return out, nil
 }

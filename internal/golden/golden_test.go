@@ -43,3 +43,18 @@ func TestDiffer(t *testing.T) {
 		}
 	}
 }
+
+func FuzzParse(f *testing.F) {
+	f.Add("00000000  47 52 56 44  |GRVD|\n00000004\n")
+	f.Add(dump(make([]byte, 100)))
+	f.Add("00000000  00\n*\n000fffff")
+	f.Fuzz(func(t *testing.T, text string) {
+		b, err := parse(text)
+		if err != nil {
+			return
+		}
+		if again, err := parse(dump(b)); err != nil || !bytes.Equal(again, b) {
+			t.Fatalf("%x became %x, %v", b, again, err)
+		}
+	})
+}

@@ -173,9 +173,14 @@ func (d *decoder) count(field string, limit int) int {
 func (d *decoder) seals(field string) []format.Seal {
 	var seals []format.Seal
 	for range d.count(field, format.MaxSeals) {
-		if b := d.take(format.SealSize, field); b != nil {
-			seals = append(seals, format.DecodeSeal(b))
+		b := d.take(format.SealSize, field)
+		if b == nil {
+			break
 		}
+		if le.Uint32(b[28:]) != 0 { // the field that a seal leaves unused
+			d.fail(field, "have something where zeroes must be")
+		}
+		seals = append(seals, format.DecodeSeal(b))
 	}
 	return seals
 }

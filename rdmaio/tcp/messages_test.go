@@ -121,7 +121,17 @@ func TestMessagesSayWhatIsWrongWithThem(t *testing.T) {
 	}
 	known := append([]byte(nil), pairs...)
 	known[16+20+8+8+16+16+8+8+8+1+24] = 2
+	in := someSeal()
+	unused, err := encodeSeal(&in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unused[len(unused)-format.SealSize+28] = 1
 	for want, decode := range map[string]func() error{
+		"rdmaio: malformed frame: Seal: seals have something where zeroes must be": func() error {
+			_, err := decodeSeal(0, unused)
+			return err
+		},
 		"rdmaio: malformed frame: Reseal: set are too many": func() error {
 			_, err := decodeReseal([]byte{format.MaxReplicas + 1})
 			return err
