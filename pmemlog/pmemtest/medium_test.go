@@ -3,7 +3,9 @@ package pmemtest_test
 import (
 	"bytes"
 	"errors"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/gravenio/graven/pmemlog"
@@ -128,5 +130,140 @@ func TestSameSeedSameLoss(t *testing.T) {
 	b := m.Clone().Crash(rand.New(rand.NewPCG(7, 7))).Image()
 	if !bytes.Equal(a, b) {
 		t.Error("two crashes with one seed differ")
+	}
+}
+
+// all is what readers see, what is persistent, and what a sync would make so.
+func all(t *testing.T, m *pmemtest.Medium) []byte {
+	t.Helper()
+	synced := m.Clone()
+	must(t, synced.Sync())
+	return slices.Concat(m.Image(), m.Clone().CrashClean().Image(), synced.CrashClean().Image())
+}
+
+// TestCopiesAreApart writes to a medium and its copies in every order: what one
+// of them writes, syncs or flips, no other sees.
+func TestCopiesAreApart(t *testing.T) {
+	t.Parallel()
+	const size = 3*4096 + 100
+	changes := []func(m *pmemtest.Medium, b byte) error{
+		func(m *pmemtest.Medium, b byte) error { return m.WriteAt([]byte{b, b}, 4095) }, // across pages
+		func(m *pmemtest.Medium, b byte) error { return m.WriteAt([]byte{b}, size-1) },
+		func(m *pmemtest.Medium, b byte) error { m.FlipBit(4096, uint(b%8)); return nil },
+		func(m *pmemtest.Medium, _ byte) error { return m.Sync() },
+		func(m *pmemtest.Medium, b byte) error { return m.WriteAt(bytes.Repeat([]byte{b}, 8192), 0) },
+	}
+	copies := map[string]func(*pmemtest.Medium) *pmemtest.Medium{
+		"clone":          (*pmemtest.Medium).Clone,
+		"clean":          func(m *pmemtest.Medium) *pmemtest.Medium { return m.Clone().CrashClean() },
+		"crash":          func(m *pmemtest.Medium) *pmemtest.Medium { return m.Clone().Crash(rand.New(rand.NewPCG(3, 4))) },
+		"keeps unsynced": func(m *pmemtest.Medium) *pmemtest.Medium { return m.Clone().CrashKeepingUnsynced() },
+	}
+	for name, duplicate := range copies {
+		for before := range len(changes) + 1 {
+			m := pmemtest.Of(bytes.Repeat([]byte{0xaa}, size), pmemtest.Options{})
+			for i, change := range changes[:before] {
+				must(t, change(m, byte(i+1)))
+			}
+			other := duplicate(m)
+			for i, pair := range [][2]*pmemtest.Medium{{m, other}, {other, m}} {
+				kept := all(t, pair[1])
+				for j, change := range changes {
+					must(t, change(pair[0], byte(16+2*j+i)))
+					if !bytes.Equal(all(t, pair[1]), kept) {
+						t.Errorf("%s after %d changes: change %d of one is seen in the other", name, before, j)
+					}
+				}
+			}
+		}
+	}
+}
+
+// reference is a medium written down the plain way: every version of every word
+// that a crash may leave.
+type reference struct {
+	now   []byte
+	words []map[string]bool
+}
+
+func newReference(size int) *reference {
+	r := &reference{now: make([]byte, size), words: make([]map[string]bool, size/8)}
+	r.sync(0, size)
+	return r
+}
+
+func (r *reference) word(i int) string { return string(r.now[8*i : 8*i+8]) }
+
+func (r *reference) sync(from, to int) {
+	for i := from / 8; i < to/8; i++ {
+		r.words[i] = map[string]bool{r.word(i): true}
+	}
+}
+
+func (r *reference) write(p []byte, off int) {
+	copy(r.now[off:], p)
+	for i := off / 8; 8*i < off+len(p); i++ {
+		r.words[i][r.word(i)] = true
+	}
+}
+
+func (r *reference) flip(off int, bit uint) {
+	r.now[off] ^= 1 << bit
+	flipped := map[string]bool{}
+	for w := range r.words[off/8] {
+		b := []byte(w)
+		b[off%8] ^= 1 << bit
+		flipped[string(b)] = true
+	}
+	r.words[off/8] = flipped
+}
+
+// TestEveryVersionAndNoOther crashes media after random writes, syncs and flips,
+// and wants of each word every version that may survive, and no other.
+func TestEveryVersionAndNoOther(t *testing.T) {
+	t.Parallel()
+	const size = 256
+	for seed := range uint64(60) {
+		rng := rand.New(rand.NewPCG(seed, 9))
+		m, ref := pmemtest.New(size, pmemtest.Options{}), newReference(size)
+		switch seed % 3 {
+		case 1:
+			m = m.CrashClean()
+		case 2:
+			m = pmemtest.Of(make([]byte, size), pmemtest.Options{})
+		}
+		for range 12 {
+			switch off := rng.IntN(size); rng.IntN(8) {
+			case 0:
+				must(t, m.Sync())
+				ref.sync(0, size)
+			case 1:
+				bit := uint(rng.IntN(8))
+				m.FlipBit(int64(off), bit)
+				ref.flip(off, bit)
+			default:
+				p := bytes.Repeat([]byte{byte(rng.IntN(256))}, 1+rng.IntN(size-off))
+				must(t, m.WriteAt(p, int64(off)))
+				ref.write(p, off)
+			}
+		}
+		if !bytes.Equal(m.Image(), ref.now) {
+			t.Fatalf("seed %d: readers see other bytes than were written", seed)
+		}
+		seen := make([]map[string]bool, size/8)
+		for i := range seen {
+			seen[i] = map[string]bool{}
+		}
+		for range 400 {
+			image := m.Crash(rng).Image() // what one crash leaves, the next does not see
+			for i := range seen {
+				seen[i][string(image[8*i:8*i+8])] = true
+			}
+		}
+		for i := range seen {
+			if !maps.Equal(seen[i], ref.words[i]) {
+				t.Fatalf("seed %d, word %d: survived %x, might %x", seed, i, slices.Sorted(maps.Keys(seen[i])), slices.Sorted(maps.Keys(ref.words[i])))
+			}
+		}
 	}
 }
