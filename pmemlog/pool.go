@@ -136,6 +136,7 @@ func Open(m Medium) (*Pool, error) {
 	if p.dir, err = readDirectory(p.dev, super.entries, int64(super.size)); err != nil {
 		return nil, err
 	}
+	head := make([]byte, format.RingOffset) // one for all: there may be thousands
 	for _, e := range p.dir.entries {
 		if !e.used {
 			continue
@@ -143,7 +144,7 @@ func Open(m Medium) (*Pool, error) {
 		if _, twice := p.replicas[e.replica]; twice {
 			return nil, &CorruptError{Part: "directory", Offset: directoryOffset, Err: fmt.Errorf("replica %s is in it twice", e.replica)}
 		}
-		p.replicas[e.replica] = loadReplica(p, e)
+		p.replicas[e.replica] = loadReplica(p, e, head)
 	}
 	return p, nil
 }

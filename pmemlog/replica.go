@@ -38,6 +38,7 @@ type Replica struct {
 	lineAt  int             // where the next hint line goes
 	lineSeq uint64          // its sequence number
 	line    [format.HintSize]byte
+	header  []byte // to encode a header in; nil until one is written
 
 	tokens uint64 // of the sessions attached so far
 	owner  uint64 // of the session that fenced last; 0 for none
@@ -64,10 +65,11 @@ type Info struct {
 	Failure error // why the replica takes no more writes; nil while it does
 }
 
-// loadReplica reads a region's header. What is wrong with it goes to damage.
-func loadReplica(p *Pool, e entry) *Replica {
+// loadReplica reads a region's header into head, of format.RingOffset bytes.
+// What is wrong with it goes to damage.
+func loadReplica(p *Pool, e entry, head []byte) *Replica {
 	r := &Replica{pool: p, entry: e}
-	if err := r.load(); err != nil {
+	if err := r.load(head); err != nil {
 		if !errors.Is(err, ErrVersion) {
 			err = &CorruptError{Part: fmt.Sprintf("replica %s", e.replica), Offset: e.offset, Err: err}
 		}
@@ -76,8 +78,7 @@ func loadReplica(p *Pool, e entry) *Replica {
 	return r
 }
 
-func (r *Replica) load() error {
-	head := make([]byte, format.RingOffset)
+func (r *Replica) load(head []byte) error {
 	if err := r.pool.dev.readAt(head, r.entry.offset); err != nil {
 		return err
 	}

@@ -117,8 +117,8 @@ func readSuperblock(m Medium) (superblock, int, error) {
 	var best superblock
 	at := -1
 	var errs [superblocks]error
+	b := make([]byte, superblockSize)
 	for i := range superblocks {
-		b := make([]byte, superblockSize)
 		if err := m.ReadAt(b, int64(i)*superblockSize); err != nil {
 			errs[i] = err
 			continue
