@@ -82,8 +82,8 @@ func (m *Medium) Clone() *Medium {
 func (m *Medium) FlipBit(off int64, bit uint) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.now.flip(off, bit)
-	m.safe.flip(off, bit)
+	m.now.change(off)[0] ^= 1 << bit
+	m.safe.change(off)[0] ^= 1 << bit
 	for at, p := range m.unsynced {
 		if at <= off && off < at+int64(len(p)) {
 			p[off-at] ^= 1 << bit

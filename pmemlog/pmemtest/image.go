@@ -9,20 +9,21 @@ const pageSize = 1024
 var zeroes [pageSize]byte //nolint:gochecknoglobals // a constant table
 
 // image is the bytes of a medium, in pages that images share until one of them
-// changes theirs. What is shared never changes, so images of media that are used
-// from different goroutines may share pages.
+// changes theirs. What is shared, pages and tables of pages, never changes, so
+// images of media that are used from different goroutines may share it.
 type image struct {
 	size  int64
 	pages []page
+	own   bool // no other image has the table
 }
 
 type page struct {
 	data *[pageSize]byte
-	own  bool // no other image has it, so it may be changed
+	own  bool // no other table has it; says nothing in a shared table
 }
 
 func newImage(size int64) image {
-	m := image{size: size, pages: make([]page, (size+pageSize-1)/pageSize)}
+	m := image{size: size, pages: make([]page, (size+pageSize-1)/pageSize), own: true}
 	for i := range m.pages {
 		m.pages[i].data = &zeroes
 	}
@@ -32,10 +33,8 @@ func newImage(size int64) image {
 // fork returns an image of the same bytes. Neither of the two sees what is
 // written to the other later.
 func (m *image) fork() image {
-	for i := range m.pages {
-		m.pages[i].own = false
-	}
-	return image{size: m.size, pages: append([]page(nil), m.pages...)}
+	m.own = false
+	return *m
 }
 
 func (m *image) read(p []byte, off int64) {
@@ -48,25 +47,27 @@ func (m *image) read(p []byte, off int64) {
 // write shares on what it would not change.
 func (m *image) write(p []byte, off int64) {
 	for len(p) > 0 {
-		page, at := &m.pages[off/pageSize], off%pageSize
-		n := min(len(p), int(pageSize-at))
-		if page.own || !bytes.Equal(page.data[at:at+int64(n)], p[:n]) {
-			copy(page.change()[at:], p[:n])
+		old := m.pages[off/pageSize].data[off%pageSize:]
+		n := min(len(p), len(old))
+		if !bytes.Equal(old[:n], p[:n]) {
+			copy(m.change(off), p)
 		}
 		p, off = p[n:], off+int64(n)
 	}
 }
 
-// flip turns over a bit of the byte at off.
-func (m *image) flip(off int64, bit uint) {
-	m.pages[off/pageSize].change()[off%pageSize] ^= 1 << bit
-}
-
-// change returns the page's bytes, to be changed.
-func (p *page) change() *[pageSize]byte {
+// change returns the bytes from off to the end of its page, to be changed.
+func (m *image) change(off int64) []byte {
+	if !m.own {
+		m.pages, m.own = append([]page(nil), m.pages...), true
+		for i := range m.pages {
+			m.pages[i].own = false
+		}
+	}
+	p := &m.pages[off/pageSize]
 	if !p.own {
 		own := *p.data
 		p.data, p.own = &own, true
 	}
-	return p.data
+	return p.data[off%pageSize:]
 }

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/gravenio/graven/pmemlog"
@@ -177,6 +178,27 @@ func TestCopiesAreApart(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestCopiesAreApartInGoroutines is for the race detector: what copies share no
+// one writes.
+func TestCopiesAreApartInGoroutines(t *testing.T) {
+	t.Parallel()
+	m := pmemtest.Of(bytes.Repeat([]byte{0xaa}, 8192), pmemtest.Options{})
+	var wg sync.WaitGroup
+	for i := range byte(4) {
+		other := m.Clone()
+		wg.Go(func() {
+			for off := range int64(8192 / 64) {
+				if err := errors.Join(other.WriteAt([]byte{i}, 64*off), other.Sync()); err != nil {
+					t.Error(err)
+				}
+				other = other.Clone().CrashClean()
+			}
+		})
+		must(t, m.WriteAt([]byte{i}, int64(i)))
+	}
+	wg.Wait()
 }
 
 // reference is a medium written down the plain way: every version of every word
