@@ -65,11 +65,10 @@ type Info struct {
 	Failure error // why the replica takes no more writes; nil while it does
 }
 
-// loadReplica reads a region's header into head, of format.RingOffset bytes.
-// What is wrong with it goes to damage.
-func loadReplica(p *Pool, e entry, head []byte) *Replica {
+// loadReplica reads a region's header. What is wrong with it goes to damage.
+func loadReplica(p *Pool, e entry, buf *scratch) *Replica {
 	r := &Replica{pool: p, entry: e}
-	if err := r.load(head); err != nil {
+	if err := r.load(buf.take(format.RingOffset)); err != nil {
 		if !errors.Is(err, ErrVersion) {
 			err = &CorruptError{Part: fmt.Sprintf("replica %s", e.replica), Offset: e.offset, Err: err}
 		}
