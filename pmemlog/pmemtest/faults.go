@@ -9,9 +9,9 @@ func (m *Medium) Crash(rng *rand.Rand) *Medium {
 		now := m.safe.fork()
 		versions := map[int64]int{} // of a unit, beside the synced one
 		buf := make([]byte, m.opts.Unit)
-		for off, p := range m.unsynced {
-			now.write(p, off)
-			for u, end := m.units(off, len(p)); u < end; u++ {
+		for _, w := range m.writes {
+			now.write(m.written(&w), w.off)
+			for u, end := m.units(w.off, w.n); u < end; u++ {
 				versions[u]++
 				at := u * int64(m.opts.Unit)
 				version := buf[:min(int64(m.opts.Unit), m.Size()-at)]
@@ -70,8 +70,7 @@ func (m *Medium) Clone() *Medium {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return &Medium{
-		opts: m.opts, now: m.now.fork(), safe: m.safe.fork(),
-		writes: append([]extent(nil), m.writes...), written: append([]byte(nil), m.written...),
+		opts: m.opts, now: m.now.fork(), safe: m.safe.fork(), writes: append([]write(nil), m.writes...),
 		dead: m.dead, syncs: m.syncs, cutAt: m.cutAt, failSync: m.failSync, failNext: m.failNext,
 		badReads: append([][2]int64(nil), m.badReads...),
 	}
@@ -84,9 +83,10 @@ func (m *Medium) FlipBit(off int64, bit uint) {
 	defer m.mu.Unlock()
 	m.now.change(off)[0] ^= 1 << bit
 	m.safe.change(off)[0] ^= 1 << bit
-	for at, p := range m.unsynced {
-		if at <= off && off < at+int64(len(p)) {
-			p[off-at] ^= 1 << bit
+	for i := range m.writes {
+		if w := &m.writes[i]; w.data != nil && w.off <= off && off < w.end() {
+			w.data = append([]byte(nil), w.data...)
+			w.data[off-w.off] ^= 1 << bit
 		}
 	}
 }

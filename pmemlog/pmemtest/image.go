@@ -56,6 +56,16 @@ func (m *image) write(p []byte, off int64) {
 	}
 }
 
+// take makes [from, to) what it is in another image.
+func (m *image) take(o *image, from, to int64) {
+	for from < to {
+		p := o.pages[from/pageSize].data[from%pageSize:]
+		p = p[:min(int64(len(p)), to-from)]
+		m.write(p, from)
+		from += int64(len(p))
+	}
+}
+
 // change returns the bytes from off to the end of its page, to be changed.
 func (m *image) change(off int64) []byte {
 	if !m.own {

@@ -70,15 +70,14 @@ func (o Options) withDefaults() Options {
 
 // Medium is a [pmemlog.Medium] in memory that forgets what was not synced when
 // it crashes. Unsynced bytes take as much memory again for each time they are
-// written; what a medium and its clones have in common is there once.
+// written over; what a medium and its clones have in common is there once.
 type Medium struct {
 	opts Options
 
 	mu       sync.Mutex
-	now      image    // what readers see: safe, with writes done to it
-	safe     image    // what is persistent
-	writes   []extent // since the last sync, oldest first
-	written  []byte   // their bytes, one behind the other
+	now      image   // what readers see: safe, with writes done to it
+	safe     image   // what is persistent
+	writes   []write // since the last sync, oldest first
 	dead     bool
 	syncs    int
 	cutAt    int // power goes before this sync; 0 for never
@@ -88,11 +87,14 @@ type Medium struct {
 	badReads [][2]int64
 }
 
-// extent is where something was written.
-type extent struct {
-	off int64
-	n   int
+// write is one that has not been synced.
+type write struct {
+	off  int64
+	n    int
+	data []byte // what was written, once something has been written over it; never changes
 }
+
+func (w *write) end() int64 { return w.off + int64(w.n) }
 
 // New returns a medium of size bytes of zeroes, all of them persistent.
 func New(size int64, opts Options) *Medium {
@@ -138,9 +140,9 @@ func (m *Medium) WriteAt(p []byte, off int64) error {
 	if len(p) == 0 {
 		return nil
 	}
+	m.keep(off, off+int64(len(p)))
 	m.now.write(p, off)
-	m.writes = append(m.writes, extent{off, len(p)})
-	m.written = append(m.written, p...)
+	m.writes = append(m.writes, write{off: off, n: len(p)})
 	m.log(Event{Op: OpWrite, Off: off, Len: len(p)})
 	return nil
 }
@@ -160,10 +162,11 @@ func (m *Medium) Sync() error {
 		m.dead = true
 		return ErrPowerless
 	}
-	for off, p := range m.unsynced {
-		m.safe.write(p, off)
+	for _, w := range m.writes {
+		m.safe.take(&m.now, w.off, w.end())
 	}
-	m.writes, m.written = m.writes[:0], m.written[:0]
+	clear(m.writes)
+	m.writes = m.writes[:0]
 	m.syncs++
 	m.log(Event{Op: OpSync})
 	return nil
@@ -178,16 +181,23 @@ func (m *Medium) Kind() pmemlog.Kind { return m.opts.Kind }
 // Close implements [pmemlog.Medium]; the medium can be used on.
 func (m *Medium) Close() error { return nil }
 
-// unsynced yields place and bytes of what was written since the last sync,
-// oldest first.
-func (m *Medium) unsynced(yield func(int64, []byte) bool) {
-	rest := m.written
-	for _, w := range m.writes {
-		if !yield(w.off, rest[:w.n]) {
-			return
+// keep saves what was written, before [from, to) is written over.
+func (m *Medium) keep(from, to int64) {
+	for i := range m.writes {
+		if w := &m.writes[i]; w.data == nil && w.off < to && from < w.end() {
+			w.data = m.written(w)
 		}
-		rest = rest[w.n:]
 	}
+}
+
+// written returns what was written.
+func (m *Medium) written(w *write) []byte {
+	if w.data != nil {
+		return w.data
+	}
+	b := make([]byte, w.n)
+	m.now.read(b, w.off)
+	return b
 }
 
 func (m *Medium) log(e Event) {

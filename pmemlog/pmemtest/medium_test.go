@@ -41,8 +41,14 @@ func TestSyncedBytesSurvive(t *testing.T) {
 	if seen := outcomes(m, 6); seen["synced"] != 500 {
 		t.Errorf("what survived: %v", seen)
 	}
-	if !m.Persistent(0, 64) || m.Persistent(990, 64) {
-		t.Error("Persistent")
+	for _, tt := range []struct {
+		off  int64
+		n    int
+		want bool
+	}{{0, 64, true}, {0, 960, true}, {0, 961, false}, {960, 1, false}, {1023, 1, false}, {990, 64, false}, {1024, 64, true}} {
+		if m.Persistent(tt.off, tt.n) != tt.want {
+			t.Errorf("%d bytes at %d persistent: %v", tt.n, tt.off, !tt.want)
+		}
 	}
 }
 
@@ -134,12 +140,17 @@ func TestSameSeedSameLoss(t *testing.T) {
 	}
 }
 
-// all is what readers see, what is persistent, and what a sync would make so.
+// all is what readers see, what is persistent, what a sync would make so, and
+// what some crashes would leave.
 func all(t *testing.T, m *pmemtest.Medium) []byte {
 	t.Helper()
 	synced := m.Clone()
 	must(t, synced.Sync())
-	return slices.Concat(m.Image(), m.Clone().CrashClean().Image(), synced.CrashClean().Image())
+	out := slices.Concat(m.Image(), m.Clone().CrashClean().Image(), synced.CrashClean().Image())
+	for seed := range uint64(8) {
+		out = append(out, m.Clone().Crash(rand.New(rand.NewPCG(seed, 5))).Image()...)
+	}
+	return out
 }
 
 // TestCopiesAreApart writes to a medium and its copies in every order: what one
@@ -149,6 +160,7 @@ func TestCopiesAreApart(t *testing.T) {
 	const size = 3*4096 + 100
 	changes := []func(m *pmemtest.Medium, b byte) error{
 		func(m *pmemtest.Medium, b byte) error { return m.WriteAt([]byte{b, b}, 4095) }, // across pages
+		func(m *pmemtest.Medium, b byte) error { return m.WriteAt([]byte{b}, 4096) },
 		func(m *pmemtest.Medium, b byte) error { return m.WriteAt([]byte{b}, size-1) },
 		func(m *pmemtest.Medium, b byte) error { m.FlipBit(4096, uint(b%8)); return nil },
 		func(m *pmemtest.Medium, _ byte) error { return m.Sync() },
@@ -244,7 +256,7 @@ func (r *reference) flip(off int, bit uint) {
 // and wants of each word every version that may survive, and no other.
 func TestEveryVersionAndNoOther(t *testing.T) {
 	t.Parallel()
-	const size = 256
+	const from, size = 896, 1152 // across pages
 	for seed := range uint64(60) {
 		rng := rand.New(rand.NewPCG(seed, 9))
 		m, ref := pmemtest.New(size, pmemtest.Options{}), newReference(size)
@@ -255,7 +267,7 @@ func TestEveryVersionAndNoOther(t *testing.T) {
 			m = pmemtest.Of(make([]byte, size), pmemtest.Options{})
 		}
 		for range 12 {
-			switch off := rng.IntN(size); rng.IntN(8) {
+			switch off := from + rng.IntN(size-from); rng.IntN(8) {
 			case 0:
 				must(t, m.Sync())
 				ref.sync(0, size)
