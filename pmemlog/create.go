@@ -59,7 +59,7 @@ func (p *Pool) Create(s Spec) (*Replica, error) {
 	if err := p.dir.write(p.dev, index, e); err != nil { // rule: region before entry
 		return nil, fmt.Errorf("create replica %s: %w", s.Replica, err)
 	}
-	r := loadReplica(p, e)
+	r := loadReplica(p, e, &scratch{})
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.dir.entries[index] = e

@@ -135,10 +135,12 @@ func formatDirectory(d *device, entries uint32) (*directory, error) {
 // readDirectory reads both copies, checks them and rewrites a copy that is
 // damaged or behind the other, so that the next damage finds two good ones. It
 // writes nothing to a directory that it refuses.
-func readDirectory(d *device, entries uint32, size int64) (*directory, error) {
+func readDirectory(d *device, buf *scratch, entries uint32, size int64) (*directory, error) {
 	var pages [entryCopies][]byte
+	n := directorySize(entries)
+	b := buf.take(entryCopies * n)
 	for c := range entryCopies {
-		pages[c] = make([]byte, directorySize(entries))
+		pages[c] = b[int64(c)*n : int64(c+1)*n]
 		if err := d.readAt(pages[c], entryOffset(0, c, entries)); err != nil {
 			return nil, &CorruptError{Part: "directory", Offset: entryOffset(0, c, entries), Err: err}
 		}

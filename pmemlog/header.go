@@ -13,9 +13,11 @@ import (
 func (r *Replica) writeHeader(next format.Slot) error {
 	next.Generation = r.slot.Generation + 1
 	at := 1 - r.slotAt // rule: header slots alternate
-	b := make([]byte, format.SlotSize)
-	format.EncodeSlot(b, &next)
-	if err := r.pool.dev.writeAt(b, r.entry.offset+int64(at)*format.SlotSize); err != nil {
+	if r.header == nil {
+		r.header = make([]byte, format.SlotSize)
+	}
+	format.EncodeSlot(r.header, &next)
+	if err := r.pool.dev.writeAt(r.header, r.entry.offset+int64(at)*format.SlotSize); err != nil {
 		return err
 	}
 	if err := r.pool.dev.sync(); err != nil { // rule: header synced

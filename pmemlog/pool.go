@@ -97,7 +97,7 @@ func Format(m Medium, opts FormatOptions) (*Pool, error) {
 	if err := opts.validate(m); err != nil {
 		return nil, err
 	}
-	if s, _, err := readSuperblock(m); err == nil {
+	if s, _, err := readSuperblock(m, &scratch{}); err == nil {
 		return nil, fmt.Errorf("%w: pool %s is on this medium", ErrExists, s.pool)
 	} else if errors.Is(err, ErrVersion) {
 		return nil, err
@@ -125,7 +125,8 @@ func Open(m Medium) (*Pool, error) {
 	if err := m.Sync(); err != nil { // rule: sync before open
 		return nil, fmt.Errorf("pmemlog: make persistent what an earlier process has left unsynced: %w", err)
 	}
-	super, at, err := readSuperblock(m)
+	buf := make(scratch, format.RingOffset)
+	super, at, err := readSuperblock(m, &buf)
 	if err != nil {
 		return nil, err
 	}
@@ -133,7 +134,7 @@ func Open(m Medium) (*Pool, error) {
 		return nil, err
 	}
 	p := &Pool{dev: newDevice(m), super: super, superAt: at, replicas: map[format.ID]*Replica{}}
-	if p.dir, err = readDirectory(p.dev, super.entries, int64(super.size)); err != nil {
+	if p.dir, err = readDirectory(p.dev, &buf, super.entries, int64(super.size)); err != nil {
 		return nil, err
 	}
 	for _, e := range p.dir.entries {
@@ -143,9 +144,21 @@ func Open(m Medium) (*Pool, error) {
 		if _, twice := p.replicas[e.replica]; twice {
 			return nil, &CorruptError{Part: "directory", Offset: directoryOffset, Err: fmt.Errorf("replica %s is in it twice", e.replica)}
 		}
-		p.replicas[e.replica] = loadReplica(p, e)
+		p.replicas[e.replica] = loadReplica(p, e, &buf)
 	}
 	return p, nil
+}
+
+// scratch is what a pool's parts are read into, one after the other: there may be
+// thousands of replicas.
+type scratch []byte
+
+// take returns n bytes, which are valid until the next take.
+func (s *scratch) take(n int64) []byte {
+	if int64(len(*s)) < n {
+		*s = make([]byte, n)
+	}
+	return (*s)[:n]
 }
 
 // Identity returns what the pool says of itself.

@@ -38,6 +38,7 @@ type Replica struct {
 	lineAt  int             // where the next hint line goes
 	lineSeq uint64          // its sequence number
 	line    [format.HintSize]byte
+	header  []byte // to encode a header in; nil until one is written
 
 	tokens uint64 // of the sessions attached so far
 	owner  uint64 // of the session that fenced last; 0 for none
@@ -65,9 +66,9 @@ type Info struct {
 }
 
 // loadReplica reads a region's header. What is wrong with it goes to damage.
-func loadReplica(p *Pool, e entry) *Replica {
+func loadReplica(p *Pool, e entry, buf *scratch) *Replica {
 	r := &Replica{pool: p, entry: e}
-	if err := r.load(); err != nil {
+	if err := r.load(buf.take(format.RingOffset)); err != nil {
 		if !errors.Is(err, ErrVersion) {
 			err = &CorruptError{Part: fmt.Sprintf("replica %s", e.replica), Offset: e.offset, Err: err}
 		}
@@ -76,8 +77,7 @@ func loadReplica(p *Pool, e entry) *Replica {
 	return r
 }
 
-func (r *Replica) load() error {
-	head := make([]byte, format.RingOffset)
+func (r *Replica) load(head []byte) error {
 	if err := r.pool.dev.readAt(head, r.entry.offset); err != nil {
 		return err
 	}

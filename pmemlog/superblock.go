@@ -113,12 +113,12 @@ func (s *superblock) validate(m Medium) error {
 }
 
 // readSuperblock finds the superblock that counts and the place of it.
-func readSuperblock(m Medium) (superblock, int, error) {
+func readSuperblock(m Medium, buf *scratch) (superblock, int, error) {
 	var best superblock
 	at := -1
 	var errs [superblocks]error
+	b := buf.take(superblockSize)
 	for i := range superblocks {
-		b := make([]byte, superblockSize)
 		if err := m.ReadAt(b, int64(i)*superblockSize); err != nil {
 			errs[i] = err
 			continue

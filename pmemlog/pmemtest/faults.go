@@ -1,29 +1,44 @@
 package pmemtest
 
-import (
-	"bytes"
-	"math/rand/v2"
-)
+import "math/rand/v2"
 
 // Crash takes the power away, for good as far as this medium goes, and returns
 // what survives as a new one: all that was synced, and of the rest any subset.
 func (m *Medium) Crash(rng *rand.Rand) *Medium {
-	return m.crash(func(was []byte, versions [][]byte) []byte {
-		if m.opts.Unit != Line {
-			return pick(rng, was, versions)
+	return m.crash(func(out *image) {
+		now := m.safe.fork()
+		versions := map[int64]int{} // of a unit, beside the synced one
+		buf := make([]byte, m.opts.Unit)
+		for _, w := range m.writes {
+			now.write(m.written(&w), w.off)
+			for u, end := m.units(w.off, w.n); u < end; u++ {
+				versions[u]++
+				at := u * int64(m.opts.Unit)
+				version := buf[:min(int64(m.opts.Unit), m.Size()-at)]
+				now.read(version, at)
+				m.replace(rng, out, version, at, versions[u])
+			}
 		}
-		out := make([]byte, 0, len(was))
-		for at := 0; at < len(was); at += word {
-			from := pick(rng, was, versions)
-			out = append(out, from[at:min(at+word, len(from))]...)
-		}
-		return out
 	})
+}
+
+// replace puts the n-th version of a unit in the place of an earlier one, or
+// not: with these odds each version is as likely in the end as the synced one.
+func (m *Medium) replace(rng *rand.Rand, out *image, version []byte, at int64, n int) {
+	grain := m.opts.Unit
+	if grain == Line {
+		grain = word
+	}
+	for from := 0; from < len(version); from += grain {
+		if rng.IntN(n+1) == 0 {
+			out.write(version[from:min(from+grain, len(version))], at+int64(from))
+		}
+	}
 }
 
 // CrashClean is a crash that loses all that was not synced.
 func (m *Medium) CrashClean() *Medium {
-	return m.crash(func(was []byte, _ [][]byte) []byte { return was })
+	return m.crash(func(*image) {})
 }
 
 // CrashKeepingUnsynced is the death of a process, not of the machine: readers of
@@ -38,23 +53,13 @@ func (m *Medium) CrashKeepingUnsynced() *Medium {
 	return out
 }
 
-func pick(rng *rand.Rand, was []byte, versions [][]byte) []byte {
-	if i := rng.IntN(len(versions) + 1); i > 0 {
-		return versions[i-1]
-	}
-	return was
-}
-
-func (m *Medium) crash(survivor func(was []byte, versions [][]byte) []byte) *Medium {
+func (m *Medium) crash(survive func(out *image)) *Medium {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.dead = true
-	out := New(int64(len(m.safe)), m.opts)
-	copy(out.safe, m.safe)
-	for _, u := range m.order {
-		copy(out.unit(out.safe, u), survivor(m.unit(m.safe, u), m.dirty[u]))
-	}
-	copy(out.now, out.safe)
+	out := &Medium{opts: m.opts, safe: m.safe.fork()}
+	survive(&out.safe)
+	out.now = out.safe.fork()
 	out.badReads = append(out.badReads, m.badReads...)
 	return out
 }
@@ -64,17 +69,11 @@ func (m *Medium) crash(survivor func(was []byte, versions [][]byte) []byte) *Med
 func (m *Medium) Clone() *Medium {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	out := New(int64(len(m.safe)), m.opts)
-	copy(out.safe, m.safe)
-	copy(out.now, m.now)
-	for u, versions := range m.dirty {
-		out.dirty[u] = append([][]byte(nil), versions...) // versions never change
+	return &Medium{
+		opts: m.opts, now: m.now.fork(), safe: m.safe.fork(), writes: append([]write(nil), m.writes...),
+		dead: m.dead, syncs: m.syncs, cutAt: m.cutAt, failSync: m.failSync, failNext: m.failNext,
+		badReads: append([][2]int64(nil), m.badReads...),
 	}
-	out.order = append(out.order, m.order...)
-	out.dead, out.syncs, out.cutAt = m.dead, m.syncs, m.cutAt
-	out.failSync, out.failNext = m.failSync, m.failNext
-	out.badReads = append(out.badReads, m.badReads...)
-	return out
 }
 
 // FlipBit turns a bit over, 0 to 7 of the byte at off, in what is persistent and
@@ -82,13 +81,13 @@ func (m *Medium) Clone() *Medium {
 func (m *Medium) FlipBit(off int64, bit uint) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.now[off] ^= 1 << bit
-	m.safe[off] ^= 1 << bit
-	u := int(off) / m.opts.Unit
-	for i, v := range m.dirty[u] {
-		flipped := append([]byte(nil), v...)
-		flipped[int(off)%m.opts.Unit] ^= 1 << bit
-		m.dirty[u][i] = flipped
+	m.now.change(off)[0] ^= 1 << bit
+	m.safe.change(off)[0] ^= 1 << bit
+	for i := range m.writes {
+		if w := &m.writes[i]; w.data != nil && w.off <= off && off < w.end() {
+			w.data = append([]byte(nil), w.data...)
+			w.data[off-w.off] ^= 1 << bit
+		}
 	}
 }
 
@@ -149,17 +148,27 @@ func (m *Medium) Events() []Event {
 func (m *Medium) Persistent(off int64, n int) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for u := int(off) / m.opts.Unit; u*m.opts.Unit < int(off)+n; u++ {
-		if m.dirty[u] != nil {
+	first, end := m.units(off, n)
+	for _, w := range m.writes {
+		if from, to := m.units(w.off, w.n); from < end && first < to && first < end {
 			return false
 		}
 	}
-	return bytes.Equal(m.now[off:off+int64(n)], m.safe[off:off+int64(n)])
+	return true
+}
+
+// units returns the numbers of the first unit that [off, off+n) touches and of
+// the one behind the last.
+func (m *Medium) units(off int64, n int) (first, end int64) {
+	unit := int64(m.opts.Unit)
+	return off / unit, (off + int64(n) + unit - 1) / unit
 }
 
 // Image returns a copy of what readers see.
 func (m *Medium) Image() []byte {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return append([]byte(nil), m.now...)
+	b := make([]byte, m.now.size)
+	m.now.read(b, 0)
+	return b
 }

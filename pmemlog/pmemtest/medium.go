@@ -70,15 +70,14 @@ func (o Options) withDefaults() Options {
 
 // Medium is a [pmemlog.Medium] in memory that forgets what was not synced when
 // it crashes. Unsynced bytes take as much memory again for each time they are
-// written.
+// written over; what a medium and its clones have in common is there once.
 type Medium struct {
 	opts Options
 
 	mu       sync.Mutex
-	now      []byte           // what readers see
-	safe     []byte           // what is persistent
-	dirty    map[int][][]byte // unit number: its versions since the last sync, oldest first
-	order    []int            // keys of dirty in the order of their first write
+	now      image   // what readers see: safe, with writes done to it
+	safe     image   // what is persistent
+	writes   []write // since the last sync, oldest first
 	dead     bool
 	syncs    int
 	cutAt    int // power goes before this sync; 0 for never
@@ -88,17 +87,26 @@ type Medium struct {
 	badReads [][2]int64
 }
 
+// write is one that has not been synced.
+type write struct {
+	off  int64
+	n    int
+	data []byte // what was written, once something has been written over it; never changes
+}
+
+func (w *write) end() int64 { return w.off + int64(w.n) }
+
 // New returns a medium of size bytes of zeroes, all of them persistent.
 func New(size int64, opts Options) *Medium {
 	opts = opts.withDefaults()
-	return &Medium{opts: opts, now: make([]byte, size), safe: make([]byte, size), dirty: map[int][][]byte{}}
+	return &Medium{opts: opts, now: newImage(size), safe: newImage(size)}
 }
 
 // Of returns a medium with the given bytes, all of them persistent.
 func Of(data []byte, opts Options) *Medium {
 	m := New(int64(len(data)), opts)
-	copy(m.now, data)
-	copy(m.safe, data)
+	m.safe.write(data, 0)
+	m.now = m.safe.fork()
 	return m
 }
 
@@ -114,7 +122,7 @@ func (m *Medium) ReadAt(p []byte, off int64) error {
 			return fmt.Errorf("%w: bytes %d to %d can't be read", ErrInjected, bad[0], bad[1])
 		}
 	}
-	copy(p, m.now[off:])
+	m.now.read(p, off)
 	return nil
 }
 
@@ -132,13 +140,9 @@ func (m *Medium) WriteAt(p []byte, off int64) error {
 	if len(p) == 0 {
 		return nil
 	}
-	copy(m.now[off:], p)
-	for u := int(off) / m.opts.Unit; u*m.opts.Unit < int(off)+len(p); u++ {
-		if m.dirty[u] == nil {
-			m.order = append(m.order, u)
-		}
-		m.dirty[u] = append(m.dirty[u], append([]byte(nil), m.unit(m.now, u)...))
-	}
+	m.keep(off, off+int64(len(p)))
+	m.now.write(p, off)
+	m.writes = append(m.writes, write{off: off, n: len(p)})
 	m.log(Event{Op: OpWrite, Off: off, Len: len(p)})
 	return nil
 }
@@ -158,17 +162,18 @@ func (m *Medium) Sync() error {
 		m.dead = true
 		return ErrPowerless
 	}
-	for _, u := range m.order {
-		copy(m.unit(m.safe, u), m.unit(m.now, u))
+	for _, w := range m.writes {
+		m.safe.take(&m.now, w.off, w.end())
 	}
-	m.clean()
+	clear(m.writes)
+	m.writes = m.writes[:0]
 	m.syncs++
 	m.log(Event{Op: OpSync})
 	return nil
 }
 
 // Size implements [pmemlog.Medium].
-func (m *Medium) Size() int64 { return int64(len(m.safe)) }
+func (m *Medium) Size() int64 { return m.safe.size }
 
 // Kind implements [pmemlog.Medium].
 func (m *Medium) Kind() pmemlog.Kind { return m.opts.Kind }
@@ -176,13 +181,23 @@ func (m *Medium) Kind() pmemlog.Kind { return m.opts.Kind }
 // Close implements [pmemlog.Medium]; the medium can be used on.
 func (m *Medium) Close() error { return nil }
 
-func (m *Medium) clean() {
-	clear(m.dirty)
-	m.order = m.order[:0]
+// keep saves what was written, before [from, to) is written over.
+func (m *Medium) keep(from, to int64) {
+	for i := range m.writes {
+		if w := &m.writes[i]; w.data == nil && w.off < to && from < w.end() {
+			w.data = m.written(w)
+		}
+	}
 }
 
-func (m *Medium) unit(b []byte, u int) []byte {
-	return b[u*m.opts.Unit : min((u+1)*m.opts.Unit, len(b))]
+// written returns what was written.
+func (m *Medium) written(w *write) []byte {
+	if w.data != nil {
+		return w.data
+	}
+	b := make([]byte, w.n)
+	m.now.read(b, w.off)
+	return b
 }
 
 func (m *Medium) log(e Event) {
@@ -195,8 +210,8 @@ func (m *Medium) check(off int64, n int) error {
 	if m.dead {
 		return ErrPowerless
 	}
-	if off < 0 || n > len(m.now) || off > int64(len(m.now)-n) {
-		return fmt.Errorf("pmemtest: bytes %d to %d of %d: %w", off, off+int64(n), len(m.now), io.ErrUnexpectedEOF)
+	if size := m.now.size; off < 0 || int64(n) > size || off > size-int64(n) {
+		return fmt.Errorf("pmemtest: bytes %d to %d of %d: %w", off, off+int64(n), size, io.ErrUnexpectedEOF)
 	}
 	return nil
 }

@@ -3,7 +3,10 @@ package pmemtest_test
 import (
 	"bytes"
 	"errors"
+	"maps"
 	"math/rand/v2"
+	"slices"
+	"sync"
 	"testing"
 
 	"github.com/gravenio/graven/pmemlog"
@@ -38,8 +41,14 @@ func TestSyncedBytesSurvive(t *testing.T) {
 	if seen := outcomes(m, 6); seen["synced"] != 500 {
 		t.Errorf("what survived: %v", seen)
 	}
-	if !m.Persistent(0, 64) || m.Persistent(990, 64) {
-		t.Error("Persistent")
+	for _, tt := range []struct {
+		off  int64
+		n    int
+		want bool
+	}{{0, 64, true}, {0, 960, true}, {0, 961, false}, {960, 1, false}, {1023, 1, false}, {990, 64, false}, {1024, 64, true}} {
+		if m.Persistent(tt.off, tt.n) != tt.want {
+			t.Errorf("%d bytes at %d persistent: %v", tt.n, tt.off, !tt.want)
+		}
 	}
 }
 
@@ -128,5 +137,167 @@ func TestSameSeedSameLoss(t *testing.T) {
 	b := m.Clone().Crash(rand.New(rand.NewPCG(7, 7))).Image()
 	if !bytes.Equal(a, b) {
 		t.Error("two crashes with one seed differ")
+	}
+}
+
+// all is what readers see, what is persistent, what a sync would make so, and
+// what some crashes would leave.
+func all(t *testing.T, m *pmemtest.Medium) []byte {
+	t.Helper()
+	synced := m.Clone()
+	must(t, synced.Sync())
+	out := slices.Concat(m.Image(), m.Clone().CrashClean().Image(), synced.CrashClean().Image())
+	for seed := range uint64(8) {
+		out = append(out, m.Clone().Crash(rand.New(rand.NewPCG(seed, 5))).Image()...)
+	}
+	return out
+}
+
+// TestCopiesAreApart writes to a medium and its copies in every order: what one
+// of them writes, syncs or flips, no other sees.
+func TestCopiesAreApart(t *testing.T) {
+	t.Parallel()
+	const size = 3*4096 + 100
+	changes := []func(m *pmemtest.Medium, b byte) error{
+		func(m *pmemtest.Medium, b byte) error { return m.WriteAt([]byte{b, b}, 4095) }, // across pages
+		func(m *pmemtest.Medium, b byte) error { return m.WriteAt([]byte{b}, 4096) },
+		func(m *pmemtest.Medium, b byte) error { return m.WriteAt([]byte{b}, size-1) },
+		func(m *pmemtest.Medium, b byte) error { m.FlipBit(4096, uint(b%8)); return nil },
+		func(m *pmemtest.Medium, _ byte) error { return m.Sync() },
+		func(m *pmemtest.Medium, b byte) error { return m.WriteAt(bytes.Repeat([]byte{b}, 8192), 0) },
+	}
+	copies := map[string]func(*pmemtest.Medium) *pmemtest.Medium{
+		"clone":          (*pmemtest.Medium).Clone,
+		"clean":          func(m *pmemtest.Medium) *pmemtest.Medium { return m.Clone().CrashClean() },
+		"crash":          func(m *pmemtest.Medium) *pmemtest.Medium { return m.Clone().Crash(rand.New(rand.NewPCG(3, 4))) },
+		"keeps unsynced": func(m *pmemtest.Medium) *pmemtest.Medium { return m.Clone().CrashKeepingUnsynced() },
+	}
+	for name, duplicate := range copies {
+		for before := range len(changes) + 1 {
+			m := pmemtest.Of(bytes.Repeat([]byte{0xaa}, size), pmemtest.Options{})
+			for i, change := range changes[:before] {
+				must(t, change(m, byte(i+1)))
+			}
+			other := duplicate(m)
+			for i, pair := range [][2]*pmemtest.Medium{{m, other}, {other, m}} {
+				kept := all(t, pair[1])
+				for j, change := range changes {
+					must(t, change(pair[0], byte(16+2*j+i)))
+					if !bytes.Equal(all(t, pair[1]), kept) {
+						t.Errorf("%s after %d changes: change %d of one is seen in the other", name, before, j)
+					}
+				}
+			}
+		}
+	}
+}
+
+// TestCopiesAreApartInGoroutines is for the race detector: what copies share no
+// one writes.
+func TestCopiesAreApartInGoroutines(t *testing.T) {
+	t.Parallel()
+	m := pmemtest.Of(bytes.Repeat([]byte{0xaa}, 8192), pmemtest.Options{})
+	var wg sync.WaitGroup
+	for i := range byte(4) {
+		other := m.Clone()
+		wg.Go(func() {
+			for off := range int64(8192 / 64) {
+				if err := errors.Join(other.WriteAt([]byte{i}, 64*off), other.Sync()); err != nil {
+					t.Error(err)
+				}
+				other = other.Clone().CrashClean()
+			}
+		})
+		must(t, m.WriteAt([]byte{i}, int64(i)))
+	}
+	wg.Wait()
+}
+
+// reference is a medium written down the plain way: every version of every word
+// that a crash may leave.
+type reference struct {
+	now   []byte
+	words []map[string]bool
+}
+
+func newReference(size int) *reference {
+	r := &reference{now: make([]byte, size), words: make([]map[string]bool, size/8)}
+	r.sync(0, size)
+	return r
+}
+
+func (r *reference) word(i int) string { return string(r.now[8*i : 8*i+8]) }
+
+func (r *reference) sync(from, to int) {
+	for i := from / 8; i < to/8; i++ {
+		r.words[i] = map[string]bool{r.word(i): true}
+	}
+}
+
+func (r *reference) write(p []byte, off int) {
+	copy(r.now[off:], p)
+	for i := off / 8; 8*i < off+len(p); i++ {
+		r.words[i][r.word(i)] = true
+	}
+}
+
+func (r *reference) flip(off int, bit uint) {
+	r.now[off] ^= 1 << bit
+	flipped := map[string]bool{}
+	for w := range r.words[off/8] {
+		b := []byte(w)
+		b[off%8] ^= 1 << bit
+		flipped[string(b)] = true
+	}
+	r.words[off/8] = flipped
+}
+
+// TestEveryVersionAndNoOther crashes media after random writes, syncs and flips,
+// and wants of each word every version that may survive, and no other.
+func TestEveryVersionAndNoOther(t *testing.T) {
+	t.Parallel()
+	const from, size = 896, 1152 // across pages
+	for seed := range uint64(60) {
+		rng := rand.New(rand.NewPCG(seed, 9))
+		m, ref := pmemtest.New(size, pmemtest.Options{}), newReference(size)
+		switch seed % 3 {
+		case 1:
+			m = m.CrashClean()
+		case 2:
+			m = pmemtest.Of(make([]byte, size), pmemtest.Options{})
+		}
+		for range 12 {
+			switch off := from + rng.IntN(size-from); rng.IntN(8) {
+			case 0:
+				must(t, m.Sync())
+				ref.sync(0, size)
+			case 1:
+				bit := uint(rng.IntN(8))
+				m.FlipBit(int64(off), bit)
+				ref.flip(off, bit)
+			default:
+				p := bytes.Repeat([]byte{byte(rng.IntN(256))}, 1+rng.IntN(size-off))
+				must(t, m.WriteAt(p, int64(off)))
+				ref.write(p, off)
+			}
+		}
+		if !bytes.Equal(m.Image(), ref.now) {
+			t.Fatalf("seed %d: readers see other bytes than were written", seed)
+		}
+		seen := make([]map[string]bool, size/8)
+		for i := range seen {
+			seen[i] = map[string]bool{}
+		}
+		for range 400 {
+			image := m.Crash(rng).Image() // what one crash leaves, the next does not see
+			for i := range seen {
+				seen[i][string(image[8*i:8*i+8])] = true
+			}
+		}
+		for i := range seen {
+			if !maps.Equal(seen[i], ref.words[i]) {
+				t.Fatalf("seed %d, word %d: survived %x, might %x", seed, i, slices.Sorted(maps.Keys(seen[i])), slices.Sorted(maps.Keys(ref.words[i])))
+			}
+		}
 	}
 }
