@@ -48,6 +48,13 @@ bench: build ## benchmarks of the packages, then log against bare fabric
 	$(BIN)/graven bench fabric
 	$(BIN)/graven bench log
 
+SIMTIME ?= 8760h
+SEED ?= $(shell date +%s)000
+
+.PHONY: sim
+sim: ## simulate fresh seeds until stopped (or for SIMTIME), with events a second
+	go test ./replog/sim -run '^TestSim$$' -count=1 -timeout 0 -v -for $(SIMTIME) -seed $(SEED)
+
 .PHONY: clean
 clean: ## remove what was built; graven-data and .tools stay
 	rm -rf $(BIN) $(TEST_JSON)

@@ -278,8 +278,7 @@ func (w *world) flip() {
 	if n.up() || m.pool != n.poolID || m.state != core.Present || !w.damageable(m.id) {
 		return
 	}
-	off := n.ring(m.id)
-	lsns := n.noticeable(m.id, off)
+	off, lsns := n.noticeable(m.id)
 	if len(lsns) == 0 {
 		return
 	}
@@ -294,34 +293,37 @@ func (w *world) flip() {
 }
 
 // noticeable lists the records whose damage the replica must notice in full, the
-// last one first.
-func (n *node) noticeable(id format.ID, off int64) []uint64 {
+// last one first, and says where its ring begins.
+func (n *node) noticeable(id format.ID) (ring int64, lsns []uint64) {
 	medium := n.medium.Clone()
 	pool, err := pmemlog.Open(medium)
-	if err != nil || off < 0 {
-		return nil
+	if err != nil {
+		return 0, nil
+	}
+	off := ringIn(pool, id)
+	if off < 0 {
+		return 0, nil
 	}
 	r, err := pool.Replica(id)
 	if err != nil {
-		return nil
+		return 0, nil
 	}
 	slot := r.Info().Slot
 	rep, err := r.Attach(false).Fence(slot.Fenced)
 	if err != nil {
-		return nil
+		return 0, nil
 	}
-	ring := make(format.Ring, n.w.cfg.Capacity)
-	if err := medium.ReadAt(ring, off); err != nil {
-		return nil
+	bytes := make(format.Ring, n.w.cfg.Capacity)
+	if err := medium.ReadAt(bytes, off); err != nil {
+		return 0, nil
 	}
 	evidence := slot.Hint
-	var lsns []uint64
-	marks := marksOf(ring, rep.Trim.LSN, rep.Tail)
+	marks := marksOf(bytes, rep.Trim.LSN, rep.Tail)
 	for i := len(marks) - 1; i >= 0; i-- {
 		if marks[i].end <= evidence.LSN && !n.acked[id].After(evidence) {
 			lsns = append(lsns, marks[i].lsn)
 		}
 		evidence = evidence.Max(format.Position{Epoch: marks[i].epoch, LSN: marks[i].commit})
 	}
-	return lsns
+	return off, lsns
 }

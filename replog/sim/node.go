@@ -255,10 +255,15 @@ func (n *node) vouched(id format.ID, p format.Position) { n.acked[id] = n.acked[
 // ring returns where a replica's ring begins on the medium, or -1.
 func (n *node) ring(id format.ID) int64 {
 	if pool := n.view(); pool != nil {
-		for _, l := range pool.Replicas() {
-			if l.Replica == id {
-				return l.Offset + format.RingOffset
-			}
+		return ringIn(pool, id)
+	}
+	return -1
+}
+
+func ringIn(pool *pmemlog.Pool, id format.ID) int64 {
+	for _, l := range pool.Replicas() {
+		if l.Replica == id {
+			return l.Offset + format.RingOffset
 		}
 	}
 	return -1

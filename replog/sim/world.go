@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"container/heap"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -106,29 +105,6 @@ func Run(cfg Config) Result {
 	return Result{Stats: w.stats, Violation: w.violation, Trace: w.trace}
 }
 
-// event is something that will take place.
-type event struct {
-	at  time.Duration
-	seq uint64 // events of one instant take place in the order in which they were planned
-	do  func()
-}
-
-type agenda []event
-
-func (a agenda) Len() int { return len(a) }
-func (a agenda) Less(i, j int) bool {
-	return a[i].at < a[j].at || a[i].at == a[j].at && a[i].seq < a[j].seq
-}
-func (a agenda) Swap(i, j int) { a[i], a[j] = a[j], a[i] }
-func (a *agenda) Push(x any)   { *a = append(*a, x.(event)) }
-func (a *agenda) Pop() any {
-	old := *a
-	e := old[len(old)-1]
-	old[len(old)-1] = event{}
-	*a = old[:len(old)-1]
-	return e
-}
-
 // world is everything in one run.
 type world struct {
 	cfg       Config
@@ -173,7 +149,7 @@ func (w *world) id(kind byte, n int) format.ID {
 // after plans something d from now.
 func (w *world) after(d time.Duration, do func()) {
 	w.seq++
-	heap.Push(&w.agenda, event{at: w.now + d, seq: w.seq, do: do})
+	w.agenda.push(event{at: w.now + d, seq: w.seq, do: do})
 }
 
 // between returns a random duration in [lo, hi).
@@ -203,7 +179,7 @@ func (w *world) step() bool {
 	if len(w.agenda) == 0 || w.violation != nil {
 		return false
 	}
-	e := heap.Pop(&w.agenda).(event)
+	e := w.agenda.pop()
 	w.now = e.at
 	w.stats.Events++
 	e.do()

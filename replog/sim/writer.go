@@ -215,12 +215,14 @@ func (x *writer) event(f func(c *core.Core)) {
 
 func (x *writer) dispatch() {
 	for {
-		x.effects = x.core.Effects(x.effects[:0])
-		if len(x.effects) == 0 {
-			return
-		}
-		for _, e := range append([]core.Effect(nil), x.effects...) {
+		effects := x.core.Effects(x.effects[:0])
+		x.effects = nil // it is read while effects are carried out
+		for _, e := range effects {
 			x.carryOut(e)
+		}
+		x.effects = effects[:0]
+		if len(effects) == 0 {
+			return
 		}
 	}
 }
