@@ -156,8 +156,10 @@ func (x *writer) dial(index int) {
 	}
 	mayMake := x.core.MayMake(index)
 	l.ask(func() error {
-		var err error
-		l.session, err = n.hello(l.m, x.term, mayMake)
+		session, err := n.hello(l.m, x.term, mayMake)
+		if err == nil {
+			l.session = session
+		}
 		return err
 	}, func() {
 		x.event(func(c *core.Core) { c.Connected(l.peer) })
@@ -304,15 +306,17 @@ func (x *writer) request(l *link, e core.Effect) {
 
 func (x *writer) fence(l *link) {
 	var rep format.Report
-	l.ask(func() (err error) {
-		rep, err = l.session.Fence(x.term)
-		if err == nil {
-			l.n.vouched(l.m.id, rep.Last)
+	l.ask(func() error {
+		r, err := l.session.Fence(x.term)
+		if err != nil {
+			return err // what an earlier copy of the request was answered stands
 		}
-		if err == nil && x.w.chance(0.1) {
+		rep = r
+		l.n.vouched(l.m.id, rep.Last)
+		if x.w.chance(0.1) {
 			l.n.checkReport(l.m.id, rep)
 		}
-		return err
+		return nil
 	}, func() {
 		x.seats[l.peer.Index].report = rep
 		x.w.note("epoch %d: node %d holds [%d, %d), last %v, evidence %v, pairs %v", x.term.Epoch, l.n.index, rep.Trim.LSN, rep.Tail, rep.Last, rep.Evidence, rep.Pairs)
@@ -358,9 +362,10 @@ func (x *writer) send(l *link, e core.Effect) {
 	}
 	l.ask(func() error { return x.write(l, e.From, bytes) }, func() {})
 	var durable uint64
-	l.ask(func() (err error) {
-		durable, err = l.session.Flush()
+	l.ask(func() error {
+		d, err := l.session.Flush()
 		if err == nil {
+			durable = d
 			l.n.flushed(l.m.id, x.term.Epoch, durable)
 		}
 		l.n.quiet(l.m.id)
