@@ -55,8 +55,10 @@ type cluster struct {
 	opens  int
 	renews int
 	made   int         // calls of MakePresent
+	deaf   bool        // Renew is not answered
 	refuse bool        // Promote fails, and nobody knows why
 	asked  []format.ID // replicas that a writer wanted replaced
+	given  []format.ID // learners that a writer gave up
 	losses []core.Loss
 }
 
@@ -194,6 +196,9 @@ func (c *cluster) Renew(_ context.Context, g Grant) (Renewed, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.renews++
+	if c.deaf {
+		return Renewed{}, errDown
+	}
 	if err := c.current(g); err != nil {
 		return Renewed{}, err
 	}
@@ -276,6 +281,23 @@ func (c *cluster) Promote(_ context.Context, g Grant, learner format.ID) (uint64
 		c.state.version++
 	}
 	return c.state.version, c.lost()
+}
+
+// Abandon implements Control.
+func (c *cluster) Abandon(_ context.Context, g Grant, learner format.ID) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.current(g); err != nil {
+		return err
+	}
+	if slices.ContainsFunc(c.state.set, func(r Replica) bool { return r.ID == learner }) {
+		return errors.New("it has been promoted")
+	}
+	if l := c.state.learner; l != nil && l.ID == learner {
+		c.state.learner = nil
+	}
+	c.given = append(c.given, learner)
+	return c.lost()
 }
 
 // RecordLoss implements Control.

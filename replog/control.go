@@ -32,6 +32,9 @@ type Control interface {
 	// version. It may be called again. ErrAbandoned when the learner will never be
 	// in the set, ErrSuperseded as for Renew; after any other error nobody knows.
 	Promote(ctx context.Context, g Grant, learner format.ID) (setVersion uint64, err error)
+	// Abandon gives a learner up that can't be filled, unless it has been promoted.
+	// When it returns nil the learner will never be in the set.
+	Abandon(ctx context.Context, g Grant, learner format.ID) error
 	// RecordLoss keeps, for people, what was given up when the log was opened.
 	RecordLoss(ctx context.Context, g Grant, loss core.Loss) error
 }

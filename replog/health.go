@@ -21,7 +21,8 @@ const askAgain = 5 * time.Second
 
 // reportHealth asks the control plane to replace a replica that has been away,
 // or far behind, for too long: the one that has been so for longest, and one at
-// a time. It is the control plane that decides, and chooses where.
+// a time. It is the control plane that decides, and chooses where. A learner that
+// is away for as long is given up, so that another one can be tried.
 func (w *Writer) reportHealth(ctx context.Context) {
 	w.mu.Lock()
 	status, forced := w.core.Status(), w.core.Forced()
@@ -29,35 +30,68 @@ func (w *Writer) reportHealth(ctx context.Context) {
 	ready := w.core.Phase() == core.Open || forced && w.core.Phase() == core.Aligning
 	g := w.grant
 	w.mu.Unlock()
-	worst := w.health.look(status, w.opts.ReplaceLag*float64(g.Capacity))
-	if worst == nil || busy || !ready || w.opts.ReplaceAfter < 0 && !forced {
+	worst, learner := w.health.look(status, w.opts.ReplaceLag*float64(g.Capacity))
+	if !ready || w.opts.ReplaceAfter < 0 && !forced {
 		return
 	}
-	since := time.Since(w.health.since[worst.ID])
-	if since < w.opts.ReplaceAfter && !forced || time.Since(w.health.asked) < askAgain {
-		return
-	}
-	w.health.asked = time.Now()
 	call, cancel := context.WithTimeout(ctx, w.opts.DialTimeout)
 	defer cancel()
-	if err := w.control.Replace(call, g, worst.ID); err != nil {
-		w.opts.Log.Warn("a replica should be replaced, and is not", "log", g.Name, "replica", worst.ID,
-			"unwell_for", since.Round(time.Second), "stage", worst.Stage, "lag_bytes", worst.Lag, "err", err)
+	switch {
+	case busy && w.health.overdue(learner, w.opts.ReplaceAfter):
+		w.abandon(call, g, learner)
+	case !busy && worst != nil && (forced || w.health.overdue(worst, w.opts.ReplaceAfter)):
+		w.askForReplacement(call, g, worst)
+	}
+}
+
+// overdue says whether something is to be done about a replica now.
+func (h *health) overdue(s *core.ReplicaStatus, after time.Duration) bool {
+	return s != nil && time.Since(h.since[s.ID]) >= after
+}
+
+// mayAsk keeps requests apart.
+func (h *health) mayAsk() bool {
+	if time.Since(h.asked) < askAgain {
+		return false
+	}
+	h.asked = time.Now()
+	return true
+}
+
+func (w *Writer) askForReplacement(ctx context.Context, g Grant, s *core.ReplicaStatus) {
+	if !w.health.mayAsk() {
 		return
 	}
-	w.opts.Log.Info("asked for a replacement", "log", g.Name, "replica", worst.ID, "unwell_for", since.Round(time.Second))
+	unwell := time.Since(w.health.since[s.ID]).Round(time.Second)
+	if err := w.control.Replace(ctx, g, s.ID); err != nil {
+		w.opts.Log.Warn("a replica should be replaced, and is not", "log", g.Name, "replica", s.ID,
+			"unwell_for", unwell, "stage", s.Stage, "lag_bytes", s.Lag, "err", err)
+		return
+	}
+	w.opts.Log.Info("asked for a replacement", "log", g.Name, "replica", s.ID, "unwell_for", unwell)
 	wakeUp(w.renewNow)
 }
 
-// look takes note of how the replicas of the set are, and returns the one that
-// has been unwell for longest, or nil.
-func (h *health) look(status []core.ReplicaStatus, lag float64) *core.ReplicaStatus {
+func (w *Writer) abandon(ctx context.Context, g Grant, s *core.ReplicaStatus) {
+	if !w.health.mayAsk() {
+		return
+	}
+	if err := w.control.Abandon(ctx, g, s.ID); err != nil {
+		w.opts.Log.Warn("a learner that is away should be given up, and is not", "log", g.Name, "learner", s.ID, "err", err)
+		return
+	}
+	w.opts.Log.Info("gave a learner up that was away", "log", g.Name, "learner", s.ID, "why", s.Reason)
+	w.event(func(c *core.Core) { c.Abandoned(s.ID) })
+}
+
+// look takes note of how the replicas are, and returns the one of the set that
+// has been unwell for longest, or nil, and the learner if that is away.
+func (h *health) look(status []core.ReplicaStatus, lag float64) (worst, learner *core.ReplicaStatus) {
 	now := time.Now()
 	since := make(map[format.ID]time.Time, len(status))
-	var worst *core.ReplicaStatus
 	for i := range status {
 		s := &status[i]
-		if s.State == core.Learner || s.Counts && float64(s.Lag) <= lag {
+		if well := s.Counts && float64(s.Lag) <= lag || s.State == core.Learner && s.Stage != "away"; well {
 			continue
 		}
 		begun, known := h.since[s.ID]
@@ -65,10 +99,13 @@ func (h *health) look(status []core.ReplicaStatus, lag float64) *core.ReplicaSta
 			begun = now
 		}
 		since[s.ID] = begun
-		if worst == nil || begun.Before(since[worst.ID]) {
+		switch {
+		case s.State == core.Learner:
+			learner = s
+		case worst == nil || begun.Before(since[worst.ID]):
 			worst = s
 		}
 	}
 	h.since = since
-	return worst
+	return worst, learner
 }

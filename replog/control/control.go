@@ -118,6 +118,12 @@ func (c *Client) Promote(ctx context.Context, g replog.Grant, learner format.ID)
 	return uint64(set.SetVersion), nil
 }
 
+// Abandon implements replog.Control.
+func (c *Client) Abandon(ctx context.Context, g replog.Grant, learner format.ID) error {
+	_, err := c.change(ctx, g, openapi.ChangeToCondemned, learner)
+	return err
+}
+
 // change is the compare-and-swap of replica states.
 func (c *Client) change(ctx context.Context, g replog.Grant, to openapi.ChangeReplicasRequestReplicasState, replicas ...format.ID) (*openapi.ReplicaSet, error) {
 	w := writerOf(g)

@@ -185,6 +185,14 @@ func TestReplacement(t *testing.T) {
 	if _, err := start(t, problem(openapi.ProblemConflict, http.StatusConflict)).Promote(ctx, g, id); err == nil || errors.Is(err, replog.ErrAbandoned) {
 		t.Errorf("promote with an unknown outcome: %v", err)
 	}
+	s = &server{status: http.StatusOK, answer: openapi.ReplicaSet{SetVersion: 4}}
+	if err := start(t, s).Abandon(ctx, g, id); err != nil {
+		t.Errorf("abandon: %v", err)
+	}
+	changes, _ = s.body["replicas"].([]any)
+	if len(changes) != 1 || changes[0].(map[string]any)["state"] != "condemned" {
+		t.Errorf("abandon: %v", s.body)
+	}
 	s = &server{status: http.StatusOK, answer: map[string]any{}}
 	if err := start(t, s).Replace(ctx, g, id); err != nil || s.body["replica"] != replicaID || !strings.HasSuffix(s.path, "/replacement") {
 		t.Errorf("replace: %s %v, %v", s.path, s.body, err)
@@ -250,6 +258,7 @@ func TestRefusals(t *testing.T) {
 		"close":   func(c *Client) error { return c.Close(ctx, g) },
 		"present": func(c *Client) error { return c.MakePresent(ctx, g, nil) },
 		"promote": func(c *Client) error { _, err := c.Promote(ctx, g, format.ID{}); return err },
+		"abandon": func(c *Client) error { return c.Abandon(ctx, g, format.ID{}) },
 		"loss":    func(c *Client) error { return c.RecordLoss(ctx, g, core.Loss{}) },
 	}
 	for name, call := range calls {
