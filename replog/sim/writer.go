@@ -262,7 +262,7 @@ func (x *writer) stopped(why error) {
 			}
 		}
 	}
-	if again := x.refused > 0 && !x.opened; again && !x.dead {
+	if again := x.refused > 0 && (!x.opened || !x.w.faults); again && !x.dead {
 		x.w.after(x.w.between(0, 20*time.Millisecond), func() { x.again = x.w.newWriterAbove(x.refused) })
 	}
 	x.die()
