@@ -24,6 +24,11 @@ func (s *Store) Renew(ctx context.Context, w WriterRef) (*RenewAnswer, error) {
 	if err != nil {
 		return nil, err
 	}
+	return s.renewed(w, ttl)
+}
+
+// renewed is the answer to a writer whose lease was renewed.
+func (s *Store) renewed(w WriterRef, ttl time.Duration) (*RenewAnswer, error) {
 	a, logID, rec := s.view.renewal(w)
 	a.LeaseTTL, a.RenewEvery = ttl, ttl/3
 	// The view may have seen a later open than the lease that was renewed; that

@@ -20,7 +20,8 @@ import (
 //
 // Errors: ErrInvalid; ErrNotFound (no such log, or not a replica of its set);
 // ErrReplacing, as a ReplacingError; placement's, when no daemon fits or To
-// does not; ErrConflict (retry); ErrIdempotencyMismatch; ErrUnavailable.
+// does not; ErrConflict (retry), as an UnfitError naming the daemon if one was
+// chosen that cannot take the replica any more; ErrIdempotencyMismatch; ErrUnavailable.
 func (s *Store) StartReplacement(ctx context.Context, r StartReplacementRequest) (*Log, error) {
 	if err := r.check(); err != nil {
 		return nil, err
@@ -29,16 +30,19 @@ func (s *Store) StartReplacement(ctx context.Context, r StartReplacementRequest)
 	defer cancel()
 	st := starting{req: r, hash: requestHash("replace", r), id: uuid.NewString()}
 	var log *Log
+	var unfit *UnfitError
 	err := retry(ctx, fmt.Errorf("replace %s of log %s: %w", r.Replica, r.Log, ErrConflict), func() (done bool, err error) {
 		log, err = s.tryStart(ctx, &st)
-		var unfit *UnfitError
 		if errors.As(err, &unfit) {
 			return false, nil // the view that chose it was behind: place again
 		}
 		return log != nil, err
 	})
-	if errors.Is(err, ErrUnavailable) {
+	switch {
+	case errors.Is(err, ErrUnavailable):
 		s.dropLeases()
+	case errors.Is(err, ErrConflict) && unfit != nil:
+		return nil, unfit // it says which daemon and why
 	}
 	return log, err
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -150,6 +151,30 @@ func TestReplacementByAWriter(t *testing.T) {
 	}
 }
 
+// A takeover between the renewal and its answer must not give the old writer
+// the new one's grant.
+func TestNoGrantForAWriterThatWasTakenOverFrom(t *testing.T) {
+	t.Parallel()
+	s := shared.store
+	p := newPatient(t, s, 1)
+	a := open(t, s, p.Name)
+	p.start(t, "")
+	if got, err := s.renewed(ref(a), time.Minute); err != nil || got.Grant == "" {
+		t.Fatalf("before the takeover: %+v, %v", got, err)
+	}
+	b := open(t, s, p.Name, func(r *OpenLogRequest) { r.Takeover = true })
+	if got, err := s.renewed(ref(a), time.Minute); err != nil || got.Grant != "" {
+		t.Errorf("after it: %+v, %v", got, err)
+	}
+	keys, err := grant.ParseKeys(s.GrantKeys())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c, err := grant.Verify(b.Grant, keys); err != nil || len(c.Replicas) != 4 || b.Replicas[3].Replaces != p.Replicas[0].ReplicaID {
+		t.Errorf("the open's grant: %+v, %v", c, err)
+	}
+}
+
 func TestStartReplacementGuards(t *testing.T) {
 	t.Parallel()
 	s := shared.store
@@ -280,6 +305,42 @@ func TestNoPlaceForALearner(t *testing.T) {
 	same := p.daemon(t, func(r *RegisterRequest) { r.Labels["host"] = old.Labels["host"] })
 	if l := p.start(t, ""); learnerOf(t, l).DaemonID != same {
 		t.Errorf("placed on %s, want %s", learnerOf(t, l).DaemonID, same)
+	}
+}
+
+// A view that is behind may choose a daemon that drains: etcd's word counts, and
+// another one is chosen.
+func TestPlacedAgainWhenTheViewWasBehind(t *testing.T) {
+	t.Parallel()
+	s := shared.store
+	p := newPatient(t, s, 2)
+	if err := s.SetDraining(t.Context(), p.spare[0], true, 0); err != nil {
+		t.Fatal(err)
+	}
+	behind := second(t, Options{})
+	stale, _ := behind.View().Daemon(p.spare[0])
+	// Its weight and fill have it chosen about once in four times, so that each
+	// try has a way out and hardly any run does without one that fails.
+	behind.view.t.index.Put(placement.Daemon{
+		ID: stale.DaemonID, Labels: stale.Labels, Media: stale.Media, Transports: stale.Transports,
+		FreeBytes: 17 << 30 / 10, CapacityBytes: 34 << 30 / 10, Up: true,
+	})
+	for range 24 {
+		l, err := behind.StartReplacement(t.Context(), StartReplacementRequest{Log: p.Name, Replica: p.Replicas[0].DaemonID})
+		if err != nil || learnerOf(t, l).DaemonID != p.spare[1] {
+			t.Fatalf("started: %+v, %v", l, err)
+		}
+		if err := s.AbandonReplacement(t.Context(), p.Name, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Where there is no other, the error says what was in the way.
+	var unfit *UnfitError
+	_, err := behind.StartReplacement(t.Context(), StartReplacementRequest{
+		Log: p.Name, Replica: p.Replicas[0].DaemonID, To: p.spare[0],
+	})
+	if !errors.As(err, &unfit) || unfit.DaemonID != p.spare[0] || unfit.Rule != "draining" {
+		t.Errorf("to the draining one: %v", err)
 	}
 }
 
