@@ -20,7 +20,14 @@
 //	Over        fenced, closed, or stopped by an error
 //
 // A replica that connects later, or again, goes the same way from fence to seal,
-// with the mirror as its source.
+// with the mirror as its source. So does a learner, which is to take the place of
+// another one:
+//
+//	learning    it is filled, and counts for nothing
+//	joint       the control plane has been asked to change the set, and the answer
+//	            is not known: a record needs an ack quorum of both sets
+//	switched    the set is changed: the new one alone counts as soon as an ack
+//	            quorum of it names it in its seals
 //
 // # What it assumes
 //
