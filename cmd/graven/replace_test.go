@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/gravenio/graven/openapi"
 )
@@ -217,13 +218,13 @@ func TestWatchShowsTheJournal(t *testing.T) {
 	var out bytes.Buffer
 	w := &watcher{app: &app{streams: streams{out: &out}}, shown: map[string]string{}}
 	entry := openapi.Event{Revision: 9, Kind: openapi.EventJournal, ID: "e1", Journal: &openapi.JournalEntry{
-		Kind: openapi.JournalDataLossAccepted, LogName: "l1", Detail: "opened without d2",
+		At: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Kind: openapi.JournalDataLossAccepted, LogName: "l1", Detail: "opened without d2",
 		GivenUp: []openapi.GivenUpReplica{{ReplicaID: "r2", Detail: "no answer"}},
 	}}
 	if err := w.print(entry); err != nil {
 		t.Fatal(err)
 	}
-	if got := out.String(); !strings.Contains(got, "journal log l1 data-loss-accepted: opened without d2; gave up replica r2: no answer") {
+	if got := out.String(); !strings.Contains(got, "03:04:05Z  9       journal log l1 data-loss-accepted: opened without d2; gave up replica r2: no answer") {
 		t.Errorf("shown as %q", got)
 	}
 	if len(w.shown) != 0 {

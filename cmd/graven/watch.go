@@ -167,7 +167,11 @@ func (w *watcher) print(e openapi.Event) error {
 	if !w.isNew(&e, text) {
 		return nil // what changed is nothing that the line shows
 	}
-	_, err := fmt.Fprintf(w.app.out, "%s  %-6d  %s\n", time.Now().UTC().Format("15:04:05Z"), e.Revision, text)
+	at := time.Now()
+	if e.Journal != nil {
+		at = e.Journal.At // it may be an old one
+	}
+	_, err := fmt.Fprintf(w.app.out, "%s  %-6d  %s\n", at.UTC().Format("15:04:05Z"), e.Revision, text)
 	return err
 }
 
