@@ -30,6 +30,7 @@ const bindingWait = 2 * time.Second
 type removal struct {
 	replica, log format.ID
 	operator     string // empty where the verdict of a registration asked for it
+	setVersion   uint64 // of the log's replica set when this one left it; 0 if not known
 }
 
 // chores are what the control plane asks for and needs the medium: they are
@@ -79,7 +80,7 @@ func (c *chores) registered(cluster format.ID, reg *openapi.Registration) {
 		}
 		switch v.Action {
 		case openapi.ActionRemove:
-			c.add(removal{replica: format.ID(replica), log: format.ID(log)})
+			c.add(removal{replica: format.ID(replica), log: format.ID(log), setVersion: uint64(max(v.SetVersion, 0))})
 		case openapi.ActionQuarantine:
 			quarantine[format.ID(replica)] = true
 			c.a.log.Error("the control plane knows nothing of a replica in the pool; it is kept, counted and served to nobody until a person removes it",
@@ -112,7 +113,7 @@ func (c *chores) operators(ops []openapi.Operator) {
 			c.result(op.OperatorID, op.ReplicaID, err)
 			continue
 		}
-		c.add(removal{replica: format.ID(replica), log: format.ID(log), operator: op.OperatorID})
+		c.add(removal{replica: format.ID(replica), log: format.ID(log), operator: op.OperatorID, setVersion: uint64(max(op.SetVersion, 0))})
 	}
 }
 
@@ -231,7 +232,7 @@ func (c *chores) removeNext() bool {
 	r := c.removals[0]
 	c.mu.Unlock()
 
-	err := c.a.catalog.remove(r.replica, r.log)
+	err := c.a.catalog.remove(r)
 	switch {
 	case err == nil:
 		c.a.log.Info("removed a condemned replica", "replica", r.replica, "log", r.log, "free_bytes", c.a.pool.Free().Free)

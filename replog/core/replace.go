@@ -141,6 +141,14 @@ func (c *Core) readyForJoint() bool {
 	return ok && lsn >= c.commit // rule: caught up before joint
 }
 
+// namesSet says whether a replica's seal names the set that the control plane is
+// known to have. What is acknowledged on replicas that all do can't be missed by
+// an opener of an older set. Right after a change the old set's seals still do
+// for its part of the joint quorum.
+func (c *Core) namesSet(r *replica) bool {
+	return r.setVersion == c.cfg.SetVersion || c.change != nil && c.change.stage == switched
+}
+
 // newSetKnown says whether an ack quorum of the new set names it in its seals.
 func (c *Core) newSetKnown() bool {
 	n := 0

@@ -15,6 +15,7 @@ type member struct {
 	node  int
 	pool  format.ID
 	state core.State
+	left  uint64 // the version of the set when it was condemned
 }
 
 // record is what the control plane keeps of the log. It is what a backup brings
@@ -173,7 +174,7 @@ func (c *control) promote(x *writer, learner format.ID, version uint64) {
 			return func(k *core.Core) { k.Abandoned(learner) }
 		}
 		i := indexOf(c.set, c.replaces)
-		c.condemned = append(c.condemned, c.set[i])
+		c.condemn(c.set[i])
 		c.w.note("epoch %d: %v has replaced %v, set version %d", term.Epoch, learner, c.replaces, version+1)
 		c.set[i] = *c.learner
 		c.set[i].state = core.Present
@@ -191,8 +192,14 @@ func (c *control) abandon() {
 	}
 	c.w.stats.Abandoned++
 	c.w.note("learner %v is abandoned", c.learner.id)
-	c.condemned = append(c.condemned, *c.learner)
+	c.condemn(*c.learner)
 	c.learner = nil
+}
+
+// condemn has a replica's region removed, unless the replica knows better.
+func (c *control) condemn(m member) {
+	m.left = c.version
+	c.condemned = append(c.condemned, m)
 }
 
 // renew tells a writer what the record says now.
@@ -236,8 +243,16 @@ func (c *control) clean() {
 	}
 	m := c.condemned[c.w.rng.IntN(len(c.condemned))]
 	n := c.w.nodes[m.node]
-	if n.poolID == m.pool && (!n.up() || !n.registered || !n.remove(m.id)) {
-		return
+	if n.poolID == m.pool {
+		// A control plane that was set back may condemn a replica that is in the set
+		// and whose seal does not say so yet: that is a loss like others.
+		member := indexOf(c.truth.set, m.id) >= 0
+		if !n.up() || !n.registered || member && !c.w.damageable(m.id) || !n.remove(m) {
+			return
+		}
+		if member {
+			c.w.damaged[m.id] = true
+		}
 	}
 	if i := indexOf(c.condemned, m.id); i >= 0 {
 		c.condemned = slices.Delete(c.condemned, i, i+1)
@@ -326,13 +341,14 @@ func (c *control) adopt(version uint64, set []format.ID) {
 		return
 	}
 	c.w.note("the control plane takes set version %d from a seal", version)
-	for _, m := range c.set {
+	c.condemned = slices.DeleteFunc(c.condemned, func(m member) bool { return slices.Contains(set, m.id) })
+	old := c.set
+	c.version, c.set = version, nil
+	for _, m := range old {
 		if !slices.Contains(set, m.id) {
-			c.condemned = append(c.condemned, m)
+			c.condemn(m)
 		}
 	}
-	c.condemned = slices.DeleteFunc(c.condemned, func(m member) bool { return slices.Contains(set, m.id) })
-	c.version, c.set = version, nil
 	for _, id := range set {
 		m := c.made[indexOf(c.made, id)]
 		m.state = core.Present

@@ -157,11 +157,20 @@ func (n *node) quiet(id format.ID) {
 	})
 }
 
-// remove deletes a region and reports whether it is gone.
-func (n *node) remove(id format.ID) bool {
-	err := n.powered(func() error { return n.pool.Delete(id) })
+// remove deletes a condemned region, as an agent does, and reports whether it is
+// gone. A replica that is a member of a newer set than the control plane knew is
+// kept.
+func (n *node) remove(m member) bool {
+	r, err := n.pool.Replica(m.id)
+	if err == nil {
+		if v, beyond := r.MemberBeyond(m.left); beyond { // rule: a member of a newer set is kept
+			n.w.note("node %d keeps replica %v, a member of set version %d", n.index, m.id, v)
+			return false
+		}
+	}
+	err = n.powered(func() error { return n.pool.Delete(m.id) })
 	if err == nil || errors.Is(err, pmemlog.ErrNotFound) {
-		n.w.note("node %d has removed replica %v", n.index, id)
+		n.w.note("node %d has removed replica %v", n.index, m.id)
 		return true
 	}
 	return false
