@@ -187,7 +187,7 @@ func (l *lease) schedule(seconds float64) {
 func (l *lease) renew(ctx context.Context) error {
 	next := l.every
 	for {
-		if err := sleep(ctx, next, l.a.chores.news); err != nil {
+		if err := sleep(ctx, next, l.a.news); err != nil {
 			return err
 		}
 		begun := time.Now()
@@ -228,8 +228,8 @@ func (l *lease) heartbeat(ctx context.Context) error {
 		l.silent = false
 		l.a.log.Info("the control plane answers again")
 	}
-	l.a.chores.reported(body.Results)
-	l.a.chores.operators(r.Operators)
+	l.a.results.reported(body.Results)
+	l.a.operators(r.Operators)
 	return nil
 }
 
