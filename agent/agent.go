@@ -27,6 +27,7 @@ type Agent struct {
 	chores  *chores
 	api     *endpoints
 	results results
+	lane    *lane
 	news    chan struct{} // there is something to tell the control plane soon
 
 	incarnation atomic.Uint64
@@ -81,7 +82,7 @@ func (a *Agent) init() error {
 	a.log = a.opts.Logger.With("daemon", a.id)
 	self := a.pool.Identity()
 	a.incarnation.Store(self.Incarnation)
-	a.catalog, a.chores = newCatalog(a), newChores(a)
+	a.catalog, a.chores, a.lane = newCatalog(a), newChores(a), newLane(a)
 	if a.keys, err = loadKeys(a.opts.Dir, self.Cluster.String()); err != nil {
 		a.log.Warn("grant keys can't be read; writers are served once the agent is registered", "err", err)
 	}

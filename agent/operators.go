@@ -20,6 +20,7 @@ type step struct {
 // them out, and never waits. Those that are under way, or done and not yet
 // reported, are not begun again.
 func (a *Agent) operators(ops []openapi.Operator) {
+	var recoveries []step
 	for _, op := range ops {
 		if a.results.done(op.OperatorID) {
 			continue
@@ -32,12 +33,15 @@ func (a *Agent) operators(ops []openapi.Operator) {
 			a.chores.remove(removal{
 				replica: s.replica, log: s.log, operator: op.OperatorID, setVersion: uint64(max(op.SetVersion, 0)),
 			})
+		case op.Kind == openapi.OperatorRecoverLog:
+			recoveries = append(recoveries, s)
 		default:
 			err = fmt.Errorf("this agent, version %q, does not know operator %q", a.opts.Version, op.Kind)
 			op.Kind = openapi.OperatorRemoveReplica // a kind that every server's contract has
 			a.result(&op, err)
 		}
 	}
+	a.lane.asked(recoveries)
 }
 
 func readStep(op openapi.Operator) (step, error) {
