@@ -90,7 +90,7 @@ func (c *Core) Joint() bool { return c.change != nil && c.change.stage == joint 
 
 // inSet says whether a replica is in the set that the log has, or had before a
 // replacement that is not finished.
-func (c *Core) inSet(i int) bool { return c.replicas[i].voter }
+func (c *Core) inSet(i int) bool { return c.replicas[i].voter } // rule: a learner does not count
 
 // inNewSet says whether a replica is in the set that the replacement leads to.
 func (c *Core) inNewSet(i int) bool {

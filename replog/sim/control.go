@@ -58,6 +58,8 @@ type control struct {
 	truth   record   // of the last open or change of the set, whatever the record was set back to
 	highest uint64   // epoch ever handed out
 	made    []member // all replicas so far
+	deaf    bool     // it hears no request of a writer
+	mute    bool     // no writer hears its answers
 }
 
 func newControl(w *world) control {
@@ -99,13 +101,16 @@ type outcome func(k *core.Core)
 func (c *control) ask(x *writer, do func() outcome) {
 	w := c.w
 	w.after(w.between(time.Millisecond, 40*time.Millisecond), func() {
-		answer := do()
+		var answer outcome
+		if !c.deaf {
+			answer = do()
+		}
 		if w.faults && w.chance(0.05) {
 			w.after(w.between(0, 60*time.Millisecond), func() { do() })
 		}
-		if answer == nil || w.faults && w.chance(0.2) {
+		if answer == nil || c.mute || w.faults && w.chance(0.2) {
 			if !x.dead {
-				c.ask(x, do)
+				c.ask(x, do) // rule: outcome unknown stays joint
 			}
 			return
 		}
@@ -168,7 +173,7 @@ func (c *control) promote(x *writer, learner format.ID, version uint64) {
 		switch {
 		case c.version == version+1 && indexOf(c.set, learner) >= 0: // an earlier request of ours has done it
 			return promoted
-		case c.version != version:
+		case c.version != version: // rule: control compares the set version
 			return nil
 		case c.learner == nil || c.learner.id != learner:
 			return func(k *core.Core) { k.Abandoned(learner) }
@@ -209,6 +214,10 @@ func (c *control) renew(x *writer) {
 		if x.dead || x.core.Phase() == core.Over {
 			return
 		}
+		if c.mute || c.deaf {
+			c.renew(x)
+			return
+		}
 		if _, stale := c.stale(x.term); !stale && !(w.faults && w.chance(0.1)) {
 			now := c.clone()
 			w.after(w.between(0, 20*time.Millisecond), func() { x.follow(&now) })
@@ -223,17 +232,21 @@ func (c *control) renew(x *writer) {
 // register admits a daemon, or refuses one whose pool was set back: it has
 // forgotten what it promised.
 func (c *control) register(n *node) {
-	boot, pool := n.boot, n.poolID
+	boot := n.boot
 	c.w.after(c.w.between(0, 30*time.Millisecond), func() {
-		switch {
-		case !n.up() || n.boot != boot:
-		case n.incarnation < c.seen[pool]: // rule: a pool that was set back is refused
-			c.w.note("node %d is refused: incarnation %d, %d was seen", n.index, n.incarnation, c.seen[pool])
-			n.refuse()
-		default:
-			c.seen[pool], n.registered = n.incarnation, true
+		if n.up() && n.boot == boot {
+			c.admit(n)
 		}
 	})
+}
+
+func (c *control) admit(n *node) {
+	if n.incarnation < c.seen[n.poolID] { // rule: a pool that was set back is refused
+		c.w.note("node %d is refused: incarnation %d, %d was seen", n.index, n.incarnation, c.seen[n.poolID])
+		n.refuse()
+		return
+	}
+	c.seen[n.poolID], n.registered = n.incarnation, true
 }
 
 // clean has one condemned replica removed for good.
@@ -276,13 +289,17 @@ func (c *control) restore() {
 	if !c.restorable(&b, noticed) {
 		return
 	}
+	c.setBack(&b, noticed)
+}
+
+func (c *control) setBack(b *record, noticed bool) {
 	c.w.stats.Restores++
 	c.w.note("etcd is set back to epoch %d, set version %d; noticed: %v", b.term.Epoch, b.version, noticed)
 	c.record = b.clone()
 	if !noticed {
 		return
 	}
-	c.term.Epoch = c.highest
+	c.term.Epoch = c.highest // rule: a restore raises the epoch
 	for i, m := range c.set {
 		if !c.w.nodes[m.node].holds(m) {
 			c.w.damaged[m.id] = true
@@ -292,8 +309,9 @@ func (c *control) restore() {
 }
 
 // restorable says whether what is promised holds after that restore. It does
-// not where a replica that has been replaced since could answer for the old set,
-// nor where as many as the ack quorum of the old set are gone.
+// not where a replica that has been replaced since could answer for the old set
+// without naming the new one, nor where as many as the ack quorum of the old set
+// are gone.
 func (c *control) restorable(b *record, noticed bool) bool {
 	gone := 0
 	for _, m := range b.set {
@@ -305,7 +323,8 @@ func (c *control) restorable(b *record, noticed bool) bool {
 		return false
 	}
 	for _, m := range b.set {
-		if indexOf(c.truth.set, m.id) < 0 && c.w.nodes[m.node].holds(m) {
+		n := c.w.nodes[m.node]
+		if indexOf(c.truth.set, m.id) < 0 && n.holds(m) && n.told[m.id] <= b.version {
 			return false
 		}
 	}

@@ -117,6 +117,7 @@ type world struct {
 	control   control
 	model     model
 	faults    bool               // things still go wrong
+	byHand    bool               // writers append only what they are told to
 	calm      time.Duration      // factor between faults
 	sizes     int                // of records: few sizes make logs that differ line up
 	far       float64            // how often a daemon is out of reach for a while
