@@ -31,7 +31,7 @@ func (w *Writer) reportHealth(ctx context.Context) {
 	g := w.grant
 	w.mu.Unlock()
 	worst, learner := w.health.look(status, w.opts.ReplaceLag*float64(g.Capacity))
-	if !ready || w.opts.ReplaceAfter < 0 && !forced {
+	if !ready {
 		return
 	}
 	call, cancel := context.WithTimeout(ctx, w.opts.DialTimeout)
@@ -39,14 +39,20 @@ func (w *Writer) reportHealth(ctx context.Context) {
 	switch {
 	case busy && w.health.overdue(learner, w.opts.ReplaceAfter):
 		w.abandon(call, g, learner)
-	case !busy && worst != nil && (forced || w.health.overdue(worst, w.opts.ReplaceAfter)):
+	case !busy && (forced && lost(worst) || w.health.overdue(worst, w.opts.ReplaceAfter)):
 		w.askForReplacement(call, g, worst)
 	}
 }
 
-// overdue says whether something is to be done about a replica now.
+// lost says whether a replica of a log whose loss was accepted is one of those
+// that the log goes on without. One that answers is not: it may be the one that
+// all others are filled from, and is about to be sealed.
+func lost(s *core.ReplicaStatus) bool { return s != nil && s.Stage == "away" }
+
+// overdue says whether something is to be done about a replica now: never if
+// after is negative.
 func (h *health) overdue(s *core.ReplicaStatus, after time.Duration) bool {
-	return s != nil && time.Since(h.since[s.ID]) >= after
+	return s != nil && after >= 0 && time.Since(h.since[s.ID]) >= after
 }
 
 // mayAsk keeps requests apart.

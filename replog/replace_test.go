@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/gravenio/graven/pmemlog/format"
+	"github.com/gravenio/graven/rdmaio"
 	"github.com/gravenio/graven/replog/core"
 )
 
@@ -332,6 +333,65 @@ func TestAcceptLoss(t *testing.T) {
 	}
 	if n := c.get(func(c *cluster) int { return len(c.losses) }); n == 0 {
 		t.Error("the loss is not on record")
+	}
+}
+
+// slowSeal is a session whose Seal waits.
+type slowSeal struct {
+	rdmaio.Session
+	until func(ctx context.Context)
+}
+
+func (s slowSeal) Seal(ctx context.Context, in rdmaio.SealIn) error {
+	s.until(ctx)
+	return s.Session.Seal(ctx, in)
+}
+
+// After a loss was accepted only what is lost is replaced, however long the
+// replica that the log goes on from takes to be sealed.
+func TestTheChosenIsNotReplaced(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, setup{spares: 2})
+	w := c.open(OpenRequest{})
+	appendRecords(t, w, 0, 10)
+	settle(t, w)
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for i := 1; i < 3; i++ {
+		if err := c.daemons[i].pool.Delete(c.log.Replicas[i].ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o := c.options()
+	o.ReplaceAfter = -1
+	o.AcceptLoss = func(context.Context, core.Loss) bool { return true }
+	dial := o.Dial
+	o.Dial = func(ctx context.Context, address string, h rdmaio.Hello, ev rdmaio.Events) (rdmaio.Session, rdmaio.Welcome, error) {
+		s, wel, err := dial(ctx, address, h, ev)
+		if err == nil {
+			s = slowSeal{s, func(ctx context.Context) {
+				renews := func() int { return c.get(func(c *cluster) int { return c.renews }) }
+				for before := renews(); renews() < before+3 && ctx.Err() == nil; {
+					time.Sleep(time.Millisecond)
+				}
+			}}
+		}
+		return s, wel, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	go func() {
+		eventually(t, "a replacement is asked for", func() bool { return c.get(func(c *cluster) int { return len(c.asked) }) > 0 })
+		cancel()
+	}()
+	if _, err := Open(ctx, c, OpenRequest{Log: "vm-1"}, o); err == nil {
+		t.Fatal("opened with one replica of three")
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.asked) != 1 || c.asked[0] == c.log.Replicas[0].ID {
+		t.Errorf("asked for a replacement of %v", c.asked)
 	}
 }
 

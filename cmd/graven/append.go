@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/gravenio/graven/openapi"
 	"github.com/gravenio/graven/replog"
 	"github.com/gravenio/graven/replog/control"
 )
@@ -20,6 +21,8 @@ const (
 	// settleBound is how long an append that is done waits for replicas that
 	// are behind, so that a healthy log is left with all copies complete.
 	settleBound = time.Second
+	// defaultReplaceAfter is for machines that are restarted, which takes minutes.
+	defaultReplaceAfter = 10 * time.Minute
 )
 
 // appendFlags are the flags of `log append`.
@@ -30,20 +33,31 @@ type appendFlags struct {
 	progress string
 	trim     bool
 	takeover bool
+
+	quorumTimeout time.Duration
+	replaceAfter  time.Duration
 }
 
 func newLogAppend(a *app) *cobra.Command {
-	fl := appendFlags{block: 4 << 10}
+	fl := appendFlags{block: 4 << 10, replaceAfter: defaultReplaceAfter}
 	cmd := &cobra.Command{
 		Use:   "append NAME [FILE|-]",
 		Short: "Append a file or standard input to a log",
 		Long: `Append a file or standard input to a log, cut into records of --block bytes; the
 last one may be shorter. Up to --depth records are under way at a time. It
 succeeds when every record is committed; when it is interrupted, or --timeout
-ends it, it reports the part that is committed.`,
+ends it, it reports the part that is committed.
+
+A replica that is away is done without while enough are left, and is replaced by
+one on another daemon after --replace-after. Once too few are left nothing is
+committed until some return, or --quorum-timeout fails the append.
+
+The latencies in the summary are those of all committed records, from submit to
+commit; max is the longest one.`,
 		Example: `  graven log append l1 FILE
   tar c . | graven log append l1 --block 64KiB --progress json
-  graven log append l1 --trim FILE     # FILE may be larger than the log`,
+  graven log append l1 --trim FILE     # FILE may be larger than the log
+  graven log append l1 --quorum-timeout 5s --replace-after 1m FILE`,
 		Args: exactly("NAME", "[FILE]"),
 	}
 	f := cmd.Flags()
@@ -53,6 +67,8 @@ ends it, it reports the part that is committed.`,
 	f.StringVar(&fl.progress, "progress", progressAuto, "`HOW` to show progress on stderr: auto, bar, json or none")
 	f.BoolVar(&fl.trim, "trim", false, "trim what is committed when the log gets full, the oldest first")
 	f.BoolVar(&fl.takeover, "takeover", false, "fence a live writer of the log and take its place")
+	f.DurationVar(&fl.quorumTimeout, "quorum-timeout", 0, "fail when too few replicas have worked for this time, such as 5s; 0 waits for them")
+	f.DurationVar(&fl.replaceAfter, "replace-after", fl.replaceAfter, "replace a replica that has been away, or far behind, for this time; 0 or less never does")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := fl.check(); err != nil {
 			return err
@@ -73,8 +89,18 @@ func (fl *appendFlags) check() error {
 		return usagef("--block must be at least 1 byte")
 	case fl.depth < 1 || fl.depth > maxDepth:
 		return usagef("--depth is %d: must be 1 to %d", fl.depth, maxDepth)
+	case fl.quorumTimeout < 0:
+		return usagef("--quorum-timeout is %v: must not be negative", fl.quorumTimeout)
 	}
 	return oneOf("progress", fl.progress, progressAuto, progressBar, progressJSON, progressNone)
+}
+
+func (fl *appendFlags) options() replog.Options {
+	o := replog.Options{WaitForSpace: fl.trim, QuorumTimeout: fl.quorumTimeout, ReplaceAfter: fl.replaceAfter}
+	if o.ReplaceAfter <= 0 {
+		o.ReplaceAfter = -1 // there, 0 is the default
+	}
+	return o
 }
 
 // input opens the file, or standard input for none and "-". total is its size,
@@ -111,16 +137,16 @@ func (a *app) appendLog(ctx context.Context, name string, fl appendFlags, in io.
 	if err != nil {
 		return err
 	}
-	o := replog.Options{WaitForSpace: fl.trim}
 	stop := a.explainWait(ctx, api, name)
-	w, err := replog.Open(ctx, control.New(api, "log append", 0), replog.OpenRequest{Log: name, Takeover: fl.takeover}, o)
+	w, err := replog.Open(ctx, control.New(api, "log append", 0), replog.OpenRequest{Log: name, Takeover: fl.takeover}, fl.options())
 	stop()
 	if err != nil {
+		err = openFailed(ctx, api, name, err)
 		if ctx.Err() != nil { // there is a committed part to report, if an empty one
 			none := appendSummary{Log: name}
-			return errors.Join(openFailed(err), a.showValue(none, none.rows))
+			err = errors.Join(err, a.showValue(none, none.rows))
 		}
-		return openFailed(err)
+		return err
 	}
 	if most := w.MaxPayload(); int64(fl.block) > int64(most) {
 		_ = w.Close() // nothing was written
@@ -134,9 +160,13 @@ func (a *app) appendLog(ctx context.Context, name string, fl appendFlags, in io.
 		settle(ctx, w)
 	}
 	sum := p.summary(w.Grant().Name, err == nil)
+	if why := w.Waiting(); err != nil && ctx.Err() != nil && why != "" {
+		err = fmt.Errorf("%w: %s", err, why)
+	}
 	if cerr := w.Close(); cerr != nil {
 		note(a.err, "note: %v; the lease ends by itself", cerr)
 	}
+	err, _ = onDaemons(ctx, api, w.Grant(), err)
 	return errors.Join(appendFailed(name, err, &sum), a.showValue(sum, sum.rows))
 }
 
@@ -157,15 +187,24 @@ func appendFailed(name string, err error, s *appendSummary) error {
 	case errors.Is(err, replog.ErrFenced), errors.Is(err, replog.ErrSuperseded):
 		return withHint(fmt.Errorf("another writer took log %s over: %w", name, err),
 			"what is reported as committed is in the log; read on from there before appending the rest")
+	case errors.Is(err, replog.ErrNoQuorum):
+		return withHint(fmt.Errorf("append to %s stopped after %d committed records: %w", name, s.Records, err),
+			"start those daemons again, then see with `graven log recover %s` what is there: all that is reported as committed, and maybe "+
+				"some of what was under way; if they are lost for good, see `graven log recover --help`", name)
 	default:
 		return fmt.Errorf("append to %s stopped after %d committed records: %w", name, s.Records, err)
 	}
 }
 
-// openFailed adds what to do when a log can't be opened.
-func openFailed(err error) error {
+// openFailed adds what to do when a log can't be opened, and the daemons of the
+// replicas that are the reason.
+func openFailed(ctx context.Context, api *openapi.ClientWithResponses, log string, err error) error {
 	if errors.Is(err, replog.ErrInUse) {
 		return withHint(err, "wait until that writer has ended (the lease of one that crashed expires), or fence it with --takeover")
 	}
-	return err
+	err, named := onDaemons(ctx, api, replog.Grant{Name: log}, err)
+	if !named {
+		return err
+	}
+	return withHint(err, "start those daemons again; if they are lost for good, see `graven log recover --help`")
 }

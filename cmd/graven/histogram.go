@@ -10,6 +10,7 @@ import (
 type histogram struct {
 	counts [64 << histogramBits]uint64
 	total  uint64
+	most   time.Duration // the longest of all, exactly
 }
 
 const histogramBits = 5
@@ -17,6 +18,7 @@ const histogramBits = 5
 func (h *histogram) add(d time.Duration) {
 	h.counts[bucketOf(uint64(max(d, 0)))]++
 	h.total++
+	h.most = max(h.most, d)
 }
 
 // bucketOf keeps the leading bit's place and the bits that follow it.
@@ -46,7 +48,7 @@ func (h *histogram) quantile(q float64) time.Duration {
 	for b, n := range h.counts {
 		seen += n
 		if n > 0 && seen >= max(want, 1) {
-			return time.Duration(bucketTop(b))
+			return min(time.Duration(bucketTop(b)), h.most)
 		}
 	}
 	return 0

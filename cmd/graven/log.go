@@ -12,7 +12,7 @@ import (
 
 func newLog(a *app) *cobra.Command {
 	return group("log", "Create, fill, read and check replicated logs", "",
-		newLogCreate(a), newLogLs(a), newLogShow(a), newLogAppend(a), newLogRead(a), newLogVerify(a), newLogReplace(a), newLogRm(a))
+		newLogCreate(a), newLogLs(a), newLogShow(a), newLogAppend(a), newLogRead(a), newLogVerify(a), newLogRecover(a), newLogReplace(a), newLogRm(a))
 }
 
 func newLogCreate(a *app) *cobra.Command {

@@ -47,8 +47,9 @@ func newProgress(out io.Writer, how string, total int64, p *pump) *progress {
 	return s
 }
 
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
+// isTerminal says whether one of a command's streams is a terminal.
+func isTerminal(stream any) bool {
+	f, ok := stream.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 

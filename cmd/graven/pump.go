@@ -239,7 +239,8 @@ func (p *pump) committed() (records, bytes int64, commit uint64) {
 	return p.records, p.bytes, p.commit
 }
 
-// appendSummary is the result of `log append`.
+// appendSummary is the result of `log append`. Latencies are from submit to
+// commit, of the records that were committed.
 type appendSummary struct {
 	Log              string  `json:"name"`
 	Complete         bool    `json:"complete"`
@@ -252,6 +253,8 @@ type appendSummary struct {
 	RecordsPerSecond float64 `json:"records_per_second"`
 	P50Seconds       float64 `json:"p50_seconds"`
 	P99Seconds       float64 `json:"p99_seconds"`
+	P999Seconds      float64 `json:"p999_seconds"`
+	MaxSeconds       float64 `json:"max_seconds"`
 }
 
 func (p *pump) summary(name string, complete bool) appendSummary {
@@ -260,9 +263,11 @@ func (p *pump) summary(name string, complete bool) appendSummary {
 	defer p.mu.Unlock()
 	s := appendSummary{
 		Log: name, Complete: complete, Records: p.records, Bytes: p.bytes, CommitLSN: p.commit, TrimLSN: trim,
-		Seconds:    p.elapsed.Seconds(),
-		P50Seconds: p.latency.quantile(0.50).Seconds(),
-		P99Seconds: p.latency.quantile(0.99).Seconds(),
+		Seconds:     p.elapsed.Seconds(),
+		P50Seconds:  p.latency.quantile(0.50).Seconds(),
+		P99Seconds:  p.latency.quantile(0.99).Seconds(),
+		P999Seconds: p.latency.quantile(0.999).Seconds(),
+		MaxSeconds:  p.latency.most.Seconds(),
 	}
 	if s.Seconds > 0 {
 		s.BytesPerSecond, s.RecordsPerSecond = float64(s.Bytes)/s.Seconds, float64(s.Records)/s.Seconds
@@ -281,7 +286,7 @@ func (s *appendSummary) rows(t *table) {
 		t.row("trim LSN", s.TrimLSN)
 	}
 	t.row("rate", fmt.Sprintf("%s/s, %.0f records/s, in %v", humanSize(int64(s.BytesPerSecond)), s.RecordsPerSecond, roundDuration(seconds(s.Seconds))))
-	t.row("latency", fmt.Sprintf("p50 %v, p99 %v", roundDuration(seconds(s.P50Seconds)), roundDuration(seconds(s.P99Seconds))))
+	t.row("latency", fmt.Sprintf("p50 %v, p99 %v, p99.9 %v, max %v", spell(s.P50Seconds), spell(s.P99Seconds), spell(s.P999Seconds), spell(s.MaxSeconds)))
 }
 
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }

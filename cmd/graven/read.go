@@ -74,7 +74,7 @@ func (r *reader) read(ctx context.Context, name string, takeover bool) error {
 		return r.beside(ctx, name, err)
 	}
 	if err != nil {
-		return err
+		return openFailed(ctx, r.api, name, err)
 	}
 	err = r.recovered(ctx, w)
 	if cerr := w.Close(); cerr != nil {

@@ -66,8 +66,14 @@ func TestHistogram(t *testing.T) {
 	for i := 1; i <= 1000; i++ {
 		h.add(time.Duration(i) * time.Microsecond)
 	}
+	if got := h.quantile(1); got != time.Millisecond || h.most != time.Millisecond {
+		t.Errorf("the longest is %v, quantile(1) = %v, want 1ms", h.most, got)
+	}
 	h.add(-1)
 	h.add(math.MaxInt64)
+	if h.most != math.MaxInt64 {
+		t.Errorf("the longest is %v", h.most)
+	}
 	for q, want := range map[float64]time.Duration{0.5: 500 * time.Microsecond, 0.99: 990 * time.Microsecond} {
 		if got := h.quantile(q); got < want*97/100 || got > want*104/100 {
 			t.Errorf("quantile(%v) = %v, want about %v", q, got, want)

@@ -49,7 +49,7 @@ writer is live, the comparison goes up to a commit LSN that the replicas prove;
 		rep, err := replog.Verify(ctx, control.New(api, "log verify", 0), l, takeover, replog.Options{})
 		stop()
 		if rep == nil {
-			return err
+			return openFailed(ctx, api, args[0], err)
 		}
 		if !rep.Agree && err == nil {
 			err = disagreement(rep)

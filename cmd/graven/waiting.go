@@ -75,7 +75,7 @@ func waitText(ctx context.Context, api *openapi.ClientWithResponses, log string,
 		return ""
 	}
 	if text := missingText(rsp.JSON200); text != "" {
-		return text + "; waiting for them (--timeout bounds it, `graven daemon ls` shows them)"
+		return text + "; waiting for them (--timeout bounds it, `graven daemon ls` shows them; if they are lost for good, see `graven log recover --help`)"
 	}
 	return ""
 }

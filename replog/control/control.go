@@ -160,16 +160,27 @@ func (c *Client) RecordLoss(ctx context.Context, g replog.Grant, l core.Loss) er
 	key := fmt.Sprintf("loss-%s-%d-%s", g.Log, w.Epoch, w.Nonce)
 	body := openapi.RecordLogEventRequest{
 		WriterID: w.WriterID, Epoch: w.Epoch, Nonce: w.Nonce, Kind: openapi.RecordDataLossAccepted,
-		Detail: fmt.Sprintf("opened from replica %s, which ends at LSN %d of epoch %d: all that others held beyond is given up", l.Chosen, l.Last.LSN, l.Last.Epoch),
+		Detail: fmt.Sprintf("opened from replica %s on %s, which ends at LSN %d of epoch %d: all that others held beyond is given up", l.Chosen, daemonOf(g, l.Chosen), l.Last.LSN, l.Last.Epoch),
 	}
 	for _, u := range l.Unknown {
-		body.GivenUp = append(body.GivenUp, openapi.GivenUpReplica{ReplicaID: u.ID.String(), Detail: clip(DescribeUnknown(u))})
+		body.GivenUp = append(body.GivenUp, openapi.GivenUpReplica{ReplicaID: u.ID.String(), Detail: clip("on " + daemonOf(g, u.ID) + ": " + DescribeUnknown(u))})
 	}
 	res, err := c.api.RecordLogEventWithResponse(ctx, g.Log.String(), &openapi.RecordLogEventParams{IdempotencyKey: &key}, body)
 	if err != nil {
 		return err
 	}
 	return check(res, g)
+}
+
+// daemonOf names the daemon of a replica: people know those, and the replica may
+// be in no list any more when they read this.
+func daemonOf(g replog.Grant, id format.ID) string {
+	for _, r := range g.Replicas {
+		if r.ID == id {
+			return r.Daemon
+		}
+	}
+	return "an unknown daemon"
 }
 
 // DescribeUnknown says in words what may be lost with a replica.

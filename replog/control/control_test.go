@@ -211,17 +211,19 @@ func TestRecordLoss(t *testing.T) {
 	}}
 	s := &server{status: http.StatusNoContent}
 	c := start(t, s)
+	g := grantForTest()
+	g.Replicas = []replog.Replica{{ID: a, Daemon: "d1"}, {ID: b, Daemon: "d2"}}
 	for range 2 {
-		if err := c.RecordLoss(context.Background(), grantForTest(), loss); err != nil {
+		if err := c.RecordLoss(context.Background(), g, loss); err != nil {
 			t.Fatal(err)
 		}
 	}
 	given, _ := s.body["given_up"].([]any)
-	if len(given) != 2 || s.body["kind"] != "data-loss-accepted" || !strings.Contains(s.body["detail"].(string), "LSN 640") || s.body["writer_id"] != "w1" {
+	if len(given) != 2 || s.body["kind"] != "data-loss-accepted" || !strings.Contains(s.body["detail"].(string), "on d1, which ends at LSN 640") || s.body["writer_id"] != "w1" {
 		t.Fatalf("%v", s.body)
 	}
 	first, second := given[0].(map[string]any), given[1].(map[string]any)
-	if text := first["detail"].(string); first["replica_id"] != otherID || len(text) > 512 || !strings.HasPrefix(text, "what it held is not known") {
+	if text := first["detail"].(string); first["replica_id"] != otherID || len(text) > 512 || !strings.HasPrefix(text, "on d2: what it held is not known") {
 		t.Errorf("%v", first)
 	}
 	if text := second["detail"].(string); !strings.Contains(text, "LSN 1024 of epoch 2") {
