@@ -55,17 +55,19 @@ type control struct {
 	w *world
 	record
 	backups []record
-	truth   record   // of the last open or change of the set, whatever the record was set back to
-	highest uint64   // epoch ever handed out
-	made    []member // all replicas so far
-	deaf    bool     // it hears no request of a writer
-	mute    bool     // no writer hears its answers
+	truth   record             // of the last open or change of the set, whatever the record was set back to
+	highest uint64             // epoch ever handed out
+	made    []member           // all replicas so far
+	joined  map[format.ID]bool // those that have been in a set
+	deaf    bool               // it hears no request of a writer
+	mute    bool               // no writer hears its answers
 }
 
 func newControl(w *world) control {
-	c := control{w: w, record: record{version: 1, seen: map[format.ID]uint64{}}}
+	c := control{w: w, record: record{version: 1, seen: map[format.ID]uint64{}}, joined: map[format.ID]bool{}}
 	for i := range w.cfg.Replicas {
-		c.set = append(c.set, c.reserve(w.nodes[i]))
+		m := c.reserve(w.nodes[i])
+		c.set, c.joined[m.id] = append(c.set, m), true
 	}
 	c.truth = c.clone()
 	return c
@@ -181,7 +183,7 @@ func (c *control) promote(x *writer, learner format.ID, version uint64) {
 		i := indexOf(c.set, c.replaces)
 		c.condemn(c.set[i])
 		c.w.note("epoch %d: %v has replaced %v, set version %d", term.Epoch, learner, c.replaces, version+1)
-		c.set[i] = *c.learner
+		c.set[i], c.joined[learner] = *c.learner, true
 		c.set[i].state = core.Present
 		c.learner, c.version = nil, version+1
 		c.w.stats.Promotions++
@@ -309,9 +311,9 @@ func (c *control) setBack(b *record, noticed bool) {
 }
 
 // restorable says whether what is promised holds after that restore. It does
-// not where a replica that has been replaced since could answer for the old set
-// without naming the new one, nor where as many as the ack quorum of the old set
-// are gone.
+// not where a replica that has been replaced could answer for a set that it was in
+// without naming the one that is, nor where as many as the ack quorum of the old
+// set are gone.
 func (c *control) restorable(b *record, noticed bool) bool {
 	gone := 0
 	for _, m := range b.set {
@@ -322,9 +324,9 @@ func (c *control) restorable(b *record, noticed bool) bool {
 	if gone >= c.w.cfg.Ack {
 		return false
 	}
-	for _, m := range b.set {
+	for _, m := range c.made {
 		n := c.w.nodes[m.node]
-		if indexOf(c.truth.set, m.id) < 0 && n.holds(m) && n.told[m.id] <= b.version {
+		if indexOf(c.truth.set, m.id) < 0 && c.joined[m.id] && n.holds(m) && n.told[m.id] < c.truth.version {
 			return false
 		}
 	}

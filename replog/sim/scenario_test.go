@@ -360,7 +360,7 @@ func (s *story) onDaemon() (string, error) {
 	case "vanish":
 		s.w.vanish(n, []format.ID{m.id})
 	case "delete":
-		if !n.remove(m.id) {
+		if !n.remove(m) {
 			return "", errBroken
 		}
 	case "wipe":
