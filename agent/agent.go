@@ -26,6 +26,9 @@ type Agent struct {
 	catalog *catalog
 	chores  *chores
 	api     *endpoints
+	results results
+	lane    *lane
+	news    chan struct{} // there is something to tell the control plane soon
 
 	incarnation atomic.Uint64
 	stopped     atomic.Bool // sessions are not admitted any more
@@ -57,7 +60,7 @@ func New(opts Options) (*Agent, error) {
 		return nil, err
 	}
 	a := &Agent{
-		opts: opts, api: api, metrics: newMetrics(),
+		opts: opts, api: api, metrics: newMetrics(), news: make(chan struct{}, 1),
 		listening: make(chan struct{}), finished: make(chan struct{}),
 	}
 	a.watch = &observer{syncs: a.metrics.syncs, failed: a.mediumFailed, begun: time.Now()}
@@ -79,7 +82,7 @@ func (a *Agent) init() error {
 	a.log = a.opts.Logger.With("daemon", a.id)
 	self := a.pool.Identity()
 	a.incarnation.Store(self.Incarnation)
-	a.catalog, a.chores = newCatalog(a), newChores(a)
+	a.catalog, a.chores, a.lane = newCatalog(a), newChores(a), newLane(a)
 	if a.keys, err = loadKeys(a.opts.Dir, self.Cluster.String()); err != nil {
 		a.log.Warn("grant keys can't be read; writers are served once the agent is registered", "err", err)
 	}
@@ -179,8 +182,6 @@ func (a *Agent) Close() error {
 func (a *Agent) mediumFailed(err error) {
 	a.failed.Do(func() {
 		a.log.Error("the medium has failed: nothing more is written to the pool; repair or replace it and start the daemon again", "err", err)
-		if a.chores != nil { // the pool is open
-			signal(a.chores.news)
-		}
+		signal(a.news)
 	})
 }

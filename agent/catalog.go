@@ -111,17 +111,39 @@ func (c *catalog) settle(id format.ID, mine chan struct{}) {
 
 // remove deletes a condemned replica of the given log and all that it holds:
 // ErrNotFound of pmemlog if it is gone already. Its sessions end.
-func (c *catalog) remove(id, log format.ID) error {
-	h := c.condemn(id)
-	if r, _ := c.a.pool.Replica(id); r != nil && r.Log() != log { // whether it is damaged or not
-		c.pardon(id)
-		return fmt.Errorf("replica %s belongs to log %s, not to %s: it is kept", id, r.Log(), log)
+func (c *catalog) remove(r removal) error {
+	if err := c.mayRemove(r); err != nil {
+		return err
+	}
+	h := c.condemn(r.replica)
+	if err := c.mayRemove(r); err != nil { // of one that has been made meanwhile
+		c.pardon(r.replica)
+		return err
 	}
 	if h != nil {
 		h.hint.stop()
-		h.endOlder(nil, refuse(rdmaio.ErrUnknownLog, "replica %s has been removed", id))
+		h.endOlder(nil, refuse(rdmaio.ErrUnknownLog, "replica %s has been removed", r.replica))
 	}
-	return c.a.pool.Delete(id)
+	return c.a.pool.Delete(r.replica)
+}
+
+// mayRemove says what speaks against a removal: a replica of another log, or one
+// that knows better than a control plane that was set back.
+func (c *catalog) mayRemove(r removal) error {
+	there, err := c.a.pool.Replica(r.replica)
+	if there == nil {
+		return nil // and Delete says so
+	}
+	if there.Log() != r.log { // whether it is damaged or not
+		return fmt.Errorf("replica %s belongs to log %s, not to %s: it is kept", r.replica, there.Log(), r.log)
+	}
+	if err != nil || r.setVersion == 0 {
+		return nil
+	}
+	if v, beyond := there.MemberBeyond(r.setVersion); beyond {
+		return fmt.Errorf("replica %s is a member of set version %d of log %s, and was condemned under version %d: the control plane has been set back; it is kept until that knows the newer set", r.replica, v, r.log, r.setVersion)
+	}
+	return nil
 }
 
 // condemn refuses the replica to everybody from now on, and waits for one that

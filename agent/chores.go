@@ -3,9 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
-	"slices"
 	"sync"
 	"time"
 
@@ -16,28 +14,16 @@ import (
 	"github.com/gravenio/graven/pmemlog/format"
 )
 
-// Bounds of what is remembered for the control plane.
-const (
-	maxResults   = 1024 // of operators, in one heartbeat
-	maxErrorText = 512  // bytes
-)
-
 // bindingWait is how long a Hello waits for a pool that belongs to no cluster
 // yet.
 const bindingWait = 2 * time.Second
 
-// removal is a replica that the control plane has condemned.
-type removal struct {
-	replica, log format.ID
-	operator     string // empty where the verdict of a registration asked for it
-}
-
-// chores are what the control plane asks for and needs the medium: they are
-// done one by one, apart from the lease. Whoever hands them in never waits.
+// chores are what the control plane asks for and needs this medium: what a
+// registration brings, and removals. They are done one by one, apart from the
+// lease. Whoever hands them in never waits.
 type chores struct {
 	a    *Agent
 	wake chan struct{} // there is something to do
-	news chan struct{} // there is something to tell the control plane soon
 
 	bound     chan struct{} // closed once a registration has been written down, or failed to be
 	boundOnce sync.Once
@@ -46,14 +32,10 @@ type chores struct {
 	cluster  format.ID // to be written down, with keys; zero for nothing
 	keys     map[string]string
 	removals []removal
-	results  map[string]openapi.OperatorResult // by operator ID
 }
 
 func newChores(a *Agent) *chores {
-	return &chores{
-		a: a, wake: make(chan struct{}, 1), news: make(chan struct{}, 1),
-		bound: make(chan struct{}), results: map[string]openapi.OperatorResult{},
-	}
+	return &chores{a: a, wake: make(chan struct{}, 1), bound: make(chan struct{})}
 }
 
 // signal fills a channel that holds one token at most.
@@ -79,7 +61,7 @@ func (c *chores) registered(cluster format.ID, reg *openapi.Registration) {
 		}
 		switch v.Action {
 		case openapi.ActionRemove:
-			c.add(removal{replica: format.ID(replica), log: format.ID(log)})
+			c.add(removal{replica: format.ID(replica), log: format.ID(log), setVersion: uint64(max(v.SetVersion, 0))})
 		case openapi.ActionQuarantine:
 			quarantine[format.ID(replica)] = true
 			c.a.log.Error("the control plane knows nothing of a replica in the pool; it is kept, counted and served to nobody until a person removes it",
@@ -91,75 +73,6 @@ func (c *chores) registered(cluster format.ID, reg *openapi.Registration) {
 	}
 	c.a.catalog.setQuarantine(quarantine)
 	signal(c.wake)
-}
-
-// operators takes the steps that a heartbeat was answered with. Those that are
-// under way, or done and not yet reported, are not begun again.
-func (c *chores) operators(ops []openapi.Operator) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, op := range ops {
-		if r, ok := c.results[op.OperatorID]; ok && r.Ok {
-			continue
-		}
-		replica, errR := uuid.Parse(op.ReplicaID)
-		log, errL := uuid.Parse(op.LogID)
-		err := errors.Join(errR, errL)
-		if op.Kind != openapi.OperatorRemoveReplica {
-			err = fmt.Errorf("this agent, version %q, does not know operator %q", c.a.opts.Version, op.Kind)
-		}
-		if err != nil {
-			c.result(op.OperatorID, op.ReplicaID, err)
-			continue
-		}
-		c.add(removal{replica: format.ID(replica), log: format.ID(log), operator: op.OperatorID})
-	}
-}
-
-// add queues a removal unless it is queued already.
-func (c *chores) add(r removal) {
-	if slices.Contains(c.removals, r) || len(c.removals) >= pmemlog.MaxReplicas {
-		return // it is asked for again
-	}
-	c.removals = append(c.removals, r)
-	signal(c.wake)
-}
-
-// result keeps what the next heartbeat shall report. A success is told at once,
-// a failure in its time: it would only be asked for again.
-func (c *chores) result(operator, replica string, err error) {
-	if _, known := c.results[operator]; !known && len(c.results) >= maxResults {
-		return // it is asked for again
-	}
-	r := openapi.OperatorResult{
-		OperatorID: operator, Kind: openapi.OperatorRemoveReplica, ReplicaID: replica, Ok: err == nil,
-	}
-	if err != nil {
-		r.Error = err.Error()
-		r.Error = r.Error[:min(len(r.Error), maxErrorText)]
-	}
-	c.results[operator] = r
-	if err == nil {
-		signal(c.news)
-	}
-}
-
-// unreported returns the results for the next heartbeat.
-func (c *chores) unreported() []openapi.OperatorResult {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return slices.Collect(maps.Values(c.results))
-}
-
-// reported forgets results that a heartbeat has delivered.
-func (c *chores) reported(results []openapi.OperatorResult) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, r := range results {
-		if c.results[r.OperatorID] == r {
-			delete(c.results, r.OperatorID)
-		}
-	}
 }
 
 // run does what is handed in until ctx ends. The error is that of a pool that
@@ -219,35 +132,4 @@ func (c *chores) writeDown() error {
 		c.a.log.Warn("grant keys could not be kept; after a restart writers are served once the agent is registered", "err", err)
 	}
 	return nil
-}
-
-// removeNext carries out one removal, and says whether there was one.
-func (c *chores) removeNext() bool {
-	c.mu.Lock()
-	if len(c.removals) == 0 {
-		c.mu.Unlock()
-		return false
-	}
-	r := c.removals[0]
-	c.mu.Unlock()
-
-	err := c.a.catalog.remove(r.replica, r.log)
-	switch {
-	case err == nil:
-		c.a.log.Info("removed a condemned replica", "replica", r.replica, "log", r.log, "free_bytes", c.a.pool.Free().Free)
-	case errors.Is(err, pmemlog.ErrNotFound):
-		err = nil // already gone
-	default:
-		c.a.log.Error("a condemned replica could not be removed", "replica", r.replica, "log", r.log, "err", err)
-	}
-
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.removals = c.removals[1:]
-	if r.operator != "" {
-		c.result(r.operator, r.replica.String(), err)
-	} else if err == nil {
-		signal(c.news) // the control plane hands out the operator for it
-	}
-	return true
 }

@@ -25,6 +25,15 @@
 // very replica is condemned. A lost lease deletes nothing. What the control
 // plane does not know is kept, counted, logged and served to nobody.
 //
+// A log without a writer whose replica is to be replaced is recovered by the
+// learner's agent: it opens the log as a writer on nobody's behalf, fills the
+// learner, has it put into the set and closes. It does so for one log at a time,
+// with memory of that log's capacity, up to Options.RecoverBytes. A client that
+// opens the log has it at once, and the agent yields without a word: the
+// client's writer goes on with the replacement. A recovery that does not come off
+// is reported with what it waits for, and tried again after a pause of up to
+// a minute.
+//
 // # What it assumes
 //
 // A grant's signature is enough to write: sessions are not bound to the

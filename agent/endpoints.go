@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/gravenio/graven/openapi"
@@ -14,12 +15,11 @@ import (
 // maxAnswer bounds what is read of an answer, in bytes.
 const maxAnswer = 8 << 20
 
-// endpoints are the API servers. One is used until it fails. Only the lease's
-// goroutine uses them.
+// endpoints are the API servers. One is used until it fails.
 type endpoints struct {
 	clients []*openapi.ClientWithResponses
 	urls    []string
-	current int
+	current atomic.Int64
 	own     *http.Transport // nil if it is the caller's
 }
 
@@ -43,6 +43,13 @@ func newEndpoints(urls []string, client *http.Client) (*endpoints, error) {
 	}
 	return e, nil
 }
+
+// apart returns the same servers for another user: the failover of the one does
+// not disturb the other.
+func (e *endpoints) apart() *endpoints { return &endpoints{clients: e.clients, urls: e.urls} }
+
+// url is the server that is asked first.
+func (e *endpoints) url() string { return e.urls[e.current.Load()] }
 
 // close gives up idle connections, unless they are the caller's.
 func (e *endpoints) close() {
@@ -69,17 +76,21 @@ func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
 func ask[R openapi.Response](ctx context.Context, e *endpoints, timeout time.Duration, call func(context.Context, *openapi.ClientWithResponses) (R, error)) (R, error) {
 	var last error
 	for range e.clients {
+		at := e.current.Load()
 		attempt, cancel := context.WithTimeout(ctx, timeout)
-		r, err := call(attempt, e.clients[e.current])
+		r, err := call(attempt, e.clients[at])
 		cancel()
 		if err == nil {
 			err = openapi.Check(r)
 		}
-		if err == nil || ctx.Err() != nil || !away(err) {
+		if err == nil || errors.Is(ctx.Err(), context.Canceled) || !away(err) {
 			return r, err
 		}
-		last = fmt.Errorf("%s: %w", e.urls[e.current], err)
-		e.current = (e.current + 1) % len(e.clients)
+		e.current.CompareAndSwap(at, (at+1)%int64(len(e.clients))) // unless another call has done so
+		if ctx.Err() != nil {
+			return r, err
+		}
+		last = fmt.Errorf("%s: %w", e.urls[at], err)
 	}
 	var none R
 	return none, last

@@ -161,6 +161,7 @@ type gate struct {
 	heartbeats atomic.Int64 // that were let through
 	mu         sync.Mutex
 	look       func(r *http.Request, body []byte)
+	refuse     func(r *http.Request) bool
 }
 
 func newGate(t *testing.T, to string) *gate {
@@ -187,7 +188,11 @@ func newGate(t *testing.T, to string) *gate {
 		if g.look != nil {
 			g.look(r, body)
 		}
+		refused := g.refuse != nil && g.refuse(r)
 		g.mu.Unlock()
+		if refused {
+			panic(http.ErrAbortHandler)
+		}
 		proxy.ServeHTTP(w, r)
 		if strings.HasSuffix(r.URL.Path, "/heartbeat") {
 			g.heartbeats.Add(1)
@@ -205,6 +210,14 @@ func (g *gate) onRequest(look func(r *http.Request, body []byte)) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.look = look
+}
+
+// onlyWithout breaks the connections of requests to paths that end like that; an
+// empty one is none.
+func (g *gate) onlyWithout(suffix string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.refuse = func(r *http.Request) bool { return suffix != "" && strings.HasSuffix(r.URL.Path, suffix) }
 }
 
 // options are those of a small agent of this test.

@@ -112,7 +112,7 @@ func (s host) create(h *rdmaio.Hello) (*hosted, bool, error) {
 	if created {
 		s.a.log.Info("made a replica", "log", h.Log, "replica", h.Replica,
 			"capacity_bytes", h.Capacity, "free_bytes", s.a.pool.Free().Free)
-		signal(s.a.chores.news)
+		signal(s.a.news)
 	}
 	return found, created, err
 }

@@ -121,7 +121,7 @@ func (l *lease) tryRegister(ctx context.Context) (*openapi.Registration, error) 
 		return nil, fmt.Errorf("register: %w", err)
 	}
 	if r.JSON200 == nil {
-		return nil, fmt.Errorf("register: %s answered %s without a registration", l.api.urls[l.api.current], r.Status())
+		return nil, fmt.Errorf("register: %s answered %s without a registration", l.api.url(), r.Status())
 	}
 	l.reported = body.Replicas
 	return r.JSON200, nil
@@ -150,7 +150,7 @@ func (l *lease) checkCluster(ctx context.Context) error {
 
 func (l *lease) otherCluster(mine format.ID, theirs string) error {
 	return fmt.Errorf("%w: %s, and %s is the API of cluster %s; point the agent at its own cluster, or give it an empty folder",
-		ErrOtherCluster, mine, l.api.urls[l.api.current], theirs)
+		ErrOtherCluster, mine, l.api.url(), theirs)
 }
 
 // accept takes a registration as the truth. What has to be written down is left
@@ -172,7 +172,7 @@ func (l *lease) accept(reg *openapi.Registration) error {
 	l.pause.Reset()
 	l.serving, l.silent = true, false
 	l.a.log.Info("registered", "cluster", reg.ClusterID, "incarnation", l.a.Incarnation(),
-		"lease_ttl_seconds", reg.LeaseTTLSeconds, "renew_every", l.every, "api", l.api.urls[l.api.current])
+		"lease_ttl_seconds", reg.LeaseTTLSeconds, "renew_every", l.every, "api", l.api.url())
 	l.a.chores.registered(format.ID(cluster), reg)
 	return nil
 }
@@ -187,7 +187,7 @@ func (l *lease) schedule(seconds float64) {
 func (l *lease) renew(ctx context.Context) error {
 	next := l.every
 	for {
-		if err := sleep(ctx, next, l.a.chores.news); err != nil {
+		if err := sleep(ctx, next, l.a.news); err != nil {
 			return err
 		}
 		begun := time.Now()
@@ -228,8 +228,8 @@ func (l *lease) heartbeat(ctx context.Context) error {
 		l.silent = false
 		l.a.log.Info("the control plane answers again")
 	}
-	l.a.chores.reported(body.Results)
-	l.a.chores.operators(r.Operators)
+	l.a.results.reported(body.Results)
+	l.a.operators(r.Operators)
 	return nil
 }
 
@@ -241,7 +241,7 @@ func (l *lease) post(ctx context.Context, body openapi.HeartbeatRequest, timeout
 		return nil, fmt.Errorf("heartbeat: %w", err)
 	}
 	if r.JSON200 == nil {
-		return nil, fmt.Errorf("heartbeat: %s answered %s without an answer", l.api.urls[l.api.current], r.Status())
+		return nil, fmt.Errorf("heartbeat: %s answered %s without an answer", l.api.url(), r.Status())
 	}
 	return r.JSON200, nil
 }

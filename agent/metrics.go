@@ -24,7 +24,16 @@ type metrics struct {
 	renewalFailures  prometheus.Counter
 	registerFailures prometheus.Counter
 	refusals         *prometheus.CounterVec
+	recoveries       prometheus.Counter
+	recovered        *prometheus.CounterVec
 }
+
+// The outcomes of a recovery.
+const (
+	recoveryDone    = "done"    // or there was nothing to do any more
+	recoveryYielded = "yielded" // to a writer, or to the end of the agent
+	recoveryFailed  = "failed"
+)
 
 // reasons are the labels of refused Hellos by kind of error; read-only.
 var reasons = []struct {
@@ -67,6 +76,10 @@ func newMetrics() *metrics {
 		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "graven_agent_refused_hellos_total", Help: "Sessions refused, by reason.",
 		}, []string{"reason"}),
+		recoveries: counter("recoveries_started_total", "Recoveries of a log without a writer that were begun."),
+		recovered: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "graven_agent_recoveries_ended_total", Help: "Recoveries that have ended, by outcome: done, yielded (to a writer, or to the end of the agent) or failed.",
+		}, []string{"outcome"}),
 	}
 }
 
@@ -80,11 +93,12 @@ func (m *metrics) register(a *Agent) error {
 			func() float64 { return float64(v.Load()) })
 	}
 	for _, c := range []prometheus.Collector{
-		m.syncs, m.fences, m.renewals, m.renewalFailures, m.registerFailures, m.refusals,
+		m.syncs, m.fences, m.renewals, m.renewalFailures, m.registerFailures, m.refusals, m.recoveries, m.recovered,
 		total("written_bytes_total", "Bytes written into replicas.", &m.written),
 		total("flushes_total", "Flushes acknowledged.", &m.flushes),
 		number("sessions", "Sessions open.", func() float64 { return float64(m.sessions.Load()) }),
 		number("lease", "1 while the control plane has registered the daemon.", func() float64 { return truth(m.lease.Load()) }),
+		number("recovering", "1 while a log without a writer is being recovered.", func() float64 { return truth(a.lane.busy()) }),
 		number("free_bytes", "Room in the pool.", func() float64 { return float64(free(a.pool.Free())) }),
 		number("capacity_bytes", "Room in the pool when it is empty.", func() float64 { return float64(a.pool.Free().Total) }),
 		number("replicas", "Replicas in the pool.", func() float64 { return float64(len(a.pool.Replicas())) }),

@@ -26,6 +26,9 @@ const (
 // DefaultPoolSize is the size of a pool that is made anew, in bytes.
 const DefaultPoolSize = 4 << 30
 
+// DefaultRecoverBytes is the largest log that is recovered, in bytes.
+const DefaultRecoverBytes = 1 << 30
+
 // Bounds of Options. The server may ask for a longer lease.
 const (
 	minTTL       = time.Second
@@ -97,6 +100,18 @@ type Options struct {
 	// goes on; 5 s by default.
 	LeaveTimeout time.Duration
 
+	// RecoverBytes is the capacity of the largest log that the agent recovers when
+	// it has no writer, DefaultRecoverBytes by default. Meanwhile the agent takes
+	// as much memory, for one log at a time. A larger log waits for a client that
+	// opens it.
+	RecoverBytes int64
+
+	// RecoverPatience is how long a recovery may make no progress before it is
+	// given up, to be tried again later; 10 minutes by default. The log must be
+	// open by then, and for a small one sooner: it may wait for daemons that are
+	// away while others could be recovered.
+	RecoverPatience time.Duration
+
 	// wrap puts a medium of a test between pool and file.
 	wrap func(pmemlog.Medium) pmemlog.Medium
 }
@@ -122,6 +137,12 @@ func (o Options) withDefaults() Options {
 	}
 	if o.LeaveTimeout == 0 {
 		o.LeaveTimeout = 5 * time.Second
+	}
+	if o.RecoverBytes == 0 {
+		o.RecoverBytes = DefaultRecoverBytes
+	}
+	if o.RecoverPatience == 0 {
+		o.RecoverPatience = 10 * time.Minute
 	}
 	if o.wrap == nil {
 		o.wrap = func(m pmemlog.Medium) pmemlog.Medium { return m }
@@ -157,6 +178,10 @@ func (o *Options) validate() error {
 		return bad("Version", "has %d bytes, at most %d", len(o.Version), maxVersion)
 	case o.LeaveTimeout < 0:
 		return bad("LeaveTimeout", "%v must be positive", o.LeaveTimeout)
+	case o.RecoverBytes < 0:
+		return bad("RecoverBytes", "%d must be positive", o.RecoverBytes)
+	case o.RecoverPatience < 0:
+		return bad("RecoverPatience", "%v must be positive", o.RecoverPatience)
 	case o.LeaseTTL != 0 && (o.LeaseTTL < minTTL || o.LeaseTTL > maxTTL || o.LeaseTTL%time.Second != 0):
 		return bad("LeaseTTL", "%v must be whole seconds from %v to %v", o.LeaseTTL, minTTL, maxTTL)
 	}

@@ -30,7 +30,7 @@ func (a *Agent) registration() openapi.RegisterRequest {
 func (a *Agent) heartbeat() openapi.HeartbeatRequest {
 	return openapi.HeartbeatRequest{
 		Incarnation: int64(a.Incarnation()), FreeBytes: free(a.pool.Free()), Health: a.health(),
-		Replicas: a.replicas(), Results: a.chores.unreported(),
+		Replicas: a.replicas(), Results: a.results.unreported(),
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"github.com/gravenio/graven/grant"
 	"github.com/gravenio/graven/openapi"
+	"github.com/gravenio/graven/pmemlog"
 	"github.com/gravenio/graven/pmemlog/format"
 	"github.com/gravenio/graven/rdmaio"
 )
@@ -163,6 +164,33 @@ func TestRemovedLogFreesSpace(t *testing.T) {
 	}
 	if _, _, err := dial(a.Addr(), h, noEvents()); !errors.Is(err, rdmaio.ErrUnknownLog) {
 		t.Errorf("the old grant got %v", err)
+	}
+}
+
+// A control plane that was set back may condemn a replica that has since become
+// a member of a newer set: its data is the log's, and it is kept.
+func TestMemberOfANewerSetIsKept(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	a := start(t, c.options("d1"))
+	opened := c.open(c.createLog("l", 1))
+	h := hello(t, opened, 0)
+	w := write(t, a.Addr(), h, nil)
+	w.commit("x")
+	if err := w.Reseal(t.Context(), 7, []format.ID{h.Replica}); err != nil {
+		t.Fatal(err)
+	}
+	r := removal{replica: h.Replica, log: h.Log, setVersion: 6}
+	if err := a.catalog.remove(r); err == nil || !strings.Contains(err.Error(), "set version 7") {
+		t.Fatalf("removal by set version 6: %v", err)
+	}
+	w.commit("y") // its writer goes on
+	r.setVersion = 7
+	if err := a.catalog.remove(r); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.catalog.remove(r); !errors.Is(err, pmemlog.ErrNotFound) {
+		t.Errorf("removal of what is gone: %v", err)
 	}
 }
 

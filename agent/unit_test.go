@@ -132,10 +132,10 @@ func TestOperatorsMayBeRepeated(t *testing.T) {
 	}
 	ops := []openapi.Operator{operator("op1", replica, log), operator("op2", newID(), newID())}
 	for range 3 {
-		a.chores.operators(ops)
+		a.operators(ops)
 		a.chores.all()
 	}
-	got := a.chores.unreported()
+	got := a.results.unreported()
 	if len(got) != 2 || !got[0].Ok || !got[1].Ok {
 		t.Fatalf("results %+v, want two good ones: what is unknown is already gone", got)
 	}
@@ -143,12 +143,12 @@ func TestOperatorsMayBeRepeated(t *testing.T) {
 		t.Error("the replica is still there")
 	}
 	select {
-	case <-a.chores.news:
+	case <-a.news:
 	default:
 		t.Error("the result waits for the next renewal")
 	}
-	a.chores.reported(got[:1])
-	if left := a.chores.unreported(); len(left) != 1 || left[0] != got[1] {
+	a.results.reported(got[:1])
+	if left := a.results.unreported(); len(left) != 1 || left[0] != got[1] {
 		t.Errorf("left are %+v, want %+v", left, got[1])
 	}
 }
@@ -167,18 +167,18 @@ func TestOperatorsInError(t *testing.T) {
 	unknown.Kind = "format-disk"
 	nonsense := operator("op3", replica, log)
 	nonsense.LogID = "x"
-	a.chores.operators([]openapi.Operator{operator("op1", replica, newID()), unknown, nonsense})
+	a.operators([]openapi.Operator{operator("op1", replica, newID()), unknown, nonsense})
 	a.chores.all()
-	for _, r := range a.chores.unreported() {
+	for _, r := range a.results.unreported() {
 		if r.Ok || r.Error == "" {
 			t.Errorf("%+v, want an error", r)
 		}
 	}
-	if len(a.chores.unreported()) != 3 || len(a.pool.Replicas()) != 1 {
-		t.Errorf("%d results, %d replicas", len(a.chores.unreported()), len(a.pool.Replicas()))
+	if len(a.results.unreported()) != 3 || len(a.pool.Replicas()) != 1 {
+		t.Errorf("%d results, %d replicas", len(a.results.unreported()), len(a.pool.Replicas()))
 	}
 	select {
-	case <-a.chores.news:
+	case <-a.news:
 		t.Error("a failure is told at once")
 	default:
 	}

@@ -10,8 +10,8 @@ import (
 	"github.com/gravenio/graven/rdmaio/tcp"
 )
 
-// work is what goes on while an agent runs: the sessions, the chores, the lease
-// and the metrics, each in its own goroutine.
+// work is what goes on while an agent runs: the sessions, the chores, the
+// recoveries, the lease and the metrics, each in its own goroutine.
 type work struct {
 	a        *Agent
 	listener *tcp.Listener
@@ -67,6 +67,7 @@ func (w *work) run(ctx context.Context) error {
 
 	served := w.start(func() error { return w.listener.Run(serving) })
 	chores := w.start(func() error { return w.a.chores.run(serving) })
+	recovered := w.start(func() error { return w.a.lane.run(serving) })
 	told := w.start(func() error { return newLease(w.a).run(telling) })
 	if w.http != nil {
 		w.start(func() error { return w.a.observe(telling, w.http) })
@@ -83,6 +84,7 @@ func (w *work) run(ctx context.Context) error {
 	settled := w.start(func() error {
 		<-served
 		<-chores
+		<-recovered
 		w.a.settle()
 		return nil
 	})
@@ -110,14 +112,15 @@ func (w *work) start(f func() error) <-chan struct{} {
 }
 
 // await waits until all I/O has ended, but not for ever: the control plane
-// shall hear of the end although the medium does not answer.
+// shall hear of the end although the medium does not answer, or a recovered log's
+// lease can't be given back.
 func (w *work) await(settled <-chan struct{}) {
 	t := time.NewTimer(w.a.opts.LeaveTimeout)
 	defer t.Stop()
 	select {
 	case <-settled:
 	case <-t.C:
-		w.a.log.Error("the medium does not answer; the process ends when it does", "waited", w.a.opts.LeaveTimeout)
+		w.a.log.Error("the medium, or the control plane, does not answer; the process ends when what is under way has ended", "waited", w.a.opts.LeaveTimeout)
 	}
 }
 

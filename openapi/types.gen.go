@@ -813,6 +813,10 @@ type Labels map[string]string
 // Example: 10
 type LeaseTTL = int64
 
+// LeftSetVersion For a removal: the version of the log's replica set when this replica left it. A replica whose seal names it as
+// a member of a higher version is kept: etcd has been set back. 0 or absent: not known.
+type LeftSetVersion = int64
+
 // Log defines model for Log.
 type Log struct {
 	AckQuorum int32 `json:"ack_quorum"`
@@ -961,6 +965,10 @@ type Operator struct {
 	//
 	// Example: 5d3c2f4e-8f5a-4b7e-9a55-0d7f5b0c9a11
 	ReplicaID UUID `json:"replica_id"`
+
+	// SetVersion For a removal: the version of the log's replica set when this replica left it. A replica whose seal names it as
+	// a member of a higher version is kept: etcd has been set back. 0 or absent: not known.
+	SetVersion LeftSetVersion `json:"set_version,omitempty,omitzero"`
 }
 
 // OperatorKind `remove-replica`: free the region of a condemned replica. `recover-log`: the log has no writer; open it as a
@@ -1345,6 +1353,10 @@ type ReplicaVerdict struct {
 	//
 	// Example: 5d3c2f4e-8f5a-4b7e-9a55-0d7f5b0c9a11
 	ReplicaID UUID `json:"replica_id"`
+
+	// SetVersion For a removal: the version of the log's replica set when this replica left it. A replica whose seal names it as
+	// a member of a higher version is kept: etcd has been set back. 0 or absent: not known.
+	SetVersion LeftSetVersion `json:"set_version,omitempty,omitzero"`
 }
 
 // ReplicaVerdictAction `quarantine`: keep it, count it, serve it to nobody; a person removes it.

@@ -372,6 +372,25 @@ func TestResealChangesSetAndVersionAlone(t *testing.T) {
 	}
 }
 
+func TestMemberBeyond(t *testing.T) {
+	t.Parallel()
+	_, _, r := newReplica(t, pmemtest.Options{})
+	if v, beyond := r.MemberBeyond(0); beyond {
+		t.Errorf("a replica without a seal is a member of set version %d", v)
+	}
+	w := openWriter(t, r, 1)
+	must(t, w.s.Reseal(3, []format.ID{id(1), id(2)}))
+	for known, want := range map[uint64]bool{2: true, 3: false, 4: false} {
+		if v, beyond := r.MemberBeyond(known); beyond != want || v != 3 {
+			t.Errorf("set version %d is known: %d, %v", known, v, beyond)
+		}
+	}
+	must(t, w.s.Reseal(4, []format.ID{id(2)})) // it has been replaced
+	if v, beyond := r.MemberBeyond(2); beyond {
+		t.Errorf("a replaced replica is a member of set version %d", v)
+	}
+}
+
 func TestResealNeedsSeal(t *testing.T) {
 	t.Parallel()
 	_, _, r := newReplica(t, pmemtest.Options{})

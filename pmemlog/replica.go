@@ -3,6 +3,7 @@ package pmemlog
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/gravenio/graven/pmemlog/format"
@@ -134,6 +135,16 @@ func (r *Replica) Cluster() format.ID { return r.entry.cluster }
 
 // Capacity returns the size of the ring, in bytes.
 func (r *Replica) Capacity() uint64 { return r.entry.capacity }
+
+// MemberBeyond says whether the newest seal names this replica as a member of a
+// set of a higher version than the given one, and of which. Who thinks that it is
+// no member of the log any more then knows less than the replica does.
+func (r *Replica) MemberBeyond(setVersion uint64) (uint64, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	newest, ok := (&format.Report{Seals: r.slot.Seals}).NewestSeal()
+	return newest.SetVersion, ok && newest.SetVersion > setVersion && slices.Contains(r.slot.Set, r.entry.replica)
+}
 
 // Info returns what the replica says of itself. It never waits for I/O.
 func (r *Replica) Info() Info {

@@ -120,7 +120,7 @@ func operators(steps []store.Step) []openapi.Operator {
 	for i, s := range steps {
 		out[i] = openapi.Operator{
 			OperatorID: s.OperatorID, Kind: openapi.OperatorKind(s.Kind),
-			LogID: s.LogID, ReplicaID: s.ReplicaID,
+			LogID: s.LogID, ReplicaID: s.ReplicaID, SetVersion: int64(s.SetVersion),
 		}
 	}
 	return out

@@ -69,7 +69,7 @@ func (s *Server) RegisterDaemon(ctx context.Context, r openapi.RegisterDaemonReq
 	verdicts := make([]openapi.ReplicaVerdict, len(got.Replicas))
 	for i, v := range got.Replicas {
 		verdicts[i] = openapi.ReplicaVerdict{
-			ReplicaID: v.ReplicaID, LogID: v.LogID, Action: openapi.ReplicaVerdictAction(v.Verdict),
+			ReplicaID: v.ReplicaID, LogID: v.LogID, Action: openapi.ReplicaVerdictAction(v.Verdict), SetVersion: int64(v.SetVersion),
 		}
 	}
 	return openapi.RegisterDaemon200JSONResponse{

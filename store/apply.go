@@ -201,8 +201,8 @@ func (t *tables) reconcile(daemonID string, inventory []ReplicaSummary) (verdict
 	for _, r := range inventory {
 		held[r.ReplicaID] = true
 		v := ReplicaVerdict{ReplicaID: r.ReplicaID, LogID: r.LogID, Verdict: VerdictQuarantine}
-		if _, ok := d.condemned[r.ReplicaID]; ok {
-			v.Verdict = VerdictRemove
+		if rec, ok := d.condemned[r.ReplicaID]; ok {
+			v.Verdict, v.SetVersion = VerdictRemove, rec.SetVersion
 		} else if logID, ok := d.replicas[r.ReplicaID]; ok && logID == r.LogID {
 			v.Verdict = VerdictKeep
 		}

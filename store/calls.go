@@ -36,6 +36,8 @@ type ReplicaVerdict struct {
 	ReplicaID string  `json:"replica_id"`
 	LogID     string  `json:"log_id"`
 	Verdict   Verdict `json:"verdict"`
+	// SetVersion, with VerdictRemove, is as in Step.
+	SetVersion uint64 `json:"set_version,omitempty"`
 }
 
 // Registration answers Register.

@@ -60,7 +60,7 @@ func (l *logEntries) condemn(gone []replicaRecord) []clientv3.Op {
 	var ops []clientv3.Op
 	for _, r := range gone {
 		ops = append(ops, put(condemnedKey(r.DaemonID, r.ReplicaID), condemnedRecord{
-			version: current(), LogID: l.id, Bytes: l.rec.ReplicaBytes, Since: time.Now().UTC(),
+			version: current(), LogID: l.id, Bytes: l.rec.ReplicaBytes, Since: time.Now().UTC(), SetVersion: l.rec.SetVersion,
 		}))
 	}
 	return ops

@@ -174,6 +174,9 @@ type Step struct {
 	Kind      string `json:"kind"`
 	LogID     string `json:"log_id"`
 	ReplicaID string `json:"replica_id"`
+	// SetVersion, of a removal, is the version of the log's set when the replica
+	// left it; 0 if not known.
+	SetVersion uint64 `json:"set_version,omitempty"`
 }
 
 // The kinds of steps.

@@ -125,6 +125,9 @@ type condemnedRecord struct {
 	LogID string    `json:"log_id"`
 	Bytes int64     `json:"bytes"`
 	Since time.Time `json:"since"`
+	// SetVersion is that of the log's set when the replica left it. Its daemon keeps
+	// a replica that is a member of a later set: this etcd was set back.
+	SetVersion uint64 `json:"set_version,omitempty"`
 }
 
 type journalRecord struct {

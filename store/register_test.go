@@ -147,8 +147,8 @@ func TestInventoryIsReconciled(t *testing.T) {
 
 	reg := register(present.DaemonID, kept, stranger)
 	want := []ReplicaVerdict{
-		{kept.ReplicaID, kept.LogID, VerdictKeep},
-		{stranger.ReplicaID, stranger.LogID, VerdictQuarantine},
+		{ReplicaID: kept.ReplicaID, LogID: kept.LogID, Verdict: VerdictKeep},
+		{ReplicaID: stranger.ReplicaID, LogID: stranger.LogID, Verdict: VerdictQuarantine},
 	}
 	if !slices.Equal(reg.Replicas, want) || len(reg.Missing) != 0 {
 		t.Errorf("got %+v, missing %v", reg.Replicas, reg.Missing)

@@ -105,7 +105,7 @@ func TestDeletedLogStaysReservedUntilTheDaemonsConfirm(t *testing.T) {
 		return a.Steps
 	}
 	steps := beat()
-	want := []Step{{OperatorID: "remove-replica-" + first.ReplicaID, Kind: StepRemoveReplica, LogID: l.LogID, ReplicaID: first.ReplicaID}}
+	want := []Step{{OperatorID: "remove-replica-" + first.ReplicaID, Kind: StepRemoveReplica, LogID: l.LogID, ReplicaID: first.ReplicaID, SetVersion: l.SetVersion}}
 	if !slices.Equal(steps, want) || reserved(t, s, first.DaemonID) != l.ReplicaBytes {
 		t.Fatalf("steps %+v", steps)
 	}

@@ -34,6 +34,7 @@ func (d *daemonRow) removals() []Step {
 			Kind:       StepRemoveReplica,
 			LogID:      d.condemned[id].LogID,
 			ReplicaID:  id,
+			SetVersion: d.condemned[id].SetVersion,
 		})
 	}
 	return steps

@@ -16,12 +16,12 @@ import (
 type agentFlags struct {
 	id, dir, listen, advertise, media, metrics, level string
 	labels                                            []string
-	pool                                              size
+	pool, recovered                                   size
 	ttl                                               time.Duration
 }
 
 func newAgent(a *app) *cobra.Command {
-	fl := agentFlags{pool: agent.DefaultPoolSize}
+	fl := agentFlags{pool: agent.DefaultPoolSize, recovered: agent.DefaultRecoverBytes}
 	cmd := &cobra.Command{
 		Use:   "agent",
 		Short: "Run a replica daemon that serves one pool",
@@ -39,6 +39,7 @@ the API. The pool is made at the first start and remembers its daemon ID.`,
 	f.StringArrayVar(&fl.labels, "label", nil, "where the daemon is, `KEY=VALUE`; may be repeated; host, rack and zone are failure domains")
 	f.StringVar(&fl.media, "media", agent.MediaFile, "`MEDIUM` of the pool: file, or volatile (memory, for trying out)")
 	f.Var(&fl.pool, "pool-size", "size of a pool that is made anew; a file is sparse until it is used")
+	f.Var(&fl.recovered, "recover-bytes", "largest log to recover when it has no writer; takes as much memory meanwhile")
 	f.DurationVar(&fl.ttl, "ttl", 0, "lease to ask for, in whole seconds (default the server's)")
 	f.StringVar(&fl.metrics, "metrics-listen", "", "`HOST:PORT` to serve /metrics and /healthz on (default nowhere)")
 	f.StringVar(&fl.level, "log-level", "info", "least `LEVEL` to log: debug, info, warn or error")
@@ -84,6 +85,9 @@ func (fl *agentFlags) options(a *app) (agent.Options, error) {
 	if fl.pool < 1 {
 		return o, usagef("--pool-size must be positive")
 	}
+	if fl.recovered < 1 {
+		return o, usagef("--recover-bytes must be positive")
+	}
 	bases, err := parseEndpoints(a.endpoints)
 	if err != nil {
 		return o, err
@@ -96,6 +100,7 @@ func (fl *agentFlags) options(a *app) (agent.Options, error) {
 		ID: fl.id, Dir: fl.dir, Media: fl.media, PoolSize: int64(fl.pool),
 		Listen: fl.listen, Advertise: fl.advertise, MetricsListen: fl.metrics,
 		LeaseTTL: fl.ttl, Labels: labels, Version: version, Logger: log,
+		RecoverBytes: int64(fl.recovered),
 	}
 	for _, b := range bases {
 		o.Endpoints = append(o.Endpoints, b.String())

@@ -89,7 +89,7 @@ func (s *scanner) check() error {
 // still known. Epoch 0 is the empty log, which all replicas share.
 func (s *scanner) begin() {
 	t := s.in.Trim
-	s.res.Chain = Chain{LSN: t.LSN, CRC: t.CRC, Epoch: t.Epoch}
+	s.res.Chain = Chain{LSN: t.LSN, CRC: t.CRC, Epoch: t.Epoch} // rule: a trimmed log keeps its epoch
 	s.res.Written = t.Epoch
 	first := Pair{Fence: Fence{Epoch: t.Epoch}, First: t.LSN, Known: t.Epoch == 0}
 	for _, seal := range s.seals {

@@ -145,7 +145,8 @@ func (c *Core) durableOf(member func(i int) bool) (uint64, bool) {
 	var durable [format.MaxReplicas]uint64
 	n := 0
 	for i := range c.replicas {
-		if r := &c.replicas[i]; member(i) && r.sealed && r.State != Allocated { // rule: only sealed and present replicas count
+		r := &c.replicas[i]
+		if member(i) && r.sealed && r.State != Allocated && c.namesSet(r) { // rule: only sealed and present replicas count
 			durable[n] = r.durable
 			n++
 		}

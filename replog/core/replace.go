@@ -90,7 +90,7 @@ func (c *Core) Joint() bool { return c.change != nil && c.change.stage == joint 
 
 // inSet says whether a replica is in the set that the log has, or had before a
 // replacement that is not finished.
-func (c *Core) inSet(i int) bool { return c.replicas[i].voter }
+func (c *Core) inSet(i int) bool { return c.replicas[i].voter } // rule: a learner does not count
 
 // inNewSet says whether a replica is in the set that the replacement leads to.
 func (c *Core) inNewSet(i int) bool {
@@ -139,6 +139,14 @@ func (c *Core) readyForJoint() bool {
 	}
 	lsn, ok := c.durableOf(c.inNewSet)
 	return ok && lsn >= c.commit // rule: caught up before joint
+}
+
+// namesSet says whether a replica's seal names the set that the control plane is
+// known to have. What is acknowledged on replicas that all do can't be missed by
+// an opener of an older set. Right after a change the old set's seals still do
+// for its part of the joint quorum.
+func (c *Core) namesSet(r *replica) bool {
+	return r.setVersion == c.cfg.SetVersion || c.change != nil && c.change.stage == switched
 }
 
 // newSetKnown says whether an ack quorum of the new set names it in its seals.

@@ -44,7 +44,7 @@ func (c *Core) Status() []ReplicaStatus {
 // made anew.
 func (c *Core) MayMake(index int) bool {
 	r := &c.replicas[index]
-	return r.State != Present && !r.made
+	return r.State != Present && !r.made // rule: present is never made anew
 }
 
 // Replacing returns the replacement that is under way.

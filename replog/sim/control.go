@@ -15,6 +15,7 @@ type member struct {
 	node  int
 	pool  format.ID
 	state core.State
+	left  uint64 // the version of the set when it was condemned
 }
 
 // record is what the control plane keeps of the log. It is what a backup brings
@@ -54,15 +55,19 @@ type control struct {
 	w *world
 	record
 	backups []record
-	truth   record   // of the last open or change of the set, whatever the record was set back to
-	highest uint64   // epoch ever handed out
-	made    []member // all replicas so far
+	truth   record             // of the last open or change of the set, whatever the record was set back to
+	highest uint64             // epoch ever handed out
+	made    []member           // all replicas so far
+	joined  map[format.ID]bool // those that have been in a set
+	deaf    bool               // it hears no request of a writer
+	mute    bool               // no writer hears its answers
 }
 
 func newControl(w *world) control {
-	c := control{w: w, record: record{version: 1, seen: map[format.ID]uint64{}}}
+	c := control{w: w, record: record{version: 1, seen: map[format.ID]uint64{}}, joined: map[format.ID]bool{}}
 	for i := range w.cfg.Replicas {
-		c.set = append(c.set, c.reserve(w.nodes[i]))
+		m := c.reserve(w.nodes[i])
+		c.set, c.joined[m.id] = append(c.set, m), true
 	}
 	c.truth = c.clone()
 	return c
@@ -98,13 +103,16 @@ type outcome func(k *core.Core)
 func (c *control) ask(x *writer, do func() outcome) {
 	w := c.w
 	w.after(w.between(time.Millisecond, 40*time.Millisecond), func() {
-		answer := do()
+		var answer outcome
+		if !c.deaf {
+			answer = do()
+		}
 		if w.faults && w.chance(0.05) {
 			w.after(w.between(0, 60*time.Millisecond), func() { do() })
 		}
-		if answer == nil || w.faults && w.chance(0.2) {
+		if answer == nil || c.mute || w.faults && w.chance(0.2) {
 			if !x.dead {
-				c.ask(x, do)
+				c.ask(x, do) // rule: outcome unknown stays joint
 			}
 			return
 		}
@@ -167,15 +175,15 @@ func (c *control) promote(x *writer, learner format.ID, version uint64) {
 		switch {
 		case c.version == version+1 && indexOf(c.set, learner) >= 0: // an earlier request of ours has done it
 			return promoted
-		case c.version != version:
+		case c.version != version: // rule: control compares the set version
 			return nil
 		case c.learner == nil || c.learner.id != learner:
 			return func(k *core.Core) { k.Abandoned(learner) }
 		}
 		i := indexOf(c.set, c.replaces)
-		c.condemned = append(c.condemned, c.set[i])
+		c.condemn(c.set[i])
 		c.w.note("epoch %d: %v has replaced %v, set version %d", term.Epoch, learner, c.replaces, version+1)
-		c.set[i] = *c.learner
+		c.set[i], c.joined[learner] = *c.learner, true
 		c.set[i].state = core.Present
 		c.learner, c.version = nil, version+1
 		c.w.stats.Promotions++
@@ -191,8 +199,14 @@ func (c *control) abandon() {
 	}
 	c.w.stats.Abandoned++
 	c.w.note("learner %v is abandoned", c.learner.id)
-	c.condemned = append(c.condemned, *c.learner)
+	c.condemn(*c.learner)
 	c.learner = nil
+}
+
+// condemn has a replica's region removed, unless the replica knows better.
+func (c *control) condemn(m member) {
+	m.left = c.version
+	c.condemned = append(c.condemned, m)
 }
 
 // renew tells a writer what the record says now.
@@ -200,6 +214,10 @@ func (c *control) renew(x *writer) {
 	w := c.w
 	w.after(w.between(5*time.Millisecond, 50*time.Millisecond), func() {
 		if x.dead || x.core.Phase() == core.Over {
+			return
+		}
+		if c.mute || c.deaf {
+			c.renew(x)
 			return
 		}
 		if _, stale := c.stale(x.term); !stale && !(w.faults && w.chance(0.1)) {
@@ -216,17 +234,21 @@ func (c *control) renew(x *writer) {
 // register admits a daemon, or refuses one whose pool was set back: it has
 // forgotten what it promised.
 func (c *control) register(n *node) {
-	boot, pool := n.boot, n.poolID
+	boot := n.boot
 	c.w.after(c.w.between(0, 30*time.Millisecond), func() {
-		switch {
-		case !n.up() || n.boot != boot:
-		case n.incarnation < c.seen[pool]: // rule: a pool that was set back is refused
-			c.w.note("node %d is refused: incarnation %d, %d was seen", n.index, n.incarnation, c.seen[pool])
-			n.refuse()
-		default:
-			c.seen[pool], n.registered = n.incarnation, true
+		if n.up() && n.boot == boot {
+			c.admit(n)
 		}
 	})
+}
+
+func (c *control) admit(n *node) {
+	if n.incarnation < c.seen[n.poolID] { // rule: a pool that was set back is refused
+		c.w.note("node %d is refused: incarnation %d, %d was seen", n.index, n.incarnation, c.seen[n.poolID])
+		n.refuse()
+		return
+	}
+	c.seen[n.poolID], n.registered = n.incarnation, true
 }
 
 // clean has one condemned replica removed for good.
@@ -236,8 +258,16 @@ func (c *control) clean() {
 	}
 	m := c.condemned[c.w.rng.IntN(len(c.condemned))]
 	n := c.w.nodes[m.node]
-	if n.poolID == m.pool && (!n.up() || !n.registered || !n.remove(m.id)) {
-		return
+	if n.poolID == m.pool {
+		// A control plane that was set back may condemn a replica that is in the set
+		// and whose seal does not say so yet: that is a loss like others.
+		member := indexOf(c.truth.set, m.id) >= 0
+		if !n.up() || !n.registered || member && !c.w.damageable(m.id) || !n.remove(m) {
+			return
+		}
+		if member {
+			c.w.damaged[m.id] = true
+		}
 	}
 	if i := indexOf(c.condemned, m.id); i >= 0 {
 		c.condemned = slices.Delete(c.condemned, i, i+1)
@@ -261,13 +291,17 @@ func (c *control) restore() {
 	if !c.restorable(&b, noticed) {
 		return
 	}
+	c.setBack(&b, noticed)
+}
+
+func (c *control) setBack(b *record, noticed bool) {
 	c.w.stats.Restores++
 	c.w.note("etcd is set back to epoch %d, set version %d; noticed: %v", b.term.Epoch, b.version, noticed)
 	c.record = b.clone()
 	if !noticed {
 		return
 	}
-	c.term.Epoch = c.highest
+	c.term.Epoch = c.highest // rule: a restore raises the epoch
 	for i, m := range c.set {
 		if !c.w.nodes[m.node].holds(m) {
 			c.w.damaged[m.id] = true
@@ -277,8 +311,9 @@ func (c *control) restore() {
 }
 
 // restorable says whether what is promised holds after that restore. It does
-// not where a replica that has been replaced since could answer for the old set,
-// nor where as many as the ack quorum of the old set are gone.
+// not where a replica that has been replaced could answer for a set that it was in
+// without naming the one that is, nor where as many as the ack quorum of the old
+// set are gone.
 func (c *control) restorable(b *record, noticed bool) bool {
 	gone := 0
 	for _, m := range b.set {
@@ -289,8 +324,9 @@ func (c *control) restorable(b *record, noticed bool) bool {
 	if gone >= c.w.cfg.Ack {
 		return false
 	}
-	for _, m := range b.set {
-		if indexOf(c.truth.set, m.id) < 0 && c.w.nodes[m.node].holds(m) {
+	for _, m := range c.made {
+		n := c.w.nodes[m.node]
+		if indexOf(c.truth.set, m.id) < 0 && c.joined[m.id] && n.holds(m) && n.told[m.id] < c.truth.version {
 			return false
 		}
 	}
@@ -326,13 +362,14 @@ func (c *control) adopt(version uint64, set []format.ID) {
 		return
 	}
 	c.w.note("the control plane takes set version %d from a seal", version)
-	for _, m := range c.set {
+	c.condemned = slices.DeleteFunc(c.condemned, func(m member) bool { return slices.Contains(set, m.id) })
+	old := c.set
+	c.version, c.set = version, nil
+	for _, m := range old {
 		if !slices.Contains(set, m.id) {
-			c.condemned = append(c.condemned, m)
+			c.condemn(m)
 		}
 	}
-	c.condemned = slices.DeleteFunc(c.condemned, func(m member) bool { return slices.Contains(set, m.id) })
-	c.version, c.set = version, nil
 	for _, id := range set {
 		m := c.made[indexOf(c.made, id)]
 		m.state = core.Present

@@ -38,6 +38,10 @@ func (l *link) delay() time.Duration {
 // ask sends a request. do runs at the far end, done at the near end with what it
 // returned; an error ends the session. Now and then a request arrives twice.
 func (l *link) ask(do func() error, done func()) {
+	if s := l.x.seats[l.peer.Index]; s.held {
+		s.queue = append(s.queue, func() { l.ask(do, done) })
+		return
+	}
 	l.there = max(l.there, l.w.now+l.delay())
 	l.w.after(l.there-l.w.now, func() {
 		if !l.n.up() || l.n.boot != l.boot || (l.until > 0 && l.w.now > l.until) {

@@ -36,7 +36,8 @@ type node struct {
 	// acked is the highest position that each replica has acknowledged or vouched
 	// for; what it says must be backed by its medium.
 	acked map[format.ID]format.Position
-	idle  map[format.ID]int // counts flushes, so that a quiet time can be noticed
+	idle  map[format.ID]int    // counts flushes, so that a quiet time can be noticed
+	told  map[format.ID]uint64 // the version of the set that each replica has said it names in its seal
 }
 
 func newNode(w *world, index int) *node {
@@ -53,7 +54,7 @@ func (n *node) format() {
 	n.wipes++
 	n.medium, n.earlier = pmemtest.New(poolSize, pmemtest.Options{}), nil
 	n.setBack, n.refused = false, false
-	n.acked, n.idle = map[format.ID]format.Position{}, map[format.ID]int{}
+	n.acked, n.idle, n.told = map[format.ID]format.Position{}, map[format.ID]int{}, map[format.ID]uint64{}
 	if _, err := pmemlog.Format(n.medium, pmemlog.FormatOptions{PoolID: n.poolID, ClusterID: n.w.id('c', 0), Replicas: poolReplicas}); err != nil {
 		panic(fmt.Sprintf("sim: format a pool: %v", err))
 	}
@@ -157,11 +158,20 @@ func (n *node) quiet(id format.ID) {
 	})
 }
 
-// remove deletes a region and reports whether it is gone.
-func (n *node) remove(id format.ID) bool {
-	err := n.powered(func() error { return n.pool.Delete(id) })
+// remove deletes a condemned region, as an agent does, and reports whether it is
+// gone. A replica that is a member of a newer set than the control plane knew is
+// kept.
+func (n *node) remove(m member) bool {
+	r, err := n.pool.Replica(m.id)
+	if err == nil {
+		if v, beyond := r.MemberBeyond(m.left); beyond { // rule: a member of a newer set is kept
+			n.w.note("node %d keeps replica %v, a member of set version %d", n.index, m.id, v)
+			return false
+		}
+	}
+	err = n.powered(func() error { return n.pool.Delete(m.id) })
 	if err == nil || errors.Is(err, pmemlog.ErrNotFound) {
-		n.w.note("node %d has removed replica %v", n.index, id)
+		n.w.note("node %d has removed replica %v", n.index, m.id)
 		return true
 	}
 	return false
@@ -207,9 +217,6 @@ func (n *node) sealedInVain(epoch uint64) bool {
 // checkReport is I6: what a replica says that it holds it would hold after any
 // crash, too.
 func (n *node) checkReport(id format.ID, rep format.Report) {
-	if n.w.damaged[id] {
-		return
-	}
 	after, err := n.afterCrash(id, rep.Fenced)
 	if err != nil || rep.Last.After(after.Last) {
 		n.w.fail("I6", "replica %v reported %v, after a crash it would hold %v (%v)", id, rep.Last, after.Last, err)
@@ -243,10 +250,43 @@ func (n *node) flushed(id format.ID, epoch, durable uint64) {
 	}
 	n.vouched(id, format.Position{Epoch: epoch, LSN: durable})
 	if n.w.chance(0.05) && !n.w.damaged[id] { // a flip takes back what was persistent
-		after, err := n.afterCrash(id, slot.Fenced)
-		if err != nil || after.Tail < durable {
-			n.w.fail("I6", "replica %v acknowledged LSN %d, after a crash it would hold %d (%v)", id, durable, after.Tail, err)
-		}
+		n.checkDurable(id, slot.Fenced, durable)
+	}
+}
+
+// checkDurable is I6: what a replica acknowledges survives any crash.
+func (n *node) checkDurable(id format.ID, term format.Fence, durable uint64) {
+	after, err := n.afterCrash(id, term)
+	if err != nil || after.Tail < durable {
+		n.w.fail("I6", "replica %v acknowledged LSN %d, after a crash it would hold %d (%v)", id, durable, after.Tail, err)
+	}
+}
+
+// checkSpace is I5: nothing at or above the persistent trim LSN is overwritten.
+func (n *node) checkSpace(r *pmemlog.Replica, from, to uint64) {
+	if trim := r.Info().Slot.Trim.LSN; to > trim+r.Capacity() {
+		n.w.fail("I5", "replica %v, trimmed to LSN %d, took [%d, %d) into a ring of %d bytes", r.ID(), trim, from, to, r.Capacity())
+	}
+}
+
+// names takes note of the version of the set that a replica's newest seal names,
+// which it has acknowledged, and makes sure that it would after a crash, too.
+func (n *node) names(id format.ID, term format.Fence) {
+	r, err := n.pool.Replica(id)
+	if err != nil {
+		return
+	}
+	slot := r.Info().Slot
+	i := slices.IndexFunc(slot.Seals, func(s format.Seal) bool { return s.Fence() == term })
+	if i < 0 {
+		return
+	}
+	n.told[id] = slot.Seals[i].SetVersion
+	if !n.w.byHand && n.w.chance(0.8) {
+		return
+	}
+	if after, err := n.afterCrash(id, slot.Fenced); err != nil || !slices.Contains(after.Seals, slot.Seals[i]) {
+		n.w.fail("I6", "replica %v acknowledged the seal %+v, after a crash it would hold %+v (%v)", id, slot.Seals[i], after.Seals, err)
 	}
 }
 

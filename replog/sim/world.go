@@ -117,6 +117,7 @@ type world struct {
 	control   control
 	model     model
 	faults    bool               // things still go wrong
+	byHand    bool               // writers append only what they are told to
 	calm      time.Duration      // factor between faults
 	sizes     int                // of records: few sizes make logs that differ line up
 	far       float64            // how often a daemon is out of reach for a while
@@ -222,9 +223,7 @@ func (w *world) peace() {
 	last := w.newWriter()
 	end := w.now + peaceTime
 	for !last.content() && w.now < end && w.step() {
-		if last.again != nil {
-			last = last.again
-		}
+		last = w.writers[len(w.writers)-1] // one that was refused asks for a higher epoch
 	}
 	if w.violation == nil && !last.content() {
 		w.fail("liveness", "after peace, the last writer in epoch %d is %s with commit LSN %d: %s", last.term.Epoch, last.core.Phase(), last.core.Commit(), last.core.Waiting())

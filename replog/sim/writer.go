@@ -17,7 +17,9 @@ type seat struct {
 	link   *link
 	count  uint64 // sessions dialled
 	report format.Report
-	gone   bool // it takes no part any more
+	gone   bool     // it takes no part any more
+	held   bool     // requests wait
+	queue  []func() // those that do
 }
 
 // writer is one process that opens the log and appends, until it dies.
@@ -37,6 +39,7 @@ type writer struct {
 	told    uint64        // below this LSN its caller knows that all is committed
 	acks    int           // records acknowledged
 	goal    int           // appends that make it content
+	asked   bool          // it has asked for its learner's promotion
 	effects []core.Effect
 }
 
@@ -240,6 +243,7 @@ func (x *writer) carryOut(e core.Effect) {
 	case core.MakePresent:
 		x.w.control.makePresent(x, e.Peer.Index, x.seats[e.Peer.Index].id)
 	case core.Promote:
+		x.asked = true
 		x.w.control.promote(x, x.seats[e.Peer.Index].id, e.SetVersion)
 	case core.Retired:
 		x.seats[e.Peer.Index].gone = true
@@ -289,6 +293,7 @@ func (x *writer) request(l *link, e core.Effect) {
 			err := l.session.Seal(in)
 			if err == nil {
 				l.n.vouched(l.m.id, in.Hint)
+				l.n.names(l.m.id, x.term)
 				delete(x.w.damaged, l.m.id) // what it had lost has been made good
 			}
 			return err
@@ -297,7 +302,13 @@ func (x *writer) request(l *link, e core.Effect) {
 			x.event(func(c *core.Core) { c.Sealed(l.peer) })
 		})
 	case core.Reseal:
-		l.ask(func() error { return l.session.Reseal(e.SetVersion, e.Seal.Set) }, func() { x.event(func(c *core.Core) { c.Resealed(l.peer, e.SetVersion) }) })
+		l.ask(func() error {
+			err := l.session.Reseal(e.SetVersion, e.Seal.Set)
+			if err == nil {
+				l.n.names(l.m.id, x.term)
+			}
+			return err
+		}, func() { x.event(func(c *core.Core) { c.Resealed(l.peer, e.SetVersion) }) })
 	case core.Cut:
 		l.shut()
 		x.dialLater(l.peer.Index)
@@ -313,7 +324,7 @@ func (x *writer) fence(l *link) {
 		}
 		rep = r
 		l.n.vouched(l.m.id, rep.Last)
-		if x.w.chance(0.1) {
+		if x.w.chance(0.1) && !x.w.damaged[l.m.id] {
 			l.n.checkReport(l.m.id, rep)
 		}
 		return nil
@@ -376,15 +387,14 @@ func (x *writer) send(l *link, e core.Effect) {
 }
 
 // write puts bytes into a ring, all of them or, when the session broke meanwhile,
-// what had arrived by then. I5: nothing at or above the persistent trim LSN is
-// overwritten.
+// what had arrived by then.
 func (x *writer) write(l *link, from uint64, bytes []byte) error {
 	if l.until > 0 && x.w.chance(0.5) {
 		bytes = bytes[:x.w.rng.IntN(len(bytes)+1)]
 	}
 	err := l.session.Write(from, bytes)
-	if r := l.session.Replica(); err == nil && from+uint64(len(bytes)) > r.Info().Slot.Trim.LSN+x.w.cfg.Capacity {
-		x.w.fail("I5", "replica %v, trimmed to LSN %d, took [%d, %d) into a ring of %d bytes", l.m.id, r.Info().Slot.Trim.LSN, from, from+uint64(len(bytes)), x.w.cfg.Capacity)
+	if err == nil {
+		l.n.checkSpace(l.session.Replica(), from, from+uint64(len(bytes)))
 	}
 	return err
 }
@@ -410,7 +420,9 @@ func (x *writer) onOpened(t uint64) {
 	x.w.note("epoch %d is open: [%d, %d)", x.term.Epoch, trim, t)
 	x.told = t
 	x.w.model.opened(x.term.Epoch, marksOf(x.mirror, trim, t), trim, t)
-	x.appendLater()
+	if !x.w.byHand {
+		x.appendLater()
+	}
 }
 
 func (x *writer) onCommitted(to uint64) {
@@ -446,21 +458,30 @@ func (x *writer) appendAndGoOn() {
 func (x *writer) append() {
 	payload := make([]byte, 8+x.w.rng.IntN(x.w.sizes)*60)
 	binary.LittleEndian.PutUint64(payload, uint64(x.w.stats.Appends)<<16|x.term.Epoch)
-	size := format.RecordSize(len(payload))
-	need := size + format.PadBefore(x.core.Tail(), size, x.w.cfg.Capacity)
-	err := x.core.Admit(need)
-	x.dispatch()
-	if err != nil || x.w.chance(0.03) {
+	if err := x.admit(payload); err != nil || x.w.chance(0.03) {
 		x.trim()
 		return
 	}
-	x.w.stats.Appends++
-	h := x.mirror.Append(&x.chain, x.core.Commit(), format.Record{Payload: payload})
-	x.event(func(c *core.Core) { c.Appended(h.End()) })
+	x.record(payload)
 	if x.w.faults && x.w.chance(x.w.hasty) {
 		x.w.note("writer of epoch %d dies", x.term.Epoch)
 		x.die()
 	}
+}
+
+// admit makes room for a record.
+func (x *writer) admit(payload []byte) error {
+	size := format.RecordSize(len(payload))
+	err := x.core.Admit(size + format.PadBefore(x.core.Tail(), size, x.w.cfg.Capacity))
+	x.dispatch()
+	return err
+}
+
+func (x *writer) record(payload []byte) format.Header {
+	x.w.stats.Appends++
+	h := x.mirror.Append(&x.chain, x.core.Commit(), format.Record{Payload: payload})
+	x.event(func(c *core.Core) { c.Appended(h.End()) })
+	return h
 }
 
 // trim gives up a random part of what is committed. Now and then it asks for
