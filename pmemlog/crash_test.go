@@ -150,6 +150,9 @@ func (s *script) nextIncarnation() error {
 	if n <= s.incarnation {
 		return fmt.Errorf("%w: incarnation %d after %d", errScript, n, s.incarnation)
 	}
+	if err := s.p.ConfirmIncarnation(); err != nil {
+		return err
+	}
 	s.incarnation = n
 	return nil
 }

@@ -96,7 +96,8 @@
 //	44   u32  zero
 //	48   pool ID, 64 cluster ID or zeroes: 16 bytes each
 //	80   u32  length of the daemon ID, 0 to 255; 84 zeroes
-//	96   daemon ID
+//	96   daemon ID, 255 bytes
+//	352  u64  the highest incarnation that the control plane is known to have accepted
 //	4092 u32  CRC of bytes 0 to 4092
 //
 // A directory entry; the valid copy with the higher generation counts. An entry

@@ -66,13 +66,19 @@ func TestIdentityIsBoundOnce(t *testing.T) {
 	if n := get[uint64](t)(p.NextIncarnation()); n != 1 {
 		t.Errorf("first incarnation is %d", n)
 	}
-	p = get[*pmemlog.Pool](t)(pmemlog.Open(m.CrashClean()))
+	m = m.CrashClean()
+	p = get[*pmemlog.Pool](t)(pmemlog.Open(m))
 	want := pmemlog.Identity{Pool: id(0xa), Cluster: id(0xc), Daemon: "d1", Incarnation: 1, Kind: pmemlog.KindFile, Size: poolSize}
 	if got := p.Identity(); got != want {
 		t.Errorf("identity %+v, want %+v", got, want)
 	}
-	if n := get[uint64](t)(p.NextIncarnation()); n != 2 {
-		t.Errorf("next incarnation is %d", n)
+	if n := get[uint64](t)(p.NextIncarnation()); n != 1 {
+		t.Errorf("the next start of a daemon that was never registered is %d", n)
+	}
+	must(t, p.ConfirmIncarnation())
+	p = get[*pmemlog.Pool](t)(pmemlog.Open(m.CrashClean()))
+	if n := get[uint64](t)(p.NextIncarnation()); n != 2 || p.Identity().Confirmed != 1 {
+		t.Errorf("next incarnation is %d, confirmed %d", n, p.Identity().Confirmed)
 	}
 }
 

@@ -248,7 +248,10 @@ func (c *control) admit(n *node) {
 		n.refuse()
 		return
 	}
-	c.seen[n.poolID], n.registered = n.incarnation, true
+	c.seen[n.poolID] = n.incarnation
+	if n.powered(n.pool.ConfirmIncarnation) == nil {
+		n.registered = true
+	}
 }
 
 // clean has one condemned replica removed for good.
@@ -323,6 +326,11 @@ func (c *control) restorable(b *record, noticed bool) bool {
 	}
 	if gone >= c.w.cfg.Ack {
 		return false
+	}
+	for _, n := range c.w.nodes {
+		if n.setBack && !n.refused {
+			return false // the backup may be as old as the pool
+		}
 	}
 	for _, m := range c.made {
 		n := c.w.nodes[m.node]

@@ -5,6 +5,7 @@ import (
 
 	"github.com/gravenio/graven/pmemlog"
 	"github.com/gravenio/graven/pmemlog/format"
+	"github.com/gravenio/graven/pmemlog/pmemtest"
 	"github.com/gravenio/graven/replog/core"
 )
 
@@ -238,13 +239,24 @@ func (w *world) lose() {
 	case kind == 0 || n.setBack:
 		w.note("node %d is wiped", n.index)
 		n.format()
-	case kind == 1 && len(n.earlier) > 1:
-		back := w.rng.IntN(len(n.earlier) - 1) // at least one start is missing
+	case kind == 1 && n.setBackable() != nil:
 		w.note("the pool of node %d is set back", n.index)
-		n.medium, n.earlier, n.setBack = n.earlier[back].CrashKeepingUnsynced(), nil, true
+		n.medium, n.earlier, n.setBack = n.setBackable().CrashKeepingUnsynced(), nil, true
 	default:
 		w.vanish(n, held)
 	}
+}
+
+// setBackable returns what the medium was at an earlier start, if it can be told
+// from what it is: a start after that one has been confirmed.
+func (n *node) setBackable() *pmemtest.Medium {
+	for _, m := range n.earlier {
+		pool, err := pmemlog.Open(m.Clone())
+		if err == nil && pool.Identity().Confirmed+1 < n.w.control.seen[n.poolID] {
+			return m
+		}
+	}
+	return nil
 }
 
 // vanish deletes a region behind everybody's back. Where a backup has the
