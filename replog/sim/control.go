@@ -54,13 +54,14 @@ func indexOf(ms []member, id format.ID) int {
 type control struct {
 	w *world
 	record
-	backups []record
-	truth   record             // of the last open or change of the set, whatever the record was set back to
-	highest uint64             // epoch ever handed out
-	made    []member           // all replicas so far
-	joined  map[format.ID]bool // those that have been in a set
-	deaf    bool               // it hears no request of a writer
-	mute    bool               // no writer hears its answers
+	backups    []record
+	seenBefore []record           // what renewals have been answered with
+	truth      record             // of the last open or change of the set, whatever the record was set back to
+	highest    uint64             // epoch ever handed out
+	made       []member           // all replicas so far
+	joined     map[format.ID]bool // those that have been in a set
+	deaf       bool               // it hears no request of a writer
+	mute       bool               // no writer hears its answers
 }
 
 func newControl(w *world) control {
@@ -221,14 +222,26 @@ func (c *control) renew(x *writer) {
 			return
 		}
 		if _, stale := c.stale(x.term); !stale && !(w.faults && w.chance(0.1)) {
-			now := c.clone()
-			w.after(w.between(0, 20*time.Millisecond), func() { x.follow(&now) })
+			now := c.view()
+			w.after(w.between(0, 20*time.Millisecond), func() { x.follow(now) })
 		} else if c.term.Epoch > x.term.Epoch {
 			now := c.term
 			w.after(w.between(0, 20*time.Millisecond), func() { x.event(func(k *core.Core) { k.Superseded(now) }) })
 		}
 		c.renew(x)
 	})
+}
+
+// view is the record as a server has it that may be behind.
+func (c *control) view() *record {
+	now := c.clone()
+	if c.seenBefore = append(c.seenBefore, now); len(c.seenBefore) > 8 {
+		c.seenBefore = c.seenBefore[1:]
+	}
+	if c.w.faults && c.w.chance(0.2) {
+		return &c.seenBefore[c.w.rng.IntN(len(c.seenBefore))]
+	}
+	return &now
 }
 
 // register admits a daemon, or refuses one whose pool was set back: it has
@@ -300,7 +313,7 @@ func (c *control) restore() {
 func (c *control) setBack(b *record, noticed bool) {
 	c.w.stats.Restores++
 	c.w.note("etcd is set back to epoch %d, set version %d; noticed: %v", b.term.Epoch, b.version, noticed)
-	c.record = b.clone()
+	c.record, c.seenBefore = b.clone(), nil // servers read everything anew
 	if !noticed {
 		return
 	}

@@ -175,14 +175,11 @@ func (x *writer) follow(now *record) {
 	if x.later(func() { x.follow(now) }) || x.dead || x.core.Phase() == core.Over {
 		return
 	}
-	if r, ok := x.core.Replacing(); ok && (now.learner == nil || now.learner.id != r.Learner) {
-		switch {
-		case indexOf(now.set, r.Learner) >= 0 && now.version == x.core.SetVersion()+1:
-			x.event(func(c *core.Core) { c.Promoted(r.Learner, now.version) })
-		case now.version == x.core.SetVersion():
-			x.event(func(c *core.Core) { c.Abandoned(r.Learner) })
-		}
+	var learner format.ID
+	if now.learner != nil {
+		learner = now.learner.id
 	}
+	x.event(func(c *core.Core) { c.Shown(now.version, idsOf(now.set), learner) })
 	if l := now.learner; l != nil && now.version == x.core.SetVersion() {
 		x.learn(*l, now.replaces)
 	}
