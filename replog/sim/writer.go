@@ -355,7 +355,7 @@ func (x *writer) load(l *link, e core.Effect) {
 		x.chain.Epoch = x.term.Epoch
 		x.w.note("epoch %d: loaded [%d, %d) from node %d", x.term.Epoch, e.From, e.To, l.n.index)
 		x.event(func(c *core.Core) { c.Loaded(l.peer, res) })
-		if p := x.core.Phase(); p == core.Aligning || p == core.Open {
+		if p := x.core.Phase(); (p == core.Aligning || p == core.Open) && !x.core.Forced() { // else it has not had its answers
 			x.w.model.answered(x.term, marksOf(x.mirror, e.From, e.To), e.From, e.To)
 		}
 	})
