@@ -49,7 +49,7 @@ func mutations() []mutation {
 
 		// How an opener chooses.
 		{"choose the highest", []patch{{openGo, "if best == nil || r.report.Last.After(best.report.Last) { // rule: choose the highest", "if best == nil {"}}},
-		{"count the unknown", []patch{{openGo, "if c.unknown(best.report.Last) >= c.cfg.AckQuorum && !c.forced { // rule: count the unknown", "if false {"}}},
+		{"count the unknown", []patch{{openGo, "missing := c.unknown(best.report.Last) >= c.cfg.AckQuorum // rule: count the unknown", "missing := false"}}},
 		{"suspects are unknown", []patch{{openGo, "case r.report.Suspect() && r.report.Evidence.After(last): // rule: suspects are unknown", "case false:"}}},
 		{"evidence has an epoch", []patch{{openGo, "case r.report.Suspect() && r.report.Evidence.After(last): // rule: suspects are unknown", "case r.report.Suspect() && r.report.Evidence.LSN > last.LSN:"}}},
 		{"the chosen one dies", []patch{

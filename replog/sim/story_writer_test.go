@@ -64,7 +64,9 @@ func (s *story) onWriter() (string, error) {
 	case "waiting":
 		return x.core.Waiting(), nil
 	case "acceptloss":
-		x.event(func(c *core.Core) { c.AcceptLoss() })
+		if l, ok := x.core.Loss(); ok {
+			x.event(func(c *core.Core) { c.AcceptLoss(l) })
+		}
 	}
 	return "", nil
 }

@@ -244,6 +244,8 @@ func (x *writer) carryOut(e core.Effect) {
 		x.w.control.promote(x, x.seats[e.Peer.Index].id, e.SetVersion)
 	case core.Retired:
 		x.seats[e.Peer.Index].gone = true
+	case core.GaveUp:
+		x.w.after(0, func() { x.event((*core.Core).LossRecorded) })
 	default:
 		if l := x.seats[e.Peer.Index].link; l != nil && l.open && l.peer == e.Peer {
 			x.request(l, e)
