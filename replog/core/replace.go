@@ -171,6 +171,7 @@ func (c *Core) Promoted(learner format.ID, setVersion uint64) {
 	ch.stage = switched
 	c.replicas[ch.to].State = Present
 	c.cfg.SetVersion, c.seal.SetVersion = setVersion, setVersion
+	c.seals = slices.Clone(c.seals) // those at hand may be on their way to a replica
 	for i := range c.seals {
 		if c.seals[i].Fence() == c.seal.Fence() {
 			c.seals[i].SetVersion = setVersion
