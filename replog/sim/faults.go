@@ -269,6 +269,7 @@ func (w *world) vanish(n *node, held []format.ID) {
 	for _, id := range held {
 		w.note("the region of replica %v vanishes from node %d", id, n.index)
 		_ = pool.Delete(id)
+		w.forget(pool)
 		backups := w.control.backups[:0]
 		for _, b := range w.control.backups {
 			if i := indexOf(b.set, id); i < 0 || b.set[i].state == core.Present {
@@ -278,6 +279,18 @@ func (w *world) vanish(n *node, held []format.ID) {
 		w.control.backups = backups
 	}
 	n.medium = n.medium.CrashKeepingUnsynced()
+}
+
+// forget makes a pool forget what was removed from it: regions that vanish leave
+// no word of it.
+func (w *world) forget(pool *pmemlog.Pool) {
+	for range 2 * poolReplicas {
+		w.dummies++
+		dummy := w.id('d', w.dummies)
+		if _, err := pool.Create(pmemlog.Spec{Cluster: w.id('c', 0), Log: w.id('l', 1), Replica: dummy, Capacity: pmemlog.MinCapacity}); err == nil {
+			_ = pool.Delete(dummy)
+		}
+	}
 }
 
 // flip turns a bit over in a record of a replica whose daemon is down, within
