@@ -121,6 +121,9 @@ func (c *chores) writeDown() error {
 	if err == nil {
 		err = c.a.pool.BindDaemon(c.a.id)
 	}
+	if err == nil {
+		err = c.a.pool.ConfirmIncarnation()
+	}
 	switch {
 	case errors.Is(err, pmemlog.ErrIdentity):
 		return err

@@ -65,6 +65,7 @@ var sessionErrors = []struct{ from, to error }{
 	{pmemlog.ErrChain, rdmaio.ErrChain},
 	{pmemlog.ErrNoSpace, rdmaio.ErrNoSpace},
 	{pmemlog.ErrNotFound, rdmaio.ErrUnknownLog},
+	{pmemlog.ErrRemoved, rdmaio.ErrUnknownLog},
 	{pmemlog.ErrIdentity, rdmaio.ErrUnknownLog},
 	{pmemlog.ErrCorrupt, rdmaio.ErrReplicaMissing},
 	{pmemlog.ErrVersion, rdmaio.ErrReplicaMissing},

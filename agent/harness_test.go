@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -21,6 +22,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/gravenio/graven/openapi"
+	"github.com/gravenio/graven/pmemlog"
 	"github.com/gravenio/graven/server"
 	"github.com/gravenio/graven/store"
 )
@@ -260,10 +262,14 @@ type running struct {
 // start runs an agent until the test ends or it is ended.
 func start(t *testing.T, o Options) *running {
 	t.Helper()
-	a, err := New(o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	var a *Agent
+	eventually(t, "the pool is free", func() bool { // a child of another test has its lock, too, between fork and exec
+		var err error
+		if a, err = New(o); err != nil && !errors.Is(err, pmemlog.ErrLocked) {
+			t.Fatal(err)
+		}
+		return err == nil
+	})
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &running{Agent: a, t: t, stop: cancel, done: make(chan error, 1)}
 	go func() { r.done <- a.Run(ctx) }()

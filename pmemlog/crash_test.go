@@ -150,6 +150,9 @@ func (s *script) nextIncarnation() error {
 	if n <= s.incarnation {
 		return fmt.Errorf("%w: incarnation %d after %d", errScript, n, s.incarnation)
 	}
+	if err := s.p.ConfirmIncarnation(); err != nil {
+		return err
+	}
 	s.incarnation = n
 	return nil
 }
@@ -159,10 +162,10 @@ func (s *script) comeAndGo() error {
 	s.otherChanging = true
 	var err error
 	if s.other {
-		err = s.p.Delete(id(2))
+		err = s.p.Delete(s.otherID())
 		s.deletions++
 	} else {
-		_, err = s.p.Create(spec(2, 1024+64*uint64(s.rng.IntN(100))))
+		_, err = s.p.Create(spec(s.otherID()[0], 1024+64*uint64(s.rng.IntN(100))))
 	}
 	if err != nil {
 		return err
@@ -170,6 +173,9 @@ func (s *script) comeAndGo() error {
 	s.other, s.otherChanging = !s.other, false
 	return nil
 }
+
+// otherID is never used again once it has been deleted.
+func (s *script) otherID() format.ID { return id(2 + byte(s.deletions)) }
 
 // takeOver fences in the next epoch, keeps a part of the log, writes anew what
 // it does not keep, or begins anew, and seals in.
@@ -277,7 +283,7 @@ func (s *script) check(m *pmemtest.Medium) error {
 	if n := p.Identity().Incarnation; n < s.incarnation || n > s.incarnation+1 {
 		return fmt.Errorf("incarnation is %d, was %d", n, s.incarnation)
 	}
-	if _, err := p.Replica(id(2)); !s.otherChanging && s.other == errors.Is(err, pmemlog.ErrNotFound) {
+	if _, err := p.Replica(s.otherID()); !s.otherChanging && s.other == errors.Is(err, pmemlog.ErrNotFound) {
 		return fmt.Errorf("the other replica: %w, created: %v", err, s.other)
 	}
 	r, err := p.Replica(id(1))

@@ -49,6 +49,9 @@ func (p *Pool) Create(s Spec) (*Replica, error) {
 	if _, ok := p.replicas[s.Replica]; ok {
 		return nil, fmt.Errorf("%w: replica %s", ErrExists, s.Replica)
 	}
+	if p.dir.removed(s.Replica) { // rule: removed is never made anew
+		return nil, fmt.Errorf("%w: replica %s", ErrRemoved, s.Replica)
+	}
 	e, index, err := p.place(s)
 	if err != nil {
 		return nil, err
@@ -123,7 +126,7 @@ func (p *Pool) Delete(id format.ID) error {
 	}
 	index := p.dir.find(id)
 	r.giveUp(fmt.Errorf("%w: %s has been deleted", ErrNotFound, id))
-	gone := entry{generation: p.dir.entries[index].generation + 1}
+	gone := entry{generation: p.dir.entries[index].generation + 1, replica: id}
 	if err := p.dir.write(p.dev, index, gone); err != nil { // rule: entry before space
 		return fmt.Errorf("delete replica %s: %w", id, err)
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/gravenio/graven/pmemlog/format"
 )
@@ -26,7 +27,16 @@ var (
 	errBothCopies = errors.New("both copies are damaged, which no crash does; remove the pool and let its replicas be made anew elsewhere")
 )
 
-// entry is a place of the directory: a replica's region, or nothing.
+// States of an entry.
+const (
+	entryUnused  = 0
+	entryUsed    = 1
+	entryRemoved = 2 // holds nothing but the ID of the replica that was there
+)
+
+// entry is a place of the directory: a replica's region, or nothing. One whose
+// replica was removed keeps its ID until the place is needed: it must not be made
+// anew, empty, by a writer that has not heard of the removal.
 type entry struct {
 	generation uint64 // of an entry's two copies, the one with the higher counts
 	used       bool
@@ -44,18 +54,27 @@ func (e *entry) encode(index int) []byte {
 	le.PutUint32(b, entryMagic)
 	le.PutUint64(b[8:], e.generation)
 	le.PutUint32(b[16:], uint32(index))
-	if e.used {
-		le.PutUint32(b[20:], 1)
-		copy(b[24:], e.cluster[:])
-		copy(b[40:], e.log[:])
-		copy(b[56:], e.replica[:])
-		le.PutUint64(b[72:], uint64(e.offset))
-		le.PutUint64(b[80:], uint64(e.length))
-		le.PutUint64(b[88:], e.capacity)
-	}
+	le.PutUint32(b[20:], e.state())
+	copy(b[24:], e.cluster[:])
+	copy(b[40:], e.log[:])
+	copy(b[56:], e.replica[:])
+	le.PutUint64(b[72:], uint64(e.offset))
+	le.PutUint64(b[80:], uint64(e.length))
+	le.PutUint64(b[88:], e.capacity)
 	le.PutUint32(b[96:], version)
 	le.PutUint32(b[4:], castagnoli(b[entryPayload:]))
 	return b
+}
+
+func (e *entry) state() uint32 {
+	switch {
+	case e.used:
+		return entryUsed
+	case e.replica.IsZero():
+		return entryUnused
+	default:
+		return entryRemoved
+	}
 }
 
 // decodeEntry reads the copy of an entry that should stand at index.
@@ -73,14 +92,19 @@ func decodeEntry(b []byte, index int) (entry, error) {
 	if le.Uint32(b[16:]) != uint32(index) {
 		return entry{}, fmt.Errorf("%w: it is a copy of entry %d", errNoEntry, le.Uint32(b[16:]))
 	}
-	if used := le.Uint32(b[20:]); used > 1 { // to take it for nothing would give its space away
-		return entry{}, fmt.Errorf("%w: state of the entry is %d, must be 0 or 1; start the program that made it, or a newer one", ErrVersion, used)
+	e := entry{generation: le.Uint64(b[8:])}
+	switch state := le.Uint32(b[20:]); state {
+	case entryUnused:
+	case entryRemoved:
+		e.replica = format.ID(b[56:72])
+	case entryUsed:
+		e.used = true
+		e.cluster, e.log, e.replica = format.ID(b[24:40]), format.ID(b[40:56]), format.ID(b[56:72])
+		e.offset, e.length, e.capacity = int64(le.Uint64(b[72:])), int64(le.Uint64(b[80:])), le.Uint64(b[88:])
+	default: // to take it for nothing would give its space away
+		return entry{}, fmt.Errorf("%w: state of the entry is %d, must be 0 to 2; start the program that made it, or a newer one", ErrVersion, state)
 	}
-	return entry{
-		generation: le.Uint64(b[8:]), used: le.Uint32(b[20:]) == 1,
-		cluster: format.ID(b[24:40]), log: format.ID(b[40:56]), replica: format.ID(b[56:72]),
-		offset: int64(le.Uint64(b[72:])), length: int64(le.Uint64(b[80:])), capacity: le.Uint64(b[88:]),
-	}, nil
+	return e, nil
 }
 
 // validate checks an entry's claims against the pool that it is in.
@@ -227,12 +251,25 @@ func (dir *directory) write(d *device, index int, e entry) error {
 	return nil
 }
 
-// unused returns an index that holds nothing, or -1.
+// unused returns an index that holds nothing, or -1: one that was never used, or
+// else the one that was used least often, which has most likely been given up
+// longest ago.
 func (dir *directory) unused() int {
+	best := -1
 	for i := range dir.entries {
-		if !dir.entries[i].used {
+		e := &dir.entries[i]
+		switch {
+		case e.used:
+		case e.replica.IsZero():
 			return i
+		case best < 0 || e.generation < dir.entries[best].generation:
+			best = i
 		}
 	}
-	return -1
+	return best
+}
+
+// removed says whether a replica is known to have been removed.
+func (dir *directory) removed(id format.ID) bool {
+	return slices.ContainsFunc(dir.entries, func(e entry) bool { return !e.used && !id.IsZero() && e.replica == id })
 }

@@ -96,7 +96,8 @@
 //	44   u32  zero
 //	48   pool ID, 64 cluster ID or zeroes: 16 bytes each
 //	80   u32  length of the daemon ID, 0 to 255; 84 zeroes
-//	96   daemon ID
+//	96   daemon ID, 255 bytes
+//	352  u64  the highest incarnation that the control plane is known to have accepted
 //	4092 u32  CRC of bytes 0 to 4092
 //
 // A directory entry; the valid copy with the higher generation counts. An entry
@@ -106,7 +107,8 @@
 //	4    u32  CRC of bytes 8 to 128
 //	8    u64  generation
 //	16   u32  index of the entry
-//	20   u32  1 if it holds a replica; else the rest is zero
+//	20   u32  1 if it holds a replica, 2 if one was removed: then only its ID is
+//	     kept, so that it is never made anew; else 0, and the rest is zero
 //	24   cluster ID, 40 log ID, 56 replica ID: 16 bytes each
 //	72   u64  offset of the region, 80 u64 its length, 88 u64 the ring's capacity, in bytes
 //	96   u32  version, 1

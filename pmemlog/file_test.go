@@ -237,7 +237,7 @@ func TestVolatile(t *testing.T) {
 		t.Errorf("report %+v", rep)
 	}
 	must(t, p.Delete(id(1)))
-	r = get[*pmemlog.Replica](t)(p.Create(spec(1, 1024+64)))
+	r = get[*pmemlog.Replica](t)(p.Create(spec(2, 1024+64)))
 	if rep := get[format.Report](t)(r.Attach(false).Fence(term(1))); rep.Tail != 0 {
 		t.Errorf("a new replica holds %+v", rep)
 	}

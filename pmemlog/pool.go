@@ -51,6 +51,7 @@ type Identity struct {
 	Cluster     format.ID // zero until bound
 	Daemon      string    // empty until bound
 	Incarnation uint64    // of the daemon; 0 before the first
+	Confirmed   uint64    // the highest incarnation that the control plane is known to have accepted
 	Kind        Kind
 	Size        int64 // bytes
 }
@@ -166,7 +167,7 @@ func (p *Pool) Identity() Identity {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := p.super
-	return Identity{Pool: s.pool, Cluster: s.cluster, Daemon: s.daemon, Incarnation: s.incarnation, Kind: s.kind, Size: int64(s.size)}
+	return Identity{Pool: s.pool, Cluster: s.cluster, Daemon: s.daemon, Incarnation: s.incarnation, Confirmed: s.confirmed, Kind: s.kind, Size: int64(s.size)}
 }
 
 // BindCluster makes the pool one of a cluster's, for good: ErrIdentity if it is
@@ -199,12 +200,14 @@ func (p *Pool) BindDaemon(id string) error {
 	})
 }
 
-// NextIncarnation counts the starts of the daemon. The number that it returns
-// is persistent and has never been returned before.
+// NextIncarnation returns the number of this start of the daemon: one more than
+// the last that was confirmed. It is persistent when it is returned. A start that
+// was never confirmed leaves its number to the next, so that a pool which was set
+// back does not catch up by being started again and again.
 func (p *Pool) NextIncarnation() (uint64, error) {
 	var next uint64
 	err := p.updateSuper(func(s *superblock) error {
-		s.incarnation++
+		s.incarnation = s.confirmed + 1 // rule: only confirmed starts count
 		next = s.incarnation
 		return nil
 	})
@@ -212,6 +215,15 @@ func (p *Pool) NextIncarnation() (uint64, error) {
 		return 0, err
 	}
 	return next, nil
+}
+
+// ConfirmIncarnation says that the control plane has accepted this start. A pool
+// that forgets it is refused, once another start has been confirmed.
+func (p *Pool) ConfirmIncarnation() error {
+	return p.updateSuper(func(s *superblock) error {
+		s.confirmed = s.incarnation
+		return nil
+	})
 }
 
 func (p *Pool) updateSuper(change func(*superblock) error) error {

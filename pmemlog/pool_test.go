@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"maps"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"syscall"
 	"testing"
 
@@ -66,13 +68,19 @@ func TestIdentityIsBoundOnce(t *testing.T) {
 	if n := get[uint64](t)(p.NextIncarnation()); n != 1 {
 		t.Errorf("first incarnation is %d", n)
 	}
-	p = get[*pmemlog.Pool](t)(pmemlog.Open(m.CrashClean()))
+	m = m.CrashClean()
+	p = get[*pmemlog.Pool](t)(pmemlog.Open(m))
 	want := pmemlog.Identity{Pool: id(0xa), Cluster: id(0xc), Daemon: "d1", Incarnation: 1, Kind: pmemlog.KindFile, Size: poolSize}
 	if got := p.Identity(); got != want {
 		t.Errorf("identity %+v, want %+v", got, want)
 	}
-	if n := get[uint64](t)(p.NextIncarnation()); n != 2 {
-		t.Errorf("next incarnation is %d", n)
+	if n := get[uint64](t)(p.NextIncarnation()); n != 1 {
+		t.Errorf("the next start of a daemon that was never registered is %d", n)
+	}
+	must(t, p.ConfirmIncarnation())
+	p = get[*pmemlog.Pool](t)(pmemlog.Open(m.CrashClean()))
+	if n := get[uint64](t)(p.NextIncarnation()); n != 2 || p.Identity().Confirmed != 1 {
+		t.Errorf("next incarnation is %d, confirmed %d", n, p.Identity().Confirmed)
 	}
 }
 
@@ -136,9 +144,9 @@ func TestSpaceIsWhatNoReplicaTakes(t *testing.T) {
 	}
 	must(t, p.Delete(id(1)))
 	for i := range byte(8) {
-		must(t, create(p, spec(i+1, ringSize)))
+		must(t, create(p, spec(i+2, ringSize)))
 	}
-	if err := create(p, spec(9, ringSize)); !errors.Is(err, pmemlog.ErrNoSpace) {
+	if err := create(p, spec(10, ringSize)); !errors.Is(err, pmemlog.ErrNoSpace) {
 		t.Errorf("a ninth replica: %v", err)
 	}
 	if f := p.Free(); f.Entries != 0 || f.LargestCapacity() != 0 || f.Free == 0 {
@@ -168,13 +176,15 @@ func TestRandomAllocationNeverOverlaps(t *testing.T) {
 		p := get[*pmemlog.Pool](t)(pmemlog.Format(m, opts))
 		total := p.Free().Total
 		held := map[byte]int64{}
+		next := byte(0)
 		for range 200 {
-			i := byte(rng.IntN(60))
-			if held[i] != 0 {
+			if len(held) > 0 && rng.IntN(2) == 0 {
+				i := slices.Sorted(maps.Keys(held))[rng.IntN(len(held))]
 				must(t, p.Delete(id(i)))
 				delete(held, i)
-			} else if r, err := p.Create(spec(i, 1024+64*uint64(rng.IntN(2000)))); err == nil {
-				held[i] = int64(r.Capacity()+format.RingOffset+4095) &^ 4095
+			} else if r, err := p.Create(spec(next, 1024+64*uint64(rng.IntN(2000)))); err == nil {
+				held[next] = int64(r.Capacity()+format.RingOffset+4095) &^ 4095
+				next++
 			} else if !errors.Is(err, pmemlog.ErrNoSpace) {
 				t.Fatalf("seed %d: %v", seed, err)
 			}
@@ -204,10 +214,35 @@ func TestNewReplicaHoldsNothingOfAnEarlierOne(t *testing.T) {
 			t.Errorf("%s of a deleted replica: %v", call, err)
 		}
 	}
-	r = get[*pmemlog.Replica](t)(p.Create(spec(1, ringSize)))
+	r = get[*pmemlog.Replica](t)(p.Create(spec(2, ringSize))) // in the same place
 	if rep := get[format.Report](t)(r.Attach(false).Fence(term(1))); rep.Tail != 0 || rep.Evidence != (format.Position{}) {
 		t.Errorf("report of a new replica %+v", rep)
 	}
+}
+
+// A writer that has not heard of a removal must not have the replica made anew,
+// empty; that lasts until the directory needs the place.
+func TestRemovedIsNeverMadeAnew(t *testing.T) {
+	t.Parallel()
+	m := pmemtest.New(1<<20, pmemtest.Options{})
+	p := get[*pmemlog.Pool](t)(pmemlog.Format(m, formatOptions()))
+	must(t, create(p, spec(1, ringSize)))
+	must(t, p.Delete(id(1)))
+	for range 2 {
+		if err := create(p, spec(1, ringSize)); !errors.Is(err, pmemlog.ErrRemoved) {
+			t.Fatalf("create of a removed replica: %v", err)
+		}
+		m = m.Clone().CrashClean()
+		p = get[*pmemlog.Pool](t)(pmemlog.Open(m))
+	}
+	for i := range byte(8) { // all other places, and then its own
+		must(t, create(p, spec(i+2, 1024)))
+	}
+	must(t, p.Delete(id(9)))
+	if err := create(p, spec(9, 1024)); !errors.Is(err, pmemlog.ErrRemoved) {
+		t.Errorf("create of the one that was removed last: %v", err)
+	}
+	must(t, create(p, spec(1, 1024))) // it has been forgotten
 }
 
 func TestDamagedPools(t *testing.T) {
@@ -276,7 +311,7 @@ func TestDamagedPools(t *testing.T) {
 		"entry, newer copy A":        {version(8192+96, 2), pmemlog.ErrVersion, nil},
 		"entry, newer copy B":        {version(12288+96, 2), pmemlog.ErrVersion, nil},
 		"entry, newer, of nothing":   {version(12288+7*128+96, 2), pmemlog.ErrVersion, nil},
-		"entry, unknown state":       {version(8192+20, 2), pmemlog.ErrVersion, nil},
+		"entry, unknown state":       {version(8192+20, 3), pmemlog.ErrVersion, nil},
 		"entry, impossible region":   {noRing, pmemlog.ErrCorrupt, nil},
 		"hole in the directory":      {hole(8192, 16384), pmemlog.ErrCorrupt, nil},
 		"hole in a directory's copy": {hole(8192, 12288), nil, nil},

@@ -20,6 +20,7 @@ const (
 	superblockMagic = 0x4c4f4f504e565247 // "GRVNPOOL"
 	superblockCRC   = superblockSize - 4
 	daemonOffset    = 96
+	confirmedOffset = 352
 
 	// MaxDaemonID is the longest daemon ID, in bytes.
 	MaxDaemonID = 255
@@ -38,6 +39,7 @@ type superblock struct {
 	pool        format.ID
 	cluster     format.ID
 	incarnation uint64
+	confirmed   uint64 // the highest incarnation that the control plane is known to have accepted
 	size        uint64
 	daemon      string
 }
@@ -56,6 +58,7 @@ func (s *superblock) encode() []byte {
 	copy(b[64:80], s.cluster[:])
 	le.PutUint32(b[80:], uint32(len(s.daemon)))
 	copy(b[daemonOffset:daemonOffset+MaxDaemonID], s.daemon)
+	le.PutUint64(b[confirmedOffset:], s.confirmed)
 	le.PutUint32(b[superblockCRC:], castagnoli(b[:superblockCRC]))
 	return b
 }
@@ -73,7 +76,7 @@ func decodeSuperblock(b []byte) (superblock, error) {
 	}
 	s := superblock{
 		kind: Kind(le.Uint32(b[12:])), generation: le.Uint64(b[16:]), size: le.Uint64(b[24:]),
-		incarnation: le.Uint64(b[32:]), entries: le.Uint32(b[40:]),
+		incarnation: le.Uint64(b[32:]), confirmed: le.Uint64(b[confirmedOffset:]), entries: le.Uint32(b[40:]),
 		pool: format.ID(b[48:64]), cluster: format.ID(b[64:80]),
 	}
 	n := le.Uint32(b[80:])

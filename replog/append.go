@@ -96,6 +96,9 @@ func (w *Writer) trySubmit(rec format.Record, size uint64) (*Ticket, <-chan stru
 	w.mu.Lock()
 	defer w.unlock()
 	need := size + format.PadBefore(w.core.Tail(), size, w.grant.Capacity)
+	if err := w.quorum.failure; err != nil {
+		return nil, nil, w.orClosed(err)
+	}
 	err := w.core.Admit(need)
 	if err == core.ErrFull && w.opts.WaitForSpace { //nolint:errorlint // Admit returns it bare
 		return nil, w.changed, nil
@@ -106,9 +109,6 @@ func (w *Writer) trySubmit(rec format.Record, size uint64) (*Ticket, <-chan stru
 	w.dispatch()
 	if closing := w.closing(); closing != nil {
 		return nil, closing, nil // a session still reads what would be overwritten
-	}
-	if err := w.quorum.failure; err != nil {
-		return nil, nil, err
 	}
 	h := w.mirror.Append(&w.chain, w.core.Commit(), rec)
 	t := &Ticket{LSN: h.LSN, End: h.End(), done: make(chan struct{})}

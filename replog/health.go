@@ -22,8 +22,9 @@ const askAgain = 5 * time.Second
 // reportHealth asks the control plane to replace a replica that has been away,
 // or far behind, for too long: the one that has been so for longest, and one at
 // a time. It is the control plane that decides, and chooses where. A learner that
-// is away for as long is given up, so that another one can be tried.
-func (w *Writer) reportHealth(ctx context.Context) {
+// is away for as long is given up, so that another one can be tried. It takes no
+// longer than the limit, for the lease has to be renewed.
+func (w *Writer) reportHealth(ctx context.Context, limit time.Duration) {
 	w.mu.Lock()
 	status, forced := w.core.Status(), w.core.Forced()
 	_, busy := w.core.Replacing()
@@ -34,7 +35,7 @@ func (w *Writer) reportHealth(ctx context.Context) {
 	if !ready {
 		return
 	}
-	call, cancel := context.WithTimeout(ctx, w.opts.DialTimeout)
+	call, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	switch {
 	case busy && w.health.overdue(learner, w.opts.ReplaceAfter):

@@ -6,8 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
-
 	"github.com/gravenio/graven/pmemlog/format"
 	"github.com/gravenio/graven/replog/core"
 )
@@ -41,8 +39,8 @@ func (w *Writer) renew(ctx context.Context) {
 			w.opts.Log.Debug("renew the writer's lease", "log", g.Name, "err", err)
 		default:
 			w.follow(&now)
+			w.reportHealth(ctx, min(every, w.opts.DialTimeout))
 		}
-		w.reportHealth(ctx)
 	}
 }
 
@@ -62,8 +60,10 @@ func (w *Writer) follow(now *Renewed) {
 				w.peers[i].move(r.Address)
 			}
 		}
-		w.followReplacement(c, now)
+		w.followOutcome(c, now)
 	})
+	// What ends is carried out before something begins at the same index.
+	w.event(func(c *core.Core) { w.followLearner(c, now) })
 }
 
 // wantPresent has the control plane record a replica as present; the writer's
@@ -92,41 +92,55 @@ func (w *Writer) recordPresent(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		w.mu.Lock()
-		ids := w.present
-		w.present = nil
-		w.mu.Unlock()
-		if len(ids) == 0 {
-			continue // the call before has taken them along
+		pause := w.opts.pause()
+		for {
+			ids, g := w.unrecorded()
+			if len(ids) == 0 {
+				break // a call before has taken them along, or they have left the set
+			}
+			if w.recordOnce(ctx, ids, g) != nil && sleep(ctx, pause) != nil {
+				return
+			}
 		}
-		_, err := backoff.Retry(ctx, func() (struct{}, error) {
-			call, cancel := context.WithTimeout(ctx, w.opts.DialTimeout)
-			defer cancel()
-			err := w.control.MakePresent(call, w.Grant(), ids)
-			if errors.Is(err, ErrSuperseded) {
-				return struct{}{}, backoff.Permanent(err)
-			}
-			if err != nil {
-				w.opts.Log.Debug("record replicas as present", "log", w.Grant().Name, "err", err)
-			}
-			w.mu.Lock()
-			w.refusal = err
-			w.mu.Unlock()
-			return struct{}{}, err
-		}, backoff.WithBackOff(w.opts.pause()), backoff.WithMaxElapsedTime(0), backoff.WithMaxTries(0))
-		switch {
-		case errors.Is(err, ErrSuperseded):
-			w.superseded()
-			return
-		case err != nil: // ctx has ended
-			return
-		}
-		w.event(func(c *core.Core) {
-			for i, p := range w.peers {
-				if slices.Contains(ids, p.id) {
-					c.MadePresent(i)
-				}
-			}
-		})
 	}
+}
+
+// recordOnce asks once, and returns the control plane's refusal.
+func (w *Writer) recordOnce(ctx context.Context, ids []format.ID, g Grant) error {
+	call, cancel := context.WithTimeout(ctx, w.opts.DialTimeout)
+	defer cancel()
+	err := w.control.MakePresent(call, g, ids)
+	if errors.Is(err, ErrSuperseded) {
+		w.superseded()
+		return err
+	}
+	if err != nil {
+		w.opts.Log.Debug("record replicas as present", "log", g.Name, "err", err)
+	}
+	w.event(func(c *core.Core) {
+		w.refusal = err
+		if err != nil {
+			return
+		}
+		w.present = slices.DeleteFunc(w.present, func(id format.ID) bool { return slices.Contains(ids, id) })
+		for i, p := range w.peers {
+			if slices.Contains(ids, p.id) {
+				c.MadePresent(i)
+			}
+		}
+	})
+	return err
+}
+
+// unrecorded returns the replicas that are to be recorded as present, and the
+// newest grant. Those that are no longer in the set are forgotten.
+func (w *Writer) unrecorded() ([]format.ID, Grant) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	in := map[format.ID]bool{}
+	for _, s := range w.core.Status() {
+		in[s.ID] = s.State == core.Allocated
+	}
+	w.present = slices.DeleteFunc(w.present, func(id format.ID) bool { return !in[id] })
+	return slices.Clone(w.present), w.grant
 }

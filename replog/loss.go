@@ -3,28 +3,31 @@ package replog
 import (
 	"context"
 	"fmt"
+	"sync"
 
 	"github.com/gravenio/graven/replog/core"
 )
 
 // offerLoss asks whether the log shall go on without what is missing, once every
-// replica has been tried and there is no other way.
+// replica has been tried and there is no other way: again if it has become
+// another loss, and not after a refusal.
 func (w *Writer) offerLoss(ctx context.Context) {
 	for {
 		w.mu.Lock()
-		over := w.core.Phase() > core.Recovering
+		phase := w.core.Phase()
 		loss, ok := w.core.Loss()
 		changed := w.changed
 		w.mu.Unlock()
-		if over && !w.canFallBack() {
+		if phase > core.Loading {
 			return
 		}
 		if ok && loss.Tried {
-			if w.opts.AcceptLoss(ctx, loss) {
-				w.event((*core.Core).AcceptLoss)
-				wakeUp(w.renewNow) // and with it, replace what is lost
+			if !w.askAboutLoss(ctx, loss) {
+				return
 			}
-			return
+			w.event(func(c *core.Core) { c.AcceptLoss(loss) })
+			wakeUp(w.renewNow) // and with it, replace what is lost
+			continue
 		}
 		select {
 		case <-changed:
@@ -34,12 +37,31 @@ func (w *Writer) offerLoss(ctx context.Context) {
 	}
 }
 
-// canFallBack says whether the core may begin to choose anew: the replica that
-// it loads from may be lost.
-func (w *Writer) canFallBack() bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.core.Phase() == core.Loading
+// askAboutLoss asks, and gives up waiting for the answer when the log opens after
+// all.
+func (w *Writer) askAboutLoss(ctx context.Context, l core.Loss) bool {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	defer cancel()
+	watching.Go(func() {
+		for {
+			w.mu.Lock()
+			opening, changed := w.core.Phase() <= core.Loading, w.changed
+			w.mu.Unlock()
+			if !opening {
+				cancel()
+				return
+			}
+			select {
+			case <-changed:
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+	return w.opts.AcceptLoss(ctx, l)
 }
 
 // gaveUp has the loss recorded; the writer's lock is held.
@@ -56,6 +78,7 @@ func (w *Writer) gaveUp(l *core.Loss) {
 			err := w.control.RecordLoss(call, w.Grant(), *l)
 			cancel()
 			if err == nil {
+				w.event((*core.Core).LossRecorded)
 				close(w.recorded)
 				return
 			}

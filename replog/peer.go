@@ -89,6 +89,10 @@ func (p *peer) serve(ctx context.Context) (used bool, err error) {
 	ctx, hangUp := context.WithCancelCause(ctx)
 	defer hangUp(nil)
 	p.w.mu.Lock()
+	if err := ctx.Err(); err != nil { // retired meanwhile: another peer may number its sessions on
+		p.w.mu.Unlock()
+		return false, err
+	}
 	p.session++
 	me := core.Peer{Index: p.index, Session: p.session}
 	p.asked, p.hangUp, p.used = p.asked[:0], hangUp, false

@@ -286,7 +286,17 @@ func TestVerifyWithoutAReplica(t *testing.T) {
 			if err := c.daemons[1].pool.Delete(id); err != nil {
 				t.Fatal(err)
 			}
-			s := pmemlog.Spec{Cluster: testCluster, Log: testLog, Replica: id, Capacity: 4096}
+			s := pmemlog.Spec{Cluster: testCluster, Log: testLog, Capacity: 4096}
+			for i := range byte(4) { // until the pool has forgotten the removal
+				s.Replica = format.ID{0xff, i}
+				if _, err := c.daemons[1].pool.Create(s); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := c.daemons[1].pool.Delete(s.Replica); err != nil {
+				t.Fatal(err)
+			}
+			s.Replica = id
 			if _, err := c.daemons[1].pool.Create(s); err != nil {
 				t.Fatal(err)
 			}

@@ -13,28 +13,35 @@ import (
 	"github.com/gravenio/graven/replog/core"
 )
 
-// followReplacement begins a replacement that the control plane has prepared,
-// and takes the outcome of one whose answer was lost. The writer's lock is held.
-func (w *Writer) followReplacement(c *core.Core, now *Renewed) {
-	l := learnerOf(now.Replicas)
-	if r, ok := c.Replacing(); ok && (l == nil || l.ID != r.Learner) {
-		in := slices.ContainsFunc(now.Replicas, func(x Replica) bool { return x.ID == r.Learner && x.State == core.Present })
-		switch {
-		case in && now.SetVersion == c.SetVersion()+1:
-			w.promoted(c, r.Learner, now.SetVersion)
-		case !in && now.SetVersion == c.SetVersion():
-			c.Abandoned(r.Learner)
-		}
+// followOutcome lets the core know what a renewal says of the set, in case that
+// settles a replacement. The writer's lock is held.
+func (w *Writer) followOutcome(c *core.Core, now *Renewed) {
+	var set []format.ID
+	for _, r := range setOf(now.Replicas) {
+		set = append(set, r.ID)
 	}
-	if l != nil && now.SetVersion == c.SetVersion() {
+	var learner format.ID
+	if l := learnerOf(now.Replicas); l != nil {
+		learner = l.ID
+	}
+	c.Shown(now.SetVersion, set, learner)
+	w.noteSet(c)
+}
+
+// followLearner begins a replacement that the control plane has prepared; the
+// writer's lock is held.
+func (w *Writer) followLearner(c *core.Core, now *Renewed) {
+	if l := learnerOf(now.Replicas); l != nil && now.SetVersion == c.SetVersion() && c.Phase() != core.Over {
 		w.learn(c, *l)
 	}
 }
 
-func (w *Writer) promoted(c *core.Core, learner format.ID, setVersion uint64) {
-	w.grant.SetVersion = setVersion
-	c.Promoted(learner, setVersion)
-	w.opts.Log.Info("replaced a replica", "log", w.grant.Name, "learner", learner, "set_version", setVersion)
+// noteSet takes the version of the set over from the core.
+func (w *Writer) noteSet(c *core.Core) {
+	if v := c.SetVersion(); v != w.grant.SetVersion {
+		w.grant.SetVersion = v
+		w.opts.Log.Info("replaced a replica", "log", w.grant.Name, "set_version", v)
+	}
 }
 
 // learn opens sessions with a learner, unless it has them already.
@@ -49,7 +56,7 @@ func (w *Writer) learn(c *core.Core, l Replica) {
 	peers := slices.Clone(w.peers)
 	var session uint64
 	switch {
-	case i < len(peers) && peers[i].id == l.ID:
+	case i < len(peers) && peers[i].id == l.ID && peers[i].life.Err() == nil:
 		return
 	case i < len(peers): // the place of one that has left
 		session = peers[i].session
@@ -148,7 +155,10 @@ func (w *Writer) promoteOnce(ctx context.Context) bool {
 	version, err := w.control.Promote(call, g, r.Learner)
 	switch {
 	case err == nil:
-		w.event(func(c *core.Core) { w.promoted(c, r.Learner, version) })
+		w.event(func(c *core.Core) {
+			c.Promoted(r.Learner, version)
+			w.noteSet(c)
+		})
 	case errors.Is(err, ErrAbandoned):
 		w.event(func(c *core.Core) { c.Abandoned(r.Learner) })
 	case errors.Is(err, ErrSuperseded):

@@ -146,9 +146,8 @@ func (r *recovery) open(ctx context.Context) (*replog.Writer, error) {
 	defer end(nil)
 	o := replog.Options{Log: slog.New(r.notes)}
 	if r.acceptLoss {
-		q := &lossQuestion{recovery: r, opening: opening, refuse: end}
+		q := &lossQuestion{recovery: r, refuse: end, before: stop}
 		o.AcceptLoss = q.ask
-		q.before = stop
 	}
 	w, err := replog.Open(opening, control.New(r.api, "log recover", 0), replog.OpenRequest{Log: r.log, Takeover: r.takeover}, o)
 	stop()

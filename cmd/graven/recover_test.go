@@ -60,7 +60,7 @@ func TestDataIsGivenUpOnlyByName(t *testing.T) {
 			defer refuse(nil)
 			r := recoveryFor(strings.NewReader(tt.in), &errs)
 			r.yes = tt.yes
-			q := &lossQuestion{recovery: r, opening: opening, refuse: refuse, before: func() {}}
+			q := &lossQuestion{recovery: r, refuse: refuse, before: func() {}}
 			if got := q.ask(t.Context(), tt.loss); got != tt.agreed {
 				t.Errorf("agreed: %v\n%s", got, &errs)
 			}
@@ -83,21 +83,36 @@ func TestDataIsGivenUpOnlyByName(t *testing.T) {
 	}
 }
 
-// When the log can be opened after all, nobody has to answer.
+// When the log can be opened after all, nobody has to answer, and the open goes on.
 func TestOpenedBeforeTheAnswer(t *testing.T) {
 	t.Parallel()
 	in, typist := io.Pipe()
 	defer typist.Close()
-	opening, opened := context.WithCancelCause(t.Context())
-	q := &lossQuestion{recovery: recoveryFor(in, io.Discard), opening: opening, refuse: opened, before: func() {}}
+	opening, refuse := context.WithCancelCause(t.Context())
+	defer refuse(nil)
+	q := &lossQuestion{recovery: recoveryFor(in, io.Discard), refuse: refuse, before: func() {}}
+	asking, opened := context.WithCancel(t.Context())
 	answer := make(chan bool)
-	go func() { answer <- q.ask(t.Context(), core.Loss{}) }()
-	opened(nil)
+	go func() { answer <- q.ask(asking, core.Loss{}) }()
+	opened()
 	if <-answer {
 		t.Error("agreed without an answer")
 	}
-	if err := context.Cause(opening); !errors.Is(err, context.Canceled) {
-		t.Errorf("the open has ended with %v", err)
+	if err := opening.Err(); err != nil {
+		t.Errorf("the open has ended: %v", context.Cause(opening))
+	}
+}
+
+// A loss that has become another one is asked about again, on the same terminal.
+func TestTwoQuestions(t *testing.T) {
+	t.Parallel()
+	opening, refuse := context.WithCancelCause(t.Context())
+	defer refuse(nil)
+	q := &lossQuestion{recovery: recoveryFor(strings.NewReader("l1\nl1\nno\n"), io.Discard), refuse: refuse, before: func() {}}
+	for i, want := range []bool{true, true, false} {
+		if got := q.ask(t.Context(), core.Loss{}); got != want || (opening.Err() == nil) != want {
+			t.Errorf("answer %d: agreed %v, the open has ended with %v", i, got, opening.Err())
+		}
 	}
 }
 

@@ -13,9 +13,9 @@ import (
 // lossQuestion asks a person whether data is to be given up.
 type lossQuestion struct {
 	*recovery
-	opening context.Context         // until the log is open, or the command is to end
-	refuse  context.CancelCauseFunc // ends opening
-	before  func()                  // to be called before anything is written to stderr
+	refuse context.CancelCauseFunc // ends the open
+	before func()                  // to be called before anything is written to stderr
+	lines  chan string             // what is typed, once there was a question
 }
 
 // refusedLoss says that nobody has agreed to what would be given up.
@@ -23,7 +23,8 @@ type refusedLoss struct{ text string }
 
 func (e *refusedLoss) Error() string { return e.text }
 
-// ask is replog's Options.AcceptLoss. When it says no, the open ends.
+// ask is replog's Options.AcceptLoss. When somebody says no, the open ends; when
+// ctx ends, the log is being opened without an answer.
 func (q *lossQuestion) ask(ctx context.Context, l core.Loss) bool {
 	q.before()
 	g := q.givenUp(&l)
@@ -33,34 +34,44 @@ func (q *lossQuestion) ask(ctx context.Context, l core.Loss) bool {
 			q.log, l.Trim, g.Chosen)})
 		return false
 	}
-	if !q.yes && !q.agreed(ctx) {
-		q.refuse(&refusedLoss{fmt.Sprintf("the answer is not %s: nothing was given up", q.log)})
-		return false
+	if !q.yes {
+		switch answer, ok := q.answer(ctx); {
+		case !ok:
+			return false
+		case answer != q.log:
+			q.refuse(&refusedLoss{fmt.Sprintf("the answer is not %s: nothing was given up", q.log)})
+			return false
+		}
 	}
 	note(q.err, "given up; waiting until an ack quorum of replicas works")
 	return true
 }
 
-// agreed reads a line from the terminal. It stays in that read, which nobody
-// needs any more, when the log is opened without an answer.
-func (q *lossQuestion) agreed(ctx context.Context) bool {
+// answer reads a line from the terminal. It stays in that read, which nobody
+// needs any more, when ctx ends first.
+func (q *lossQuestion) answer(ctx context.Context) (text string, ok bool) {
 	fmt.Fprint(q.err, "Type the log's name to give this up for good: ")
-	line := make(chan string, 1)
-	go func() {
-		text, err := bufio.NewReader(q.in).ReadString('\n')
-		if err != nil {
-			text = "" // no line, no answer
-		}
-		line <- text
-	}()
-	select {
-	case text := <-line:
-		return strings.TrimRight(text, "\r\n") == q.log
-	case <-q.opening.Done():
-	case <-ctx.Done():
+	if q.lines == nil {
+		q.lines = make(chan string)
+		go func() {
+			in := bufio.NewReader(q.in)
+			for {
+				text, err := in.ReadString('\n')
+				if err != nil {
+					close(q.lines) // no line, no answer
+					return
+				}
+				q.lines <- strings.TrimRight(text, "\r\n")
+			}
+		}()
 	}
-	note(q.err, "")
-	return false
+	select {
+	case text := <-q.lines:
+		return text, true
+	case <-ctx.Done():
+		note(q.err, "")
+		return "", false
+	}
 }
 
 // givenUp is what somebody gives up who lets a log go on.

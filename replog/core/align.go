@@ -73,7 +73,7 @@ func (c *Core) fill(r *replica) {
 // sealIn seals the replica once all below T is persistent there: bytes first,
 // then one header write.
 func (c *Core) sealIn(r *replica) {
-	if r.stage != filling || r.durable < c.seal.T { // rule: bytes before the seal
+	if c.unrecorded || r.stage != filling || r.durable < c.seal.T { // rule: bytes before the seal
 		return
 	}
 	r.stage, r.setVersion = sealing, c.seal.SetVersion

@@ -83,8 +83,12 @@ type Core struct {
 	tail   uint64
 	commit uint64
 	change *change // the replacement under way, or nil
-	forced bool    // a person has accepted the loss of data
-	err    error
+
+	accepted   *Loss // what a person lets go, or nil
+	forced     bool  // the log goes on because of that
+	unrecorded bool  // and it is not on record yet
+
+	err error
 }
 
 // New returns a core that waits for its replicas to connect.

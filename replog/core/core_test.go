@@ -135,6 +135,44 @@ func TestRemembersBoundedTrimPoints(t *testing.T) {
 	}
 }
 
+// TestChangeLeavesEffectsAlone: what was handed to the driver before the set
+// changes says what it said, whenever the driver gets to it.
+func TestChangeLeavesEffectsAlone(t *testing.T) {
+	t.Parallel()
+	c := opened(t, 64<<10)
+	empty := format.Report{Pairs: []format.Pair{{Known: true}}, Capacity: 64 << 10}
+	learner := format.ID{9}
+	i, err := c.Replace(Replacement{Learner: learner, Replaces: c.replicas[1].ID})
+	if err != nil {
+		t.Fatal(err)
+	}
+	seal := func(p Peer) Effect { // the one that the replica is asked to take
+		c.Connected(p)
+		c.Reported(p, empty)
+		c.Prepared(p)
+		for _, e := range c.Effects(nil) {
+			if e.Kind == Seal && e.Peer == p {
+				return e
+			}
+		}
+		t.Fatalf("%v is not sealed in", p)
+		return Effect{}
+	}
+	seal(Peer{i, 1})
+	c.Sealed(Peer{i, 1})
+	if !c.Joint() {
+		t.Fatal("the learner is not promoted")
+	}
+	c.Disconnected(Peer{2, 1}, errors.New("cut"))
+	late := seal(Peer{2, 2})
+	before := c.SetVersion()
+	c.Promoted(learner, before+1)
+	seals := late.Seal.Seals
+	if v := seals[len(seals)-1].SetVersion; c.SetVersion() != before+1 || v != before {
+		t.Errorf("the seal with the set %v names version %d, not %d", late.Seal.Set, v, before)
+	}
+}
+
 // TestReportsThatMakeNoSense: a replica is asked anew instead of being believed.
 func TestReportsThatMakeNoSense(t *testing.T) {
 	t.Parallel()

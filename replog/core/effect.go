@@ -5,7 +5,7 @@ import "github.com/gravenio/graven/pmemlog/format"
 // Peer names one session of one replica. The driver numbers the sessions of a
 // replica from 1 upwards.
 type Peer struct {
-	Index   int // of the replica in Config.Replicas
+	Index   int // of the replica: in Config.Replicas, behind them a learner's, later any that is free
 	Session uint64
 }
 
@@ -44,7 +44,8 @@ const (
 	// to be opened with it.
 	Retired
 	// GaveUp says that the log goes on, as AcceptLoss has it, although what was
-	// acknowledged may be missing: Loss has the particulars.
+	// acknowledged may be missing: Loss has the particulars. LossRecorded once
+	// that is on record; no replica is sealed before.
 	GaveUp
 	// Cut ends the session at once; when it has been carried out nothing reads
 	// the mirror for it any more. The core has forgotten the session already.

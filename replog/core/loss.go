@@ -52,28 +52,58 @@ func (c *Core) lossOf(best *replica) Loss {
 	return l
 }
 
-// AcceptLoss says that a person lets the log go on with the best of what has
-// answered, whoever is missing. What the others alone hold is given up for
-// good: they are rewritten when they return. A log of which fewer replicas than
-// the ack quorum are left opens once enough of the lost ones are replaced.
-func (c *Core) AcceptLoss() {
-	if c.phase == Over {
+// AcceptLoss says that a person lets the log go on without what the replicas
+// hold that do not answer: from the position that was offered, or a higher one. What the
+// others alone hold is given up for good: they are rewritten when they return. It
+// has no effect unless the core is recovering. If the replica that was offered is
+// lost before it is loaded, and the best that is left is lower, the loss is
+// another one and has to be accepted anew. A log of which fewer replicas than the
+// ack quorum are left opens once enough of the lost ones are replaced.
+func (c *Core) AcceptLoss(l Loss) {
+	if c.phase != Recovering {
 		return
 	}
-	c.forced = true
-	if c.phase == Recovering {
-		c.choose()
-	}
+	c.accepted = &l
+	c.choose()
 }
 
-// Forced says whether a person has accepted the loss of data.
+// covered says whether a person has accepted to go on from there.
+func (c *Core) covered(best *replica) bool {
+	return c.accepted != nil && !c.accepted.Last.After(best.report.Last) // rule: no more is given up than was accepted
+}
+
+// Forced says whether the log goes on only because a person has accepted a loss.
 func (c *Core) Forced() bool { return c.forced }
 
-// giveUp reports the loss, if there is one, when the chosen log is loaded.
+// better says whether a replica that holds more has answered while the chosen
+// one was loaded, of a log that only goes on because a loss was accepted.
+func (c *Core) better(chosen *replica) bool {
+	best := c.best()
+	return c.forced && best != nil && best.report.Last.After(chosen.report.Last)
+}
+
+// giveUp reports the loss, if there still is one, when the chosen log is loaded.
+// No replica is sealed before the loss is on record.
 func (c *Core) giveUp(chosen *replica) {
-	if !c.forced || c.unknown(chosen.report.Last) < c.cfg.AckQuorum {
+	if !c.forced {
+		return
+	}
+	if c.unknown(chosen.report.Last) < c.cfg.AckQuorum {
+		c.forced = false
 		return
 	}
 	l := c.lossOf(chosen)
+	c.unrecorded = true
 	c.emit(Effect{Kind: GaveUp, Loss: &l})
+}
+
+// LossRecorded says that what was given up is on record for people.
+func (c *Core) LossRecorded() {
+	if c.phase == Over || !c.unrecorded {
+		return
+	}
+	c.unrecorded = false
+	for i := range c.replicas {
+		c.sealIn(&c.replicas[i])
+	}
 }

@@ -53,13 +53,15 @@ func (c *Core) choose() {
 	if best == nil {
 		return
 	}
-	if c.unknown(best.report.Last) >= c.cfg.AckQuorum && !c.forced { // rule: count the unknown
+	missing := c.unknown(best.report.Last) >= c.cfg.AckQuorum // rule: count the unknown
+	if missing && !c.covered(best) {
 		return
 	}
 	trim := c.highestTrim()
 	if trim.LSN > best.report.Tail {
 		return // what was committed below the trim LSN is not here: wait for a replica that has it
 	}
+	c.forced = missing
 	c.chosen, c.phase, c.trim, c.tail = best.peer.Index, Loading, trim, best.report.Tail
 	c.emit(Effect{Kind: Load, Peer: best.peer, From: c.trim.LSN, To: c.tail, Trim: c.trim})
 }
@@ -121,6 +123,11 @@ func (c *Core) Loaded(p Peer, res format.ScanResult) {
 	}
 	if res.Chain.LSN != c.tail {
 		c.LoadFailed(p, fmt.Errorf("its log ends at LSN %d, and a moment ago at %d", res.Chain.LSN, c.tail))
+		return
+	}
+	if c.better(r) {
+		c.phase, c.chosen = Recovering, -1
+		c.choose()
 		return
 	}
 	c.seal = format.Seal{

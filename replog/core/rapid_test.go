@@ -32,6 +32,7 @@ func TestAnyEvents(t *testing.T) {
 			"promoted":   func(t *rapid.T) { m.c.Promoted(m.learner(t), m.c.SetVersion()+1) },
 			"abandoned":  func(t *rapid.T) { m.c.Abandoned(m.learner(t)) },
 			"resealed":   func(t *rapid.T) { m.c.Resealed(m.peer(t), m.c.SetVersion()) },
+			"recorded":   func(*rapid.T) { m.c.LossRecorded() },
 			"acceptLoss": func(t *rapid.T) { m.acceptLoss(t) },
 			"trimmed":    func(t *rapid.T) { m.c.Trimmed(m.peer(t), m.c.replicas[m.peer(t).Index].trimmed) },
 			"append":     m.append,
@@ -154,7 +155,9 @@ func (m *anything) learner(t *rapid.T) format.ID {
 
 func (m *anything) acceptLoss(t *rapid.T) {
 	if rapid.IntRange(0, 5).Draw(t, "accept") == 0 {
-		m.c.AcceptLoss()
+		if l, ok := m.c.Loss(); ok {
+			m.c.AcceptLoss(l)
+		}
 	}
 }
 

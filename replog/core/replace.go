@@ -2,6 +2,7 @@ package core
 
 import (
 	"errors"
+	"slices"
 
 	"github.com/gravenio/graven/pmemlog/format"
 )
@@ -170,6 +171,7 @@ func (c *Core) Promoted(learner format.ID, setVersion uint64) {
 	ch.stage = switched
 	c.replicas[ch.to].State = Present
 	c.cfg.SetVersion, c.seal.SetVersion = setVersion, setVersion
+	c.seals = slices.Clone(c.seals) // those at hand may be on their way to a replica
 	for i := range c.seals {
 		if c.seals[i].Fence() == c.seal.Fence() {
 			c.seals[i].SetVersion = setVersion
@@ -225,6 +227,27 @@ func (c *Core) Abandoned(learner format.ID) {
 	c.change = nil
 	c.leave(&c.replicas[ch.to], errAbandoned)
 	c.advance()
+}
+
+// Shown takes what a record of the control plane says of the set, with the zero
+// ID for no learner: an outcome whose answer was lost, or a learner that a person
+// has given up. The record may be an old one, from a server whose view is behind.
+// That does no harm where it is newer than what the core knows, nor while the
+// learner counts for nothing. While the change is joint, a learner that is
+// missing may have been promoted since: only the answer to Promote can tell.
+func (c *Core) Shown(setVersion uint64, set []format.ID, learner format.ID) {
+	ch := c.change
+	if ch == nil || c.replicas[ch.to].ID == learner {
+		return
+	}
+	id := c.replicas[ch.to].ID
+	in := slices.Contains(set, id)
+	switch {
+	case in && setVersion == c.cfg.SetVersion+1:
+		c.Promoted(id, setVersion)
+	case !in && setVersion == c.cfg.SetVersion && ch.stage == learning: // rule: no old record ends joint
+		c.Abandoned(id)
+	}
 }
 
 // leave ends the part that a replica takes.

@@ -144,6 +144,14 @@ func (s *script) word(i int) string {
 	return s.d.CmdArgs[i].Key
 }
 
+func (s *script) words() []string {
+	var out []string
+	for _, a := range s.d.CmdArgs {
+		out = append(out, a.Key)
+	}
+	return out
+}
+
 func (s *script) number(w string) uint64 {
 	n, err := strconv.ParseUint(w, 10, 64)
 	if err != nil {
@@ -205,6 +213,19 @@ func (s *script) event() string {
 		set := uint64(0)
 		s.d.ScanArgs(s.t, "set", &set)
 		c.Promoted(format.ID{byte(s.number(s.word(0)))}, set)
+	case "shown": // shown set=2 learner=9 members=(1,3,9)
+		set, learner := c.SetVersion(), 0
+		s.d.MaybeScanArgs(s.t, "set", &set)
+		s.d.MaybeScanArgs(s.t, "learner", &learner)
+		var ids []format.ID
+		for _, a := range s.d.CmdArgs {
+			for _, v := range a.Vals {
+				if a.Key == "members" {
+					ids = append(ids, format.ID{byte(s.number(v))})
+				}
+			}
+		}
+		c.Shown(set, ids, format.ID{byte(learner)})
 	case "abandoned":
 		c.Abandoned(format.ID{byte(s.number(s.word(0)))})
 	case "resealed":
@@ -215,8 +236,14 @@ func (s *script) event() string {
 		return fmt.Sprintf("%v\n", c.MayMake(s.peer().Index))
 	case "loss":
 		return s.loss()
-	case "acceptloss":
-		c.AcceptLoss()
+	case "acceptloss": // what is offered, or a position such as 1/128
+		l, _ := c.Loss()
+		if e, lsn, ok := strings.Cut(strings.Join(s.words(), ""), "/"); ok {
+			l.Last = format.Position{Epoch: s.number(e), LSN: s.number(lsn)}
+		}
+		c.AcceptLoss(l)
+	case "recorded":
+		c.LossRecorded()
 	case "close":
 		c.Close()
 	case "status":

@@ -54,13 +54,14 @@ func indexOf(ms []member, id format.ID) int {
 type control struct {
 	w *world
 	record
-	backups []record
-	truth   record             // of the last open or change of the set, whatever the record was set back to
-	highest uint64             // epoch ever handed out
-	made    []member           // all replicas so far
-	joined  map[format.ID]bool // those that have been in a set
-	deaf    bool               // it hears no request of a writer
-	mute    bool               // no writer hears its answers
+	backups    []record
+	seenBefore []record           // what renewals have been answered with
+	truth      record             // of the last open or change of the set, whatever the record was set back to
+	highest    uint64             // epoch ever handed out
+	made       []member           // all replicas so far
+	joined     map[format.ID]bool // those that have been in a set
+	deaf       bool               // it hears no request of a writer
+	mute       bool               // no writer hears its answers
 }
 
 func newControl(w *world) control {
@@ -221,14 +222,26 @@ func (c *control) renew(x *writer) {
 			return
 		}
 		if _, stale := c.stale(x.term); !stale && !(w.faults && w.chance(0.1)) {
-			now := c.clone()
-			w.after(w.between(0, 20*time.Millisecond), func() { x.follow(&now) })
+			now := c.view()
+			w.after(w.between(0, 20*time.Millisecond), func() { x.follow(now) })
 		} else if c.term.Epoch > x.term.Epoch {
 			now := c.term
 			w.after(w.between(0, 20*time.Millisecond), func() { x.event(func(k *core.Core) { k.Superseded(now) }) })
 		}
 		c.renew(x)
 	})
+}
+
+// view is the record as a server has it that may be behind.
+func (c *control) view() *record {
+	now := c.clone()
+	if c.seenBefore = append(c.seenBefore, now); len(c.seenBefore) > 8 {
+		c.seenBefore = c.seenBefore[1:]
+	}
+	if c.w.faults && c.w.chance(0.2) {
+		return &c.seenBefore[c.w.rng.IntN(len(c.seenBefore))]
+	}
+	return &now
 }
 
 // register admits a daemon, or refuses one whose pool was set back: it has
@@ -248,7 +261,10 @@ func (c *control) admit(n *node) {
 		n.refuse()
 		return
 	}
-	c.seen[n.poolID], n.registered = n.incarnation, true
+	c.seen[n.poolID] = n.incarnation
+	if n.powered(n.pool.ConfirmIncarnation) == nil {
+		n.registered = true
+	}
 }
 
 // clean has one condemned replica removed for good.
@@ -297,7 +313,7 @@ func (c *control) restore() {
 func (c *control) setBack(b *record, noticed bool) {
 	c.w.stats.Restores++
 	c.w.note("etcd is set back to epoch %d, set version %d; noticed: %v", b.term.Epoch, b.version, noticed)
-	c.record = b.clone()
+	c.record, c.seenBefore = b.clone(), nil // servers read everything anew
 	if !noticed {
 		return
 	}
@@ -323,6 +339,11 @@ func (c *control) restorable(b *record, noticed bool) bool {
 	}
 	if gone >= c.w.cfg.Ack {
 		return false
+	}
+	for _, n := range c.w.nodes {
+		if n.setBack && !n.refused {
+			return false // the backup may be as old as the pool
+		}
 	}
 	for _, m := range c.made {
 		n := c.w.nodes[m.node]

@@ -5,6 +5,7 @@ import (
 
 	"github.com/gravenio/graven/pmemlog"
 	"github.com/gravenio/graven/pmemlog/format"
+	"github.com/gravenio/graven/pmemlog/pmemtest"
 	"github.com/gravenio/graven/replog/core"
 )
 
@@ -238,13 +239,24 @@ func (w *world) lose() {
 	case kind == 0 || n.setBack:
 		w.note("node %d is wiped", n.index)
 		n.format()
-	case kind == 1 && len(n.earlier) > 1:
-		back := w.rng.IntN(len(n.earlier) - 1) // at least one start is missing
+	case kind == 1 && n.setBackable() != nil:
 		w.note("the pool of node %d is set back", n.index)
-		n.medium, n.earlier, n.setBack = n.earlier[back].CrashKeepingUnsynced(), nil, true
+		n.medium, n.earlier, n.setBack = n.setBackable().CrashKeepingUnsynced(), nil, true
 	default:
 		w.vanish(n, held)
 	}
+}
+
+// setBackable returns what the medium was at an earlier start, if it can be told
+// from what it is: a start after that one has been confirmed.
+func (n *node) setBackable() *pmemtest.Medium {
+	for _, m := range n.earlier {
+		pool, err := pmemlog.Open(m.Clone())
+		if err == nil && pool.Identity().Confirmed+1 < n.w.control.seen[n.poolID] {
+			return m
+		}
+	}
+	return nil
 }
 
 // vanish deletes a region behind everybody's back. Where a backup has the
@@ -257,6 +269,7 @@ func (w *world) vanish(n *node, held []format.ID) {
 	for _, id := range held {
 		w.note("the region of replica %v vanishes from node %d", id, n.index)
 		_ = pool.Delete(id)
+		w.forget(pool)
 		backups := w.control.backups[:0]
 		for _, b := range w.control.backups {
 			if i := indexOf(b.set, id); i < 0 || b.set[i].state == core.Present {
@@ -266,6 +279,18 @@ func (w *world) vanish(n *node, held []format.ID) {
 		w.control.backups = backups
 	}
 	n.medium = n.medium.CrashKeepingUnsynced()
+}
+
+// forget makes a pool forget what was removed from it: regions that vanish leave
+// no word of it.
+func (w *world) forget(pool *pmemlog.Pool) {
+	for range 2 * poolReplicas {
+		w.dummies++
+		dummy := w.id('d', w.dummies)
+		if _, err := pool.Create(pmemlog.Spec{Cluster: w.id('c', 0), Log: w.id('l', 1), Replica: dummy, Capacity: pmemlog.MinCapacity}); err == nil {
+			_ = pool.Delete(dummy)
+		}
+	}
 }
 
 // flip turns a bit over in a record of a replica whose daemon is down, within

@@ -63,6 +63,9 @@ func (s *stage) named(text string) string {
 	return text
 }
 
+// span is where a record stands.
+type span struct{ from, to uint64 }
+
 // hand is a writer whose steps the script takes: its log, and its sessions.
 type hand struct {
 	term     format.Fence
@@ -156,8 +159,9 @@ func (s *stage) fence(h *hand, i int) (format.Report, error) {
 	return rep, nil
 }
 
-// sealIn seals h's epoch in; the tail is the replica's own unless told otherwise.
-func (s *stage) sealIn(h *hand, i int, tail *uint64) error {
+// sealIn seals h's epoch in, at the replica's own tail or, ahead of it, at
+// another one.
+func (s *stage) sealIn(h *hand, i int, ahead bool, tail uint64) error {
 	if len(h.sessions[i]) == 0 {
 		if _, err := s.fence(h, i); err != nil {
 			return err
@@ -168,8 +172,8 @@ func (s *stage) sealIn(h *hand, i int, tail *uint64) error {
 		return err
 	}
 	in := pmemlog.SealIn{Seals: format.AddSeal(h.seals, h.seal), Set: h.set, Tail: c.Replica().Info().Tail}
-	if tail != nil {
-		in.Tail = *tail
+	if ahead {
+		in.Tail = tail
 	}
 	in.Hint = format.Position{Epoch: h.term.Epoch, LSN: in.Tail}
 	if err := c.Seal(in); err != nil {
@@ -235,17 +239,13 @@ func (s *stage) stop(i int) {
 }
 
 // cutPower takes the power from a daemon. Of what was not persistent the given
-// stretches of the log survive, and all of it if there are none.
-func (s *stage) cutPower(i int, all bool, kept [][2]uint64) {
+// stretches of the log survive.
+func (s *stage) cutPower(i int, kept []span) {
 	n := s.w.nodes[i]
 	now, ring := n.medium.Image(), n.ring(s.member(i).id)
 	image := n.medium.CrashClean().Image()
-	if all {
-		image = now
-	}
 	for _, k := range kept {
-		at := ring + int64(k[0])
-		copy(image[at:at+int64(k[1]-k[0])], now[at:])
+		copy(image[ring+int64(k.from):ring+int64(k.to)], now[ring+int64(k.from):])
 	}
 	n.pool, n.registered, n.medium = nil, false, pmemtest.Of(image, pmemtest.Options{})
 }

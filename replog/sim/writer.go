@@ -175,14 +175,11 @@ func (x *writer) follow(now *record) {
 	if x.later(func() { x.follow(now) }) || x.dead || x.core.Phase() == core.Over {
 		return
 	}
-	if r, ok := x.core.Replacing(); ok && (now.learner == nil || now.learner.id != r.Learner) {
-		switch {
-		case indexOf(now.set, r.Learner) >= 0 && now.version == x.core.SetVersion()+1:
-			x.event(func(c *core.Core) { c.Promoted(r.Learner, now.version) })
-		case now.version == x.core.SetVersion():
-			x.event(func(c *core.Core) { c.Abandoned(r.Learner) })
-		}
+	var learner format.ID
+	if now.learner != nil {
+		learner = now.learner.id
 	}
+	x.event(func(c *core.Core) { c.Shown(now.version, idsOf(now.set), learner) })
 	if l := now.learner; l != nil && now.version == x.core.SetVersion() {
 		x.learn(*l, now.replaces)
 	}
@@ -247,6 +244,8 @@ func (x *writer) carryOut(e core.Effect) {
 		x.w.control.promote(x, x.seats[e.Peer.Index].id, e.SetVersion)
 	case core.Retired:
 		x.seats[e.Peer.Index].gone = true
+	case core.GaveUp:
+		x.w.after(0, func() { x.event((*core.Core).LossRecorded) })
 	default:
 		if l := x.seats[e.Peer.Index].link; l != nil && l.open && l.peer == e.Peer {
 			x.request(l, e)
@@ -358,7 +357,7 @@ func (x *writer) load(l *link, e core.Effect) {
 		x.chain.Epoch = x.term.Epoch
 		x.w.note("epoch %d: loaded [%d, %d) from node %d", x.term.Epoch, e.From, e.To, l.n.index)
 		x.event(func(c *core.Core) { c.Loaded(l.peer, res) })
-		if p := x.core.Phase(); p == core.Aligning || p == core.Open {
+		if p := x.core.Phase(); (p == core.Aligning || p == core.Open) && !x.core.Forced() { // else it has not had its answers
 			x.w.model.answered(x.term, marksOf(x.mirror, e.From, e.To), e.From, e.To)
 		}
 	})
