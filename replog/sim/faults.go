@@ -269,6 +269,7 @@ func (w *world) vanish(n *node, held []format.ID) {
 	for _, id := range held {
 		w.note("the region of replica %v vanishes from node %d", id, n.index)
 		_ = pool.Delete(id)
+		w.reuse(pool)
 		backups := w.control.backups[:0]
 		for _, b := range w.control.backups {
 			if i := indexOf(b.set, id); i < 0 || b.set[i].state == core.Present {
@@ -278,6 +279,21 @@ func (w *world) vanish(n *node, held []format.ID) {
 		w.control.backups = backups
 	}
 	n.medium = n.medium.CrashKeepingUnsynced()
+}
+
+// reuse has other replicas take the places of those that were removed, and go
+// again, so that nothing in the pool tells of the removed ones any more.
+func (w *world) reuse(pool *pmemlog.Pool) {
+	var others []format.ID
+	for err := error(nil); err == nil; {
+		w.others++
+		other := w.id('o', w.others)
+		_, err = pool.Create(pmemlog.Spec{Cluster: w.id('c', 0), Log: other, Replica: other, Capacity: pmemlog.MinCapacity})
+		others = append(others, other)
+	}
+	for _, other := range others {
+		_ = pool.Delete(other)
+	}
 }
 
 // flip turns a bit over in a record of a replica whose daemon is down, within

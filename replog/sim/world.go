@@ -125,6 +125,7 @@ type world struct {
 	hasty     float64            // how often a writer dies right after an append
 	batch     uint64             // largest send, in bytes
 	damaged   map[format.ID]bool // replicas that have lost something, and have not been made good
+	others    int                // replicas of other logs so far
 	stats     Stats
 	violation *Violation
 	trace     []string
