@@ -50,7 +50,8 @@ ends it, it reports the part that is committed.
 
 A replica that is away is done without while enough are left, and is replaced by
 one on another daemon after --replace-after. Once too few are left nothing is
-committed until some return, or --quorum-timeout fails the append.
+committed until some return, or --quorum-timeout fails the append. To open the log
+takes replicas, too; --timeout bounds that and all that follows.
 
 The latencies in the summary are those of all committed records, from submit to
 commit; max is the longest one.`,

@@ -28,7 +28,7 @@ func newLogRecover(a *app) *cobra.Command {
 		Use:   "recover NAME",
 		Short: "Recover a log, and bring its replicas up to date",
 		Long: `Open a log as a writer does, which fences every earlier writer and finds all that
-was acknowledged; wait until each replica is up to date or away, and until a
+was acknowledged; wait until each replica is up to date or stays away, and until a
 replacement that is under way is done; say what there is, and close the log.
 
 A log opens only if fewer replicas than its ack quorum are silent, lost or damaged:
@@ -77,9 +77,15 @@ type recovery struct {
 	notes *replicaNotes
 }
 
-// recoverBound is how long replicas that are being filled are waited for. One
-// that needs longer is brought up to date by the next writer.
-const recoverBound = time.Minute
+// How long a log that is open is kept so.
+const (
+	// recoverBound is for replicas that are being filled. One that needs longer is
+	// brought up to date by the next writer.
+	recoverBound = time.Minute
+	// awayBound is for replicas that are away: a daemon that was started a moment
+	// ago has a new address, and a renewal of the lease brings it.
+	awayBound = 5 * time.Second
+)
 
 func (a *app) recoverLog(ctx context.Context, name string, fl recoverFlags) error {
 	ctx, cancel, err := withTimeout(ctx, fl.timeout)
@@ -171,7 +177,7 @@ func (r *recovery) wait(ctx context.Context, w *replog.Writer) error {
 	defer tick.Stop()
 	began, said := time.Now(), false
 	for {
-		why, err := r.unsettled(w, time.Since(began) < recoverBound)
+		why, err := r.unsettled(w, time.Since(began))
 		if why == "" || err != nil {
 			return err
 		}
@@ -187,8 +193,8 @@ func (r *recovery) wait(ctx context.Context, w *replog.Writer) error {
 	}
 }
 
-// unsettled says in words what is to be waited for, or nothing.
-func (r *recovery) unsettled(w *replog.Writer, patient bool) (why string, err error) {
+// unsettled says in words what is to be waited for, after some time, or nothing.
+func (r *recovery) unsettled(w *replog.Writer, after time.Duration) (why string, err error) {
 	if err := w.Err(); err != nil {
 		return "", err
 	}
@@ -197,10 +203,12 @@ func (r *recovery) unsettled(w *replog.Writer, patient bool) (why string, err er
 	}
 	for _, s := range w.Status() {
 		switch {
-		case !s.Settled && patient:
+		case !s.Settled && after < recoverBound:
 			return fmt.Sprintf("replica %s is %s, %s behind", s.ID, s.Stage, humanSize(s.Lag)), nil
 		case s.Stage == stageAway && w.Loss() != nil && !r.notes.refused():
 			return fmt.Sprintf("replica %s is to be replaced", s.ID), nil
+		case s.Stage == stageAway && after < awayBound:
+			return fmt.Sprintf("replica %s is away", s.ID), nil
 		}
 	}
 	return "", nil

@@ -42,13 +42,16 @@ func (a *app) explainWait(ctx context.Context, api *openapi.ClientWithResponses,
 	ctx, cancel := context.WithCancel(ctx)
 	var done sync.WaitGroup
 	done.Go(func() {
-		select {
-		case <-time.After(silence):
-		case <-ctx.Done():
-			return
-		}
-		if text := waitText(ctx, api, log, silence); text != "" {
-			note(a.err, "note: %s", text)
+		for { // a daemon that has just died is not known to be down yet
+			select {
+			case <-time.After(silence):
+			case <-ctx.Done():
+				return
+			}
+			if text := waitText(ctx, api, log, silence); text != "" {
+				note(a.err, "note: %s", text)
+				return
+			}
 		}
 	})
 	return func() { cancel(); done.Wait() }
