@@ -120,6 +120,7 @@ func mutations() []mutation {
 			{coreRepl, "return n >= c.cfg.AckQuorum // rule: seals name the new set", "return n >= 0"},
 			{coreRepl, "return r.setVersion == c.cfg.SetVersion || c.change != nil && c.change.stage == switched", "return r != nil"},
 		}},
+		{"no old record ends joint", []patch{{coreRepl, "case !in && setVersion == c.cfg.SetVersion && ch.stage == learning: // rule: no old record ends joint", "case !in && setVersion == c.cfg.SetVersion:"}}},
 		{"reseal persisted", []patch{{alignGo, "return r.writeHeader(next) // rule: reseal persisted", "r.publish(func() { r.slot = next })\n\treturn nil"}}},
 		{"set version", []patch{{openGo, "ok && s.SetVersion > c.cfg.SetVersion { // rule: set version", "ok && false {\n\t\t_ = s"}}},
 		{"present is never made anew", []patch{{coreStatus, "return r.State != Present && !r.made // rule: present is never made anew", "return r != nil"}}},
