@@ -115,7 +115,7 @@ unit-short: ## tests without the long ones
 .PHONY: unit
 unit: $(GOTESTSUM) ## all tests, with the race detector, nothing skipped for want of a tool
 	GRAVEN_REQUIRE=all $(GOTESTSUM) --format pkgname-and-test-fails --jsonfile $(TEST_JSON) -- \
-		-race -count=1 -shuffle=on -timeout 10m ./...
+		-race -count=1 -shuffle=on -timeout 25m ./...
 
 .PHONY: fuzz-short
 fuzz-short: ## every fuzz function for FUZZTIME

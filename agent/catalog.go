@@ -116,13 +116,15 @@ func (c *catalog) remove(r removal) error {
 		return err
 	}
 	h := c.condemn(r.replica)
-	if err := c.mayRemove(r); err != nil { // of one that has been made meanwhile
-		c.pardon(r.replica)
+	if h != nil { // its writer could make it a member of a newer set meanwhile
+		h.endOlder(nil, refuse(rdmaio.ErrUnknownLog, "replica %s has been removed", r.replica))
+	}
+	if err := c.mayRemove(r); err != nil { // once more, now that nobody can change it
+		c.pardon(r.replica, h)
 		return err
 	}
 	if h != nil {
 		h.hint.stop()
-		h.endOlder(nil, refuse(rdmaio.ErrUnknownLog, "replica %s has been removed", r.replica))
 	}
 	return c.a.pool.Delete(r.replica)
 }
@@ -167,10 +169,13 @@ func (c *catalog) condemn(id format.ID) *hosted {
 	return h
 }
 
-func (c *catalog) pardon(id format.ID) {
+func (c *catalog) pardon(id format.ID, h *hosted) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.removed, id)
+	if h != nil {
+		c.hosted[id] = h
+	}
 	for i, old := range c.order {
 		if old == id {
 			c.order = append(c.order[:i], c.order[i+1:]...)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -211,7 +212,7 @@ func TestPowerCutKeepsWhatWasAcknowledged(t *testing.T) {
 	rng, losses := rand.New(rand.NewPCG(seed, 0)), rand.New(rand.NewPCG(seed, 1)) // one each for the test and the callback
 	h := hello(t, c.open(c.createLog("l", 1)), 0)
 	ready := make(chan struct{})
-	cuts := 0
+	var cuts atomic.Int32 // the last callback may still run when the test has all it waits for
 	w := write(t, a.Addr(), h, func(durable uint64) {
 		<-ready
 		left := medium.Clone().Crash(losses)
@@ -229,7 +230,7 @@ func TestPowerCutKeepsWhatWasAcknowledged(t *testing.T) {
 		if err != nil || report.Tail < durable || report.Suspect() {
 			t.Errorf("LSN %d was acknowledged; after a power cut the replica holds %d, suspect %v (%v)", durable, report.Tail, report.Suspect(), err)
 		}
-		cuts++
+		cuts.Add(1)
 	})
 	close(ready)
 	for range 40 {
@@ -243,8 +244,8 @@ func TestPowerCutKeepsWhatWasAcknowledged(t *testing.T) {
 	if err := w.until(w.chain.LSN); err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("%d power cuts", cuts)
-	if cuts == 0 {
+	t.Logf("%d power cuts", cuts.Load())
+	if cuts.Load() == 0 {
 		t.Error("the power never went")
 	}
 }

@@ -70,7 +70,12 @@ func Open(ctx context.Context, c Control, r OpenRequest, o Options) (*Writer, er
 		}
 		// The control plane still takes us for the writer: it has forgotten the
 		// epoch that the replicas have promised.
-		r.MinEpoch, r.Takeover = fenced.By.Epoch+1, true
+		r.MinEpoch = fenced.By.Epoch + 1
+		if !r.Recovering {
+			r.Takeover = true // of ourselves
+		} else if cerr := c.Close(ctx, w.Grant()); cerr != nil { // whoever wants the log meanwhile goes first
+			return nil, fmt.Errorf("open log %s: %w: %w", r.Log, err, cerr)
+		}
 	}
 }
 

@@ -81,7 +81,7 @@ func (t *tables) remove(key string, now time.Time) {
 		t.removeLog(id)
 	case tableWriters:
 		if l := t.logs[id]; l != nil {
-			l.writer = nil
+			l.writer, l.lost = nil, now
 		}
 	case tableCondemned:
 		daemonID, replicaID, _ := strings.Cut(id, "/")

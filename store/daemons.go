@@ -168,8 +168,8 @@ func (s *Store) DeleteDaemon(ctx context.Context, daemonID string, lost bool, if
 		return err
 	}
 	if lost {
-		return fmt.Errorf("%w: giving up the replicas of a lost daemon; replace them, "+
-			"or bring the daemon back", ErrUnsupported)
+		return fmt.Errorf("%w: giving up the replicas of a lost daemon; replace them; "+
+			"what is condemned on it stays reserved until the daemon is back", ErrUnsupported)
 	}
 	ctx, cancel := s.call(ctx)
 	defer cancel()

@@ -42,7 +42,7 @@ func FuzzTables(f *testing.F) {
 		v.Daemons()
 		v.Logs()
 		v.Condemned()
-		v.t.steps("d1")
+		v.t.steps("d1", 0)
 		v.t.reconcile("d1", []ReplicaSummary{{ReplicaID: "r1", LogID: "l1"}})
 		v.unmarked()
 		for _, k := range keys {

@@ -37,7 +37,7 @@ func (s *Store) Heartbeat(ctx context.Context, r HeartbeatRequest) (*HeartbeatAn
 	defer s.view.mu.RUnlock()
 	return &HeartbeatAnswer{
 		LeaseTTL: ttl, RenewEvery: ttl / 3,
-		Steps: s.view.t.steps(r.DaemonID), Revision: s.view.revision,
+		Steps: s.view.t.steps(r.DaemonID, s.opts.RecoverAfter), Revision: s.view.revision,
 	}, nil
 }
 

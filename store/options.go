@@ -48,6 +48,10 @@ type Options struct {
 	// JournalTTL is for how long the journal's entries are kept at least; 7
 	// days if zero.
 	JournalTTL time.Duration
+	// RecoverAfter is for how long a writer that has not closed its log must have
+	// been without a lease before a daemon is asked to recover the log: it may go on
+	// writing all the while. 1 min if zero.
+	RecoverAfter time.Duration
 	// SubscriberBuffer is how many events wait for a subscriber before it is
 	// told that it is too slow; 256 if zero.
 	SubscriberBuffer int
@@ -72,6 +76,7 @@ func (o Options) withDefaults() Options {
 	def(&o.ReportEvery, 30*time.Second)
 	def(&o.IdempotencyTTL, time.Hour)
 	def(&o.JournalTTL, 7*24*time.Hour)
+	def(&o.RecoverAfter, time.Minute)
 	if o.SubscriberBuffer == 0 {
 		o.SubscriberBuffer = 256
 	}
@@ -88,6 +93,7 @@ func (o Options) validate() error {
 		{"ReportEvery", o.ReportEvery},
 		{"IdempotencyTTL", o.IdempotencyTTL},
 		{"JournalTTL", o.JournalTTL},
+		{"RecoverAfter", o.RecoverAfter},
 	} {
 		if f.v < 0 {
 			return invalid(f.name, "must not be negative")

@@ -719,7 +719,11 @@ func TestRecoverLogIsAsked(t *testing.T) {
 	}
 	asked("with a writer", false)
 	expire(t, s, prefixWriters+p.LogID)
-	asked("when its lease is gone", true)
+	asked("when its lease is gone, since it may go on writing", false)
+	if err := s.CloseLog(t.Context(), ref(client)); err != nil {
+		t.Fatal(err)
+	}
+	asked("when it has closed", true)
 	a := open(t, s, p.Name, func(r *OpenLogRequest) { r.Recovering = true })
 	if _, err := s.SetReplicas(t.Context(), promoteOf(a, learner.ReplicaID)); err != nil {
 		t.Fatal(err)
@@ -737,8 +741,48 @@ func TestRecoveriesAreBounded(t *testing.T) {
 			{ReplicaID: fmt.Sprintf("r%02d", i), DaemonID: "d", State: ReplicaLearner},
 		}}, 1)
 	}
-	if n := len(tab.steps("d")); n != recoveriesPerAnswer {
-		t.Errorf("%d steps at once", n)
+	seen := map[string]bool{}
+	for range 200 {
+		steps := tab.steps("d", time.Minute)
+		if len(steps) != recoveriesPerAnswer {
+			t.Fatalf("%d steps at once", len(steps))
+		}
+		for _, s := range steps {
+			seen[s.LogID] = true
+		}
+	}
+	if len(seen) != recoveriesPerAnswer+5 {
+		t.Errorf("only %d logs are ever handed out", len(seen))
+	}
+}
+
+// A writer that has lost its lease has some time to come back.
+func TestRecoveryWaitsForAWriterThatIsCutOff(t *testing.T) {
+	t.Parallel()
+	tab := newTables()
+	crashed, recovering := &logRow{rec: &logRecord{Epoch: 3, ClosedEpoch: 2, Writer: &Writer{}}}, &logRow{rec: &logRecord{Epoch: 3, Writer: &Writer{Recovering: true}}}
+	closed := &logRow{rec: &logRecord{Epoch: 3, ClosedEpoch: 3, Writer: &Writer{}}}
+	for name, c := range map[string]struct {
+		row   *logRow
+		after time.Duration
+		want  bool
+	}{
+		"crashed, too soon":  {crashed, time.Hour, false},
+		"crashed, in time":   {crashed, 0, true},
+		"closed":             {closed, time.Hour, true},
+		"agent that crashed": {recovering, time.Hour, true},
+	} {
+		if got := tab.recoverable(c.row, c.after); got != c.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+	tab.made = time.Now().Add(-2 * time.Hour)
+	if !tab.recoverable(crashed, time.Hour) {
+		t.Error("a lease that ended long ago")
+	}
+	crashed.lost = time.Now()
+	if tab.recoverable(crashed, time.Hour) {
+		t.Error("a lease that has just ended")
 	}
 }
 

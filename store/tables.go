@@ -19,6 +19,7 @@ type tables struct {
 	index   *placement.Index
 	// unmarked are daemons that are not live and whose record does not say so.
 	unmarked map[string]struct{}
+	made     time.Time // what ended before is not known
 }
 
 type daemonRow struct {
@@ -59,6 +60,7 @@ type logRow struct {
 	rec    *logRecord
 	mod    int64
 	writer *writerRow
+	lost   time.Time // when the last writer's lease was seen to end
 }
 
 type writerRow struct {
@@ -74,6 +76,7 @@ func newTables() *tables {
 		names:    make(map[string]string),
 		index:    placement.NewIndex(),
 		unmarked: make(map[string]struct{}),
+		made:     time.Now(),
 	}
 }
 

@@ -4,8 +4,9 @@
 // # What it promises
 //
 // Refusals that a writer must tell apart come back as replog's errors
-// (ErrInUse, ErrSuperseded) that wrap the server's problem; all others are the
-// problem or the transport's error, and may be tried again.
+// (ErrInUse, ErrSuperseded, ErrAbandoned) that wrap the server's problem; all
+// others are the problem or the transport's error, and may be tried again: what
+// has taken effect already does so no second time.
 //
 // # What it assumes
 //
@@ -17,5 +18,6 @@
 //
 // # On the wire
 //
-// The contract's open, renew, close and replicas calls of one log.
+// The contract's open, renew, close, replicas, replacement and events calls of
+// one log.
 package control

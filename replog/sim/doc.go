@@ -26,10 +26,18 @@
 // agreement, I3 order, I4 fencing, I5 space, I6 honesty; and liveness: when the
 // faults have stopped, an open succeeds and appends go through.
 //
+// # All of a small model
+//
+// Beside the random worlds, an explorer goes through all that can happen to two
+// writers and three replicas up to a depth: no clock, no chance, each message
+// arriving whenever it does. It runs the same core and pools, each step of each
+// part once, and looks up what it has seen before.
+//
 // # How it is known to be strong enough
 //
 // The mutation tests weaken one rule of the product at a time, by patching its
-// source, and expect a violation under seeds under which the true rule passes.
+// source, and expect a violation under seeds under which the true rule passes,
+// and in the exhaustive search.
 //
 // # Concurrency
 //

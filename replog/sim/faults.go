@@ -269,7 +269,7 @@ func (w *world) vanish(n *node, held []format.ID) {
 	for _, id := range held {
 		w.note("the region of replica %v vanishes from node %d", id, n.index)
 		_ = pool.Delete(id)
-		w.forget(pool)
+		w.reuse(pool)
 		backups := w.control.backups[:0]
 		for _, b := range w.control.backups {
 			if i := indexOf(b.set, id); i < 0 || b.set[i].state == core.Present {
@@ -281,15 +281,18 @@ func (w *world) vanish(n *node, held []format.ID) {
 	n.medium = n.medium.CrashKeepingUnsynced()
 }
 
-// forget makes a pool forget what was removed from it: regions that vanish leave
-// no word of it.
-func (w *world) forget(pool *pmemlog.Pool) {
-	for range 2 * poolReplicas {
-		w.dummies++
-		dummy := w.id('d', w.dummies)
-		if _, err := pool.Create(pmemlog.Spec{Cluster: w.id('c', 0), Log: w.id('l', 1), Replica: dummy, Capacity: pmemlog.MinCapacity}); err == nil {
-			_ = pool.Delete(dummy)
-		}
+// reuse has other replicas take the places of those that were removed, and go
+// again, so that nothing in the pool tells of the removed ones any more.
+func (w *world) reuse(pool *pmemlog.Pool) {
+	var others []format.ID
+	for err := error(nil); err == nil; {
+		w.others++
+		other := w.id('o', w.others)
+		_, err = pool.Create(pmemlog.Spec{Cluster: w.id('c', 0), Log: other, Replica: other, Capacity: pmemlog.MinCapacity})
+		others = append(others, other)
+	}
+	for _, other := range others {
+		_ = pool.Delete(other)
 	}
 }
 

@@ -53,16 +53,32 @@ func TestMutation(t *testing.T) {
 				t.Fatalf("without the rule %q all promises were kept in %d worlds", m.rule, mutationSeeds)
 			}
 			t.Logf("without the rule %q: %s", m.rule, broken)
-			if !regexp.MustCompile(`: (I[1-6]|liveness) violated`).MatchString(broken) {
-				t.Error("that is none of the promises")
-			}
+			isPromise(t, broken)
 		})
+	}
+}
+
+// isPromise says that what was broken is one of the promises.
+func isPromise(t *testing.T, broken string) {
+	t.Helper()
+	if !regexp.MustCompile(`: (I[1-6]|liveness) violated`).MatchString(broken) {
+		t.Error("that is none of the promises")
 	}
 }
 
 // runMutated returns the violation that a simulation of the weakened source
 // finds, or nothing.
 func runMutated(t *testing.T, root string, m mutation) string {
+	binary := buildMutated(t, root, m)
+	if broken := play(t, binary, "-test.run", "^TestScenario$"); broken != "" {
+		return broken
+	}
+	return play(t, binary, "-test.run", "^TestSim$", "-seeds", fmt.Sprint(mutationSeeds))
+}
+
+// buildMutated builds the tests of the weakened source and returns the binary.
+func buildMutated(t *testing.T, root string, m mutation) string {
+	t.Helper()
 	dir := t.TempDir()
 	overlay := struct{ Replace map[string]string }{map[string]string{}}
 	for i, p := range m.patches {
@@ -96,10 +112,7 @@ func runMutated(t *testing.T, root string, m mutation) string {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build the mutation: %v\n%s", err, out)
 	}
-	if broken := play(t, binary, "-test.run", "^TestScenario$"); broken != "" {
-		return broken
-	}
-	return play(t, binary, "-test.run", "^TestSim$", "-seeds", fmt.Sprint(mutationSeeds))
+	return binary
 }
 
 // play runs a part of the simulation and returns the violation that it finds;

@@ -10,6 +10,7 @@ const (
 	writeGo  = "pmemlog/append.go"
 	headerGo = "pmemlog/header.go"
 	sessGo   = "pmemlog/session.go"
+	createGo = "pmemlog/create.go"
 
 	coreGo     = "replog/core/core.go"
 	openGo     = "replog/core/open.go"
@@ -55,6 +56,7 @@ func mutations() []mutation {
 		{"the chosen one dies", []patch{
 			{openGo, "case r.stage != reported: // rule: the silent are unknown", "case r.stage != reported && r.report.Capacity == 0:"},
 		}},
+		{"choose again", []patch{{coreGo, "if c.phase == Loading && c.chosen == p.Index { // rule: the chosen one dies", "if false {"}}},
 		{"align by epoch pairs", []patch{{coreAlign, "at, ok := format.Agreement(c.pairs, c.tail, rep.Pairs, rep.Tail) // rule: align by epoch pairs", "at, ok := min(c.tail, rep.Tail), true"}}},
 		{"bytes before the seal", []patch{
 			{coreAlign, "r.durable < c.seal.T { // rule: bytes before the seal", "false {"},
@@ -62,6 +64,7 @@ func mutations() []mutation {
 		}},
 		{"only sealed replicas count", []patch{{coreAppend, "member(i) && r.sealed && r.State != Allocated && c.namesSet(r) { // rule: only sealed and present replicas count", "member(i) && (r.sealed || r.stage >= filling && r.durable >= c.seal.T) && r.State != Allocated && c.namesSet(r) {"}}},
 		{"only present replicas count", []patch{{coreAppend, "member(i) && r.sealed && r.State != Allocated && c.namesSet(r) { // rule: only sealed and present replicas count", "member(i) && r.sealed && c.namesSet(r) {"}}},
+		{"present before it counts", []patch{{coreAlign, "if r.State == Allocated { // rule: present before its first acknowledgement counts\n", "if r.State == Allocated {\n\t\tr.State = Present\n"}}},
 		{"ack quorum", []patch{{coreAppend, "return d[n-c.cfg.AckQuorum], true // rule: ack quorum", "return d[n-1], true"}}},
 		{"trim only what is committed", []patch{{coreTrim, "to.LSN < c.trim.LSN || to.LSN > c.commit: // rule: trim only what is committed", "to.LSN < c.trim.LSN:"}}},
 
@@ -90,6 +93,8 @@ func mutations() []mutation {
 		{"seal persisted", []patch{{alignGo, "if err := r.writeHeader(next); err != nil { // rule: seal persisted", "r.publish(func() { r.slot = next })\n\tif err = error(nil); err != nil {"}}},
 		{"trim persisted", []patch{{alignGo, "return r.writeHeader(next) // rule: trim persisted", "r.slot.Trim = next.Trim\n\treturn nil"}}},
 		{"header synced", []patch{{headerGo, "if err := r.pool.dev.sync(); err != nil { // rule: header synced", "if err := error(nil); err != nil {"}}},
+		{"header slots alternate", []patch{{headerGo, "at := 1 - r.slotAt // rule: header slots alternate", "at := r.slotAt"}}},
+		{"hint behind persistence", []patch{{headerGo, "hint := r.acknowledged() // rule: hint behind persistence", "hint := format.Position{Epoch: r.chain.Epoch, LSN: r.chain.LSN}"}}},
 		{"hint lowered before rewriting", []patch{{alignGo, "if err := r.lowerHint(at); err != nil { // rule: hint lowered before rewriting", "if err := error(nil); err != nil {"}}},
 		{"old hint lines are void", []patch{{headerGo, "if l.Generation < r.slot.Generation || l.Sequence < r.lineSeq { // rule: old hint lines are void", "if l.Sequence < r.lineSeq {"}}},
 		{"hint with the next flush", []patch{{writeGo, "return f, r.writeHintLine() // rule: hint with the next flush", "return f, nil"}}},
@@ -115,9 +120,11 @@ func mutations() []mutation {
 			{coreRepl, "return n >= c.cfg.AckQuorum // rule: seals name the new set", "return n >= 0"},
 			{coreRepl, "return r.setVersion == c.cfg.SetVersion || c.change != nil && c.change.stage == switched", "return r != nil"},
 		}},
+		{"no old record ends joint", []patch{{coreRepl, "case !in && setVersion == c.cfg.SetVersion && ch.stage == learning: // rule: no old record ends joint", "case !in && setVersion == c.cfg.SetVersion:"}}},
 		{"reseal persisted", []patch{{alignGo, "return r.writeHeader(next) // rule: reseal persisted", "r.publish(func() { r.slot = next })\n\treturn nil"}}},
 		{"set version", []patch{{openGo, "ok && s.SetVersion > c.cfg.SetVersion { // rule: set version", "ok && false {\n\t\t_ = s"}}},
 		{"present is never made anew", []patch{{coreStatus, "return r.State != Present && !r.made // rule: present is never made anew", "return r != nil"}}},
+		{"removed is never made anew", []patch{{createGo, "if p.dir.removed(s.Replica) { // rule: removed is never made anew", "if false {"}}},
 		{"sealed is never made anew", []patch{{coreStatus, "return r.State != Present && !r.made // rule: present is never made anew", "return r.State != Present"}}},
 
 		// What the control plane does for it. Its side is modelled in this package.

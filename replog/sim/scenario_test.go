@@ -40,7 +40,8 @@ import (
 //
 //	down r0 | up r0 [unregistered] | register r0
 //	crash r0 keep=none|(A,B)|torn-A      the power goes; what of the unsynced survives
-//	hint r0 | flip r0 A | vanish r0 | delete r0 | wipe r0 | image r0 | setback r0 | holds r0
+//	hint r0 | flip r0 A | vanish r0 | wipe r0 | image r0 | setback r0 | holds r0
+//	delete r0 | reuse r0                 reuse: nothing tells any more that it was removed
 //
 // The control plane:
 //
@@ -131,7 +132,7 @@ func (s *story) act() (string, error) {
 		return s.onReplica()
 	case "fence", "align", "reset", "seal", "put", "flush":
 		return s.onReplica()
-	case "down", "up", "register", "crash", "hint", "flip", "vanish", "delete", "wipe", "image", "setback", "holds":
+	case "down", "up", "register", "crash", "hint", "flip", "vanish", "delete", "reuse", "wipe", "image", "setback", "holds":
 		return s.onDaemon()
 	case "replace", "abandon", "backup", "restore", "record", "control":
 		return s.onControl()

@@ -34,6 +34,8 @@ func (s *story) onDaemon() (string, error) {
 		s.w.vanish(n, []format.ID{m.id})
 	case "delete":
 		return "", s.delete(n, m)
+	case "reuse":
+		s.w.reuse(n.pool)
 	case "wipe":
 		n.format()
 	case "image":

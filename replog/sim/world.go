@@ -124,8 +124,8 @@ type world struct {
 	brittle   float64            // how often a daemon crashes right after a request
 	hasty     float64            // how often a writer dies right after an append
 	batch     uint64             // largest send, in bytes
-	dummies   int                // replicas that have come and gone to make pools forget
 	damaged   map[format.ID]bool // replicas that have lost something, and have not been made good
+	others    int                // replicas of other logs so far
 	stats     Stats
 	violation *Violation
 	trace     []string
