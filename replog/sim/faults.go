@@ -272,7 +272,8 @@ func (w *world) vanish(n *node, held []format.ID) {
 		w.reuse(pool)
 		backups := w.control.backups[:0]
 		for _, b := range w.control.backups {
-			if i := indexOf(b.set, id); i < 0 || b.set[i].state == core.Present {
+			i := indexOf(b.set, id)
+			if makeable := i >= 0 && b.set[i].state != core.Present || b.learner != nil && b.learner.id == id; !makeable {
 				backups = append(backups, b)
 			}
 		}
