@@ -23,7 +23,7 @@ func (s *Session) Write(lsn uint64, p []byte) error {
 		return fmt.Errorf("%w: write at LSN %d, the tail is %d", ErrRange, lsn, r.chain.LSN)
 	}
 	if room := r.slot.Trim.LSN + r.entry.capacity - lsn; uint64(len(p)) > room { // rule: space
-		return fmt.Errorf("%w: write of %d bytes at LSN %d, the trim LSN %d leaves room for %d", ErrRange, len(p), lsn, r.slot.Trim.LSN, room)
+		return fmt.Errorf("%w: write of %d bytes at LSN %d, the trim LSN %d leaves room for %d; trim what is no longer needed, then write again", ErrRange, len(p), lsn, r.slot.Trim.LSN, room)
 	}
 	chain, err := r.follow(p)
 	if err != nil {

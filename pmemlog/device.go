@@ -1,12 +1,9 @@
 package pmemlog
 
 import (
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
-
-	"golang.org/x/sys/unix"
 )
 
 const (
@@ -135,8 +132,8 @@ func (d *device) grow(p []byte, off int64) error {
 		return err
 	}
 	err := d.medium.WriteAt(p, off)
-	if errors.Is(err, unix.ENOSPC) {
-		return fmt.Errorf("%w: %w", ErrNoSpace, err)
+	if full(err) {
+		return fmt.Errorf("%w: %w", ErrNoSpace, advise(err))
 	}
 	if err != nil {
 		return d.poison("zero", err)

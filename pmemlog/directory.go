@@ -24,7 +24,7 @@ const (
 
 var (
 	errNoEntry    = errors.New("no directory entry here")
-	errBothCopies = errors.New("both copies are damaged, which no crash does; remove the pool and let its replicas be made anew elsewhere")
+	errBothCopies = errors.New("both copies are damaged, which no crash does")
 )
 
 // States of an entry.
@@ -149,7 +149,7 @@ func formatDirectory(d *device, entries uint32) (*directory, error) {
 		copy(page[i*entrySize:], dir.entries[i].encode(i))
 	}
 	for c := range entryCopies {
-		if err := d.writeAt(page, entryOffset(0, c, entries)); err != nil {
+		if err := d.grow(page, entryOffset(0, c, entries)); err != nil {
 			return nil, err
 		}
 	}
@@ -193,7 +193,7 @@ func readEntry(pages [entryCopies][]byte, i int, entries uint32, size int64) (en
 		err = e.validate(regionsStart(entries), size)
 	}
 	if err != nil {
-		return entry{}, -1, &CorruptError{Part: fmt.Sprintf("directory entry %d", i), Offset: entryOffset(i, 0, entries), Err: err}
+		return entry{}, -1, &CorruptError{Part: fmt.Sprintf("directory entry %d", i), Offset: entryOffset(i, 0, entries), Err: fmt.Errorf("%w; %s", err, removePool)}
 	}
 	return e, bad, nil
 }

@@ -46,6 +46,8 @@
 //
 //   - Superblock and directory entry have two copies, written one after the other
 //     with a sync between. At most one is torn, the other stands; Open mends it.
+//   - Format writes the first superblock's magic number last, a word by itself, so
+//     that a medium holds no pool or a whole one.
 //   - Create zeroes the region, writes its header, syncs, and only then writes the
 //     entry. Delete writes the entry first; the space is used again after that.
 //     Which space is free is not stored but follows from the entries.
@@ -88,7 +90,7 @@
 //
 //	0    u64  magic "GRVNPOOL"
 //	8    u32  version, 1
-//	12   u32  kind of the medium: 1 file, 2 volatile
+//	12   u32  kind of the medium: 1 file or block device, 2 volatile
 //	16   u64  generation
 //	24   u64  size of the pool in bytes
 //	32   u64  incarnation of the daemon

@@ -68,8 +68,10 @@ type PoisonedError struct {
 	Err error
 }
 
-// Error renders the operation and its failure.
-func (e *PoisonedError) Error() string { return fmt.Sprintf("%v: %s: %v", ErrPoisoned, e.Op, e.Err) }
+// Error renders the operation, its failure and what to do.
+func (e *PoisonedError) Error() string {
+	return fmt.Sprintf("%v: %s: %v; see to the medium, then open the pool anew", ErrPoisoned, e.Op, advise(e.Err))
+}
 
 // Unwrap returns ErrPoisoned and the cause.
 func (e *PoisonedError) Unwrap() []error { return []error{ErrPoisoned, e.Err} }

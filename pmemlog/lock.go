@@ -19,8 +19,8 @@ func lockFile(f *os.File) (*File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("pmemlog: lock pool: %w", err)
 	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%w: %s is no regular file", ErrNoPool, f.Name())
+	if !info.Mode().IsRegular() && !blockDevice(info) {
+		return nil, fmt.Errorf("%w: %s is neither a file nor a block device; name one", ErrNoPool, f.Name())
 	}
 	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
@@ -29,7 +29,11 @@ func lockFile(f *os.File) (*File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("pmemlog: lock pool: %w", os.NewSyscallError("flock", err))
 	}
-	return &File{f: f, size: info.Size()}, nil
+	size, err := sizeOf(f, info)
+	if err != nil {
+		return nil, fmt.Errorf("pmemlog: size of pool: %w", err)
+	}
+	return &File{f: f, size: size}, nil
 }
 
 // lockedBy looks up who holds the lock. What the system does not tell stays

@@ -303,7 +303,7 @@ func TestDamagedPools(t *testing.T) {
 		"truncated":                  {func(b []byte) []byte { return b[:poolSize-4096] }, pmemlog.ErrCorrupt, nil},
 		"truncated to one block":     {func(b []byte) []byte { return b[:4096] }, pmemlog.ErrCorrupt, nil},
 		"truncated to a few bytes":   {func(b []byte) []byte { return b[:10] }, pmemlog.ErrCorrupt, nil},
-		"empty":                      {func(b []byte) []byte { return nil }, pmemlog.ErrCorrupt, nil},
+		"empty":                      {func([]byte) []byte { return nil }, pmemlog.ErrNoPool, nil},
 		"entry, copy A":              {flip(8192 + 30), nil, nil},
 		"entry, copy B":              {flip(12288 + 30), nil, nil},
 		"entry, both copies":         {flip(8192+30, 12288+30), pmemlog.ErrCorrupt, nil},

@@ -108,7 +108,7 @@ func chooseSlot(head []byte) (format.Slot, int, error) {
 		}
 	}
 	if at < 0 {
-		return format.Slot{}, 0, fmt.Errorf("neither header slot can be used (A: %w; B: %w); delete the replica, a new one is filled from the others", errs[0], errs[1])
+		return format.Slot{}, 0, fmt.Errorf("neither header slot can be used (A: %w; B: %w); %s", errs[0], errs[1], deleteReplica)
 	}
 	return best, at, nil
 }
@@ -116,10 +116,10 @@ func chooseSlot(head []byte) (format.Slot, int, error) {
 func (r *Replica) checkSlot() error {
 	s, e := &r.slot, &r.entry
 	if s.Cluster != e.cluster || s.Log != e.log || s.Replica != e.replica || s.Capacity != e.capacity {
-		return fmt.Errorf("the header is replica %s of log %s with a ring of %d bytes, the directory says replica %s of log %s with %d", s.Replica, s.Log, s.Capacity, e.replica, e.log, e.capacity)
+		return fmt.Errorf("the header is replica %s of log %s with a ring of %d bytes, the directory says replica %s of log %s with %d; %s", s.Replica, s.Log, s.Capacity, e.replica, e.log, e.capacity, deleteReplica)
 	}
 	if s.Trim.LSN%format.Align != 0 || s.Trim.LSN > maxLSN {
-		return fmt.Errorf("trim LSN %d is no multiple of %d, or beyond %d", s.Trim.LSN, format.Align, uint64(maxLSN))
+		return fmt.Errorf("trim LSN %d is no multiple of %d, or beyond %d; %s", s.Trim.LSN, format.Align, uint64(maxLSN), deleteReplica)
 	}
 	return nil
 }
