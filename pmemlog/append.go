@@ -1,6 +1,7 @@
 package pmemlog
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/gravenio/graven/pmemlog/format"
@@ -45,7 +46,7 @@ func (r *Replica) follow(p []byte) (format.Chain, error) {
 		at := chain.LSN
 		h, err := chain.Follow(p) // rule: records follow
 		if err != nil {
-			return chain, fmt.Errorf("%w: at LSN %d: %w", ErrChain, at, err)
+			return chain, refused(at, len(p), err)
 		}
 		if h.Size() > format.ToEnd(at, r.entry.capacity) {
 			return chain, fmt.Errorf("%w: record of %d bytes at LSN %d crosses the end of the ring", ErrChain, h.Size(), at)
@@ -59,6 +60,14 @@ func (r *Replica) follow(p []byte) (format.Chain, error) {
 		p = p[h.Size():]
 	}
 	return chain, nil
+}
+
+// refused says why what is left of a write is no record that follows.
+func refused(at uint64, left int, why error) error {
+	if errors.Is(why, format.ErrLength) {
+		return fmt.Errorf("%w: at LSN %d: %w: %d bytes are no whole record of at most %d bytes of payload; write smaller ones, and each whole", ErrChain, at, why, left, format.MaxPayload)
+	}
+	return fmt.Errorf("%w: at LSN %d: %w", ErrChain, at, why)
 }
 
 // writeRing writes p at lsn, in two pieces where the ring ends.

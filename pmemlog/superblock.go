@@ -104,7 +104,7 @@ func checkVersion(part string, is uint32) error {
 // on, before anything is done with the claims.
 func (s *superblock) validate(m Medium) error {
 	if s.kind != m.Kind() {
-		return fmt.Errorf("%w: the pool was made on medium %q, this is %q", ErrWrongMedium, s.kind, m.Kind())
+		return fmt.Errorf("%w: the pool was made on medium %q, this is %q; open it as what it is, or have one made anew on this medium", ErrWrongMedium, s.kind, m.Kind())
 	}
 	if s.size > uint64(m.Size()) {
 		return &CorruptError{Part: "superblock", Err: fmt.Errorf("the pool has %d bytes, the medium only %d: it has been truncated, and what lay behind is lost; %s", s.size, m.Size(), removePool)}
