@@ -127,6 +127,9 @@ func absent(path string) error {
 	if err == nil && info.IsDir() {
 		return fmt.Errorf("%w: %s is a folder; name the pool's file in it", ErrExists, path)
 	}
+	if err == nil && info.Mode()&(os.ModeDevice|os.ModeNamedPipe|os.ModeSocket) != 0 {
+		return fmt.Errorf("%w: %s is a device, a pipe or a socket that this medium can't use; name a file that is not there yet", ErrExists, path)
+	}
 	if err == nil {
 		return fmt.Errorf("%w: %s; open it, or remove it if nothing in it is needed", ErrExists, path)
 	}
