@@ -48,6 +48,11 @@ bench: build ## benchmarks of the packages, then log against bare fabric
 	$(BIN)/graven bench fabric
 	$(BIN)/graven bench log
 
+.PHONY: bench-baseline
+bench-baseline: ## build bin/pmem_baseline, what `graven bench pmem` is measured beside; needs libpmem-dev
+	@mkdir -p $(BIN)
+	$(CC) -O2 -Wall -Wextra -Werror -msse4.2 -o $(BIN)/pmem_baseline bench/pmem_baseline.c -lpmem
+
 SIMTIME ?= 8760h
 SEED ?= $(shell date +%s)000
 
