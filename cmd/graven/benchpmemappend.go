@@ -20,8 +20,8 @@ func benchTerm() format.Fence { return format.Fence{Epoch: 1, Nonce: 1} }
 type appender struct {
 	s        *pmemlog.Session
 	payload  int
-	size     uint64 // of a record
-	capacity uint64 // of the ring: a multiple of size, so that no record needs a pad
+	size     uint64       // of a record
+	capacity uint64       // of the ring: a multiple of size, so that no record needs a pad
 	next     format.Chain // behind what has been encoded
 	tail     uint64       // LSN behind what has been appended
 	trim     uint64       // LSN

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/gravenio/graven/agent"
@@ -144,8 +145,12 @@ func parseFio(text []byte) (work, error) {
 	return work{ops: w.Ops, bytes: w.Bytes, elapsed: time.Duration(float64(w.Ops) / w.PerSec * float64(time.Second))}, nil
 }
 
-// output runs a program; its error says what the program said.
+// output runs a program; its error says what the program said. An interrupt is
+// handed on, so that the program's own processes end, too.
 func output(cmd *exec.Cmd) ([]byte, error) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C at a terminal comes by way of this process
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = stopBound
 	text, err := cmd.Output()
 	var failed *exec.ExitError
 	if errors.As(err, &failed) {
