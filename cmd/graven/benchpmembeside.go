@@ -92,7 +92,7 @@ func parseLibPMem(text []byte, what string, size int) (work, error) {
 }
 
 // fio measures writes of a size, each with an fdatasync, into files that are
-// written through beforehand, as the regions of a pool are.
+// written through beforehand and in the system's cache, as the regions of a pool are.
 func (b *pmemBench) fio(size, jobs int) baseline {
 	out := baseline{name: benchFio}
 	path, err := exec.LookPath("fio")
@@ -108,7 +108,7 @@ func (b *pmemBench) fio(size, jobs int) baseline {
 		text, err := output(exec.CommandContext(ctx, path,
 			fmt.Sprintf("--name=fio-%d-%d", size, jobs), "--directory="+b.dir, "--rw=write", "--ioengine=psync", "--fdatasync=1",
 			fmt.Sprintf("--bs=%d", size), fmt.Sprintf("--size=%d", file/int64(size)*int64(size)), fmt.Sprintf("--numjobs=%d", jobs),
-			"--overwrite=1", "--fallocate=none", "--time_based", fmt.Sprintf("--runtime=%dus", d.Microseconds()),
+			"--overwrite=1", "--fallocate=none", "--invalidate=0", "--time_based", fmt.Sprintf("--runtime=%dus", d.Microseconds()),
 			"--group_reporting", "--output-format=json"))
 		if err != nil {
 			return work{}, err
