@@ -13,8 +13,8 @@ import (
 	"github.com/gravenio/graven/pmemlog/format"
 )
 
-// poolName is the file of the pool in Options.Dir.
-const poolName = "pool"
+// PoolFile is the name of the pool in Options.Dir.
+const PoolFile = "pool"
 
 // openPool opens the pool that the options name, or makes it if there is none.
 // What is there and can't be used is never made anew.
@@ -27,7 +27,7 @@ func openPool(o *Options, watch *observer) (*pmemlog.Pool, error) {
 	if o.Media == MediaVolatile {
 		return makeVolatile(o, watch)
 	}
-	path := filepath.Join(o.Dir, poolName)
+	path := filepath.Join(o.Dir, PoolFile)
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		if err := makeFile(path, o.PoolSize); err != nil {
 			return nil, err

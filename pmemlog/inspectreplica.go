@@ -34,10 +34,10 @@ type SlotView struct {
 
 // LineView is what stands at a hint line's place.
 type LineView struct {
-	Line  format.HintLine
-	Blank bool  // nothing was ever written there
-	Void  bool  // it is whole, and belongs to a header that was replaced
-	Err   error // why it does not count
+	Line   format.HintLine
+	Blank  bool  // nothing was ever written there
+	Counts bool  // it is the newest one of the header that counts
+	Err    error // why it can't be read
 }
 
 // Suspect says whether the replica is known to have lost something.
@@ -206,8 +206,19 @@ func (v *ReplicaView) lines(page []byte) {
 		case !sameLine(raw, l.Line):
 			v.found(SeverityNote, part, at, strayBytes, "")
 		}
-		l.Void = l.Err == nil && v.Readable && l.Line.Generation < v.Slot.Generation
 	}
+	a, b := &v.Lines[0], &v.Lines[1]
+	a.Counts, b.Counts = v.belongs(a), v.belongs(b)
+	if a.Counts && b.Counts {
+		a.Counts = a.Line.Sequence > b.Line.Sequence
+		b.Counts = !a.Counts
+	}
+}
+
+// belongs says whether a hint line belongs to the header that counts. Older ones
+// are void.
+func (v *ReplicaView) belongs(l *LineView) bool {
+	return l.Err == nil && v.Readable && l.Line.Generation == v.Slot.Generation
 }
 
 func sameLine(raw []byte, l format.HintLine) bool {

@@ -71,13 +71,13 @@ func measure(f *os.File, mode fs.FileMode) (node string, size int64, err error) 
 	case mode.IsRegular():
 		node = "file"
 	case mode&fs.ModeCharDevice != 0:
-		return "", 0, fmt.Errorf("%w: %s is a character device (device-dax is one), which this program can't look at", ErrNoPool, f.Name())
+		return "", 0, fmt.Errorf("%w: it is a character device, such as device-dax, which this program can't look at", ErrNoPool)
 	case mode&fs.ModeDevice != 0:
 		node = "block device"
 	case mode.IsDir():
-		return "", 0, fmt.Errorf("%w: %s is a folder; name the pool's file in it", ErrNoPool, f.Name())
+		return "", 0, fmt.Errorf("%w: it is a folder; name the pool's file in it", ErrNoPool)
 	default:
-		return "", 0, fmt.Errorf("%w: %s is neither a file nor a block device", ErrNoPool, f.Name())
+		return "", 0, fmt.Errorf("%w: it is neither a file nor a block device", ErrNoPool)
 	}
 	if size, err = f.Seek(0, io.SeekEnd); err != nil { // Stat says 0 of a block device
 		return "", 0, fmt.Errorf("pmemlog: measure pool: %w", err)
