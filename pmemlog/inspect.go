@@ -33,13 +33,23 @@ type Inspection struct {
 
 // Region is a replica's place in a pool, as the directory has it.
 type Region struct {
-	Index    int // of the directory entry
+	Index    int // of the directory entry; -1 for what no entry names
 	Cluster  format.ID
 	Log      format.ID
 	Replica  format.ID
 	Capacity uint64 // of the ring, in bytes
 	Offset   int64  // in bytes from the start of the pool
 	Bytes    int64  // that it takes
+}
+
+func (r *Region) end() int64 { return r.Offset + r.Bytes }
+
+// entry returns the entry that names the region.
+func (r *Region) entry() entry {
+	return entry{
+		used: true, cluster: r.Cluster, log: r.Log, replica: r.Replica,
+		offset: r.Offset, length: r.Bytes, capacity: r.Capacity,
+	}
 }
 
 // Inspect looks at superblocks and directory. What is wrong with them is in the

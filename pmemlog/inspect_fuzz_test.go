@@ -77,7 +77,11 @@ func examineAll(t *testing.T, i *pmemlog.Inspection) []pmemlog.ReplicaView {
 		}
 		views = append(views, v)
 	}
-	must(t, i.Forgotten(t.Context(), func(pmemlog.Finding) {}))
+	must(t, i.Forgotten(t.Context(), func(f pmemlog.Forgotten) {
+		if !f.Replica.IsZero() {
+			get[pmemlog.ReplicaView](t)(i.Replica(t.Context(), f.Region, pmemlog.Visit{}))
+		}
+	}))
 	return views
 }
 

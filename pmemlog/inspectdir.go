@@ -217,5 +217,3 @@ func (i *Inspection) overlaps() {
 		}
 	}
 }
-
-func (r *Region) end() int64 { return r.Offset + r.Bytes }

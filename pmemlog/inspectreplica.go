@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/gravenio/graven/pmemlog/format"
 )
@@ -90,7 +91,7 @@ func (i *Inspection) Replica(ctx context.Context, r Region, visit Visit) (Replic
 		return v, context.Cause(ctx)
 	}
 	var stopped error
-	src := &observed{window: window{read: m.ReadAt, start: r.Offset + format.RingOffset, capacity: r.Capacity}}
+	src := newObserved(m, r)
 	in := format.ScanInput{Trim: v.Slot.Trim, Seals: v.Slot.Seals, Hint: rep.hint, OnBeyond: visit.Beyond}
 	var err error
 	v.Scan, err = format.Scan(src, in, func(h format.Header, payload []byte) error {
@@ -112,15 +113,18 @@ func (i *Inspection) Replica(ctx context.Context, r Region, visit Visit) (Replic
 // header reads the header and takes what counts as a replica would.
 func (i *Inspection) header(m Readable, r Region) (ReplicaView, *Replica) {
 	v := ReplicaView{Region: r}
-	rep := &Replica{entry: i.dir.entries[r.Index]}
+	rep := &Replica{entry: r.entry()}
+	if r.Index < 0 {
+		v.found(SeverityDamage, "directory", directoryOffset, "no entry names this region: what it holds may be old, and partly written over", "")
+	}
+	if r.Capacity < MinCapacity || r.Capacity > maxRing || r.Capacity%format.Align != 0 {
+		err := fmt.Errorf("a ring of %d bytes, which no replica has", r.Capacity)
+		v.damaged("ring", r.Offset, rep.corrupt(err), err.Error(), adviceDropReplica)
+		return v, rep
+	}
 	head := make([]byte, format.RingOffset)
 	if err := m.ReadAt(head, r.Offset); err != nil {
 		v.damaged("header", r.Offset, rep.corrupt(err), "it can't be read: "+err.Error(), adviceMedium)
-		return v, rep
-	}
-	if r.Capacity > uint64(m.Size()) { // to look through it might take for ever
-		err := fmt.Errorf("a ring of %d bytes on a medium of %d", r.Capacity, m.Size())
-		v.damaged("ring", r.Offset, rep.corrupt(err), err.Error(), adviceDropReplica)
 		return v, rep
 	}
 	err := rep.loadSlot(head)
@@ -268,17 +272,36 @@ func (v *ReplicaView) lost() string {
 	return text
 }
 
+// maxRing is the largest ring that is looked through, in bytes. Without a limit
+// a bad entry in a truncated pool could make that last for ever.
+const maxRing = 1 << 42
+
 // observed is a ring that remembers what of it could not be read.
 type observed struct {
 	window
+	end    int64 // ring offset where the medium ends
+	beyond error // what is read behind that
 	failed int   // views
 	err    error // of the first
 	at     int64 // ring offset of the first
 }
 
+func newObserved(m Readable, r Region) *observed {
+	start := r.Offset + format.RingOffset
+	return &observed{
+		window: window{read: m.ReadAt, start: start, capacity: r.Capacity},
+		end:    m.Size() - start,
+		beyond: fmt.Errorf("the medium ends at byte %d: %w", m.Size(), io.ErrUnexpectedEOF),
+	}
+}
+
 // View implements [format.Source].
-func (o *observed) View(off int64, n int) ([]byte, error) {
-	b, err := o.window.View(off, n)
+func (o *observed) View(off int64, n int) (b []byte, err error) {
+	if off >= o.end {
+		err = o.beyond
+	} else {
+		b, err = o.window.View(off, n)
+	}
 	if err != nil {
 		if o.failed == 0 {
 			o.err, o.at = err, off

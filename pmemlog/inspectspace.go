@@ -16,13 +16,19 @@ type sparse interface {
 	NextData(off int64) int64
 }
 
+// Forgotten is a region that no entry of the directory names, or (with no Replica)
+// something else to be said of the free space.
+type Forgotten struct {
+	Region
+	Finding Finding
+}
+
 // Forgotten looks through the space that no entry of the directory names for
-// headers of replicas, and hands each to found. A removed replica leaves its
-// header behind, and so does a creation that a crash cut short, so there is
-// nothing wrong with them; where an entry is lost they tell whose it was. All
-// free space is read but for the holes of a sparse file; the error is that of
-// ctx or of a read.
-func (i *Inspection) Forgotten(ctx context.Context, found func(Finding)) error {
+// headers of replicas, and hands the first 64 to found. A removed replica leaves
+// its header behind, and so does a creation that a crash cut short, so there is
+// nothing wrong with them; where an entry is lost they tell whose it was. All free
+// space is read but for the holes of a sparse file; the error is that of ctx.
+func (i *Inspection) Forgotten(ctx context.Context, found func(Forgotten)) error {
 	if !i.Known || i.dir.entries == nil {
 		return nil
 	}
@@ -35,7 +41,10 @@ func (i *Inspection) Forgotten(ctx context.Context, found func(Finding)) error {
 		}
 	}
 	if s.more > 0 {
-		found(Finding{Severity: SeverityNote, Part: "free space", Offset: s.last, What: fmt.Sprintf("%d more headers of replicas that no entry names", s.more)})
+		s.say(SeverityNote, start, fmt.Sprintf("%d more headers of replicas that no entry names", s.more), "")
+	}
+	if s.unread > 0 {
+		s.say(SeverityDamage, s.first, fmt.Sprintf("%d stretches of it can't be read, here the first: %v", s.unread, s.err), adviceMedium)
 	}
 	return nil
 }
@@ -43,13 +52,21 @@ func (i *Inspection) Forgotten(ctx context.Context, found func(Finding)) error {
 // forgotten is one search.
 type forgotten struct {
 	i     *Inspection
-	m     Readable
-	found func(Finding)
+	m     interruptible
+	found func(Forgotten)
 	buf   []byte
 	seen  int
 	more  int       // not told one by one
 	last  int64     // where the last header stood; 0 for nowhere in this gap
 	whose format.ID // that one
+
+	unread int   // reads that failed
+	first  int64 // where
+	err    error // of the first
+}
+
+func (s *forgotten) say(sev Severity, at int64, what, advice string) {
+	s.found(Forgotten{Finding: Finding{Severity: sev, Part: "free space", Offset: at, What: what, Advice: advice}})
 }
 
 // gap looks at each page of a gap.
@@ -64,7 +81,14 @@ func (s *forgotten) gap(g extent) error {
 		}
 		b := s.buf[:min(int64(len(s.buf)), end-at)]
 		if err := s.m.ReadAt(b, at); err != nil {
-			return fmt.Errorf("pmemlog: read free space at byte %d: %w", at, err)
+			if s.m.ctx.Err() != nil {
+				return err
+			}
+			if s.unread == 0 {
+				s.first, s.err = at, err
+			}
+			s.unread++
+			clear(b)
 		}
 		for n := 0; n+format.SlotSize <= len(b); n += pageSize {
 			if slot, err := format.DecodeSlot(b[n : n+format.SlotSize]); err == nil {
@@ -97,5 +121,10 @@ func (s *forgotten) header(at int64, slot *format.Slot) {
 	default:
 		f.What = fmt.Sprintf("a region of replica %s of log %s, which no entry names: removed long ago, or a crash cut its creation short", slot.Replica, slot.Log)
 	}
-	s.found(f)
+	s.found(Forgotten{Finding: f, Region: Region{
+		Index: -1, Cluster: slot.Cluster, Log: slot.Log, Replica: slot.Replica, Capacity: slot.Capacity, Offset: at, Bytes: regionBytes(slot.Capacity),
+	}})
 }
+
+// regionBytes is regionSize for a capacity that need not be true.
+func regionBytes(capacity uint64) int64 { return regionSize(min(capacity, maxRing)) }

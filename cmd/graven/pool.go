@@ -117,32 +117,54 @@ func poolFailed(path string, err error) error {
 	}
 }
 
-// find returns the replicas that an ID, or the beginning of one, means: a
-// replica's, or (with logs) a log's.
-func (v *poolView) find(text string, logs bool) ([]pmemlog.Region, error) {
+// wanted says how a replica may be named, and where it is looked for.
+type wanted struct {
+	logs  bool // by the ID of its log, too
+	space bool // if the directory has none, in the space that no entry names, too
+}
+
+// find returns the replicas that an ID, or the beginning of one, means.
+func (v *poolView) find(ctx context.Context, text string, w wanted) ([]pmemlog.Region, error) {
 	var found []pmemlog.Region
-	for _, r := range v.Regions {
-		if begins(r.Replica, text) || logs && begins(r.Log, text) {
+	add := func(r pmemlog.Region) {
+		if begins(r.Replica, text) || w.logs && begins(r.Log, text) {
 			found = append(found, r)
+		}
+	}
+	for _, r := range v.Regions {
+		add(r)
+	}
+	if len(found) == 0 && w.space {
+		err := v.Forgotten(ctx, func(f pmemlog.Forgotten) {
+			if !f.Replica.IsZero() {
+				add(f.Region)
+			}
+		})
+		if err != nil {
+			return nil, err
 		}
 	}
 	if len(found) > 0 {
 		return found, nil
 	}
+	return nil, v.notFound(text, w.logs)
+}
+
+func (v *poolView) notFound(text string, logs bool) error {
 	what := "replica"
 	if logs {
 		what = "replica or log"
 	}
 	err := fmt.Errorf("%s has no %s %s", v.path, what, text)
 	if len(v.Regions) == 0 {
-		return nil, withHint(err, "the pool is empty")
+		return withHint(err, "the pool is empty")
 	}
-	return nil, withHint(err, "it has %s", replicaList(v.Regions))
+	return withHint(err, "it has %s", replicaList(v.Regions))
 }
 
 // findOne is find where only one replica will do.
-func (v *poolView) findOne(text string, logs bool) (pmemlog.Region, error) {
-	found, err := v.find(text, logs)
+func (v *poolView) findOne(ctx context.Context, text string, w wanted) (pmemlog.Region, error) {
+	found, err := v.find(ctx, text, w)
 	if err != nil {
 		return pmemlog.Region{}, err
 	}

@@ -85,7 +85,7 @@ type poolChecker struct {
 func (c *poolChecker) run(ctx context.Context, replica string) error {
 	regions := c.v.Regions
 	if replica != "" {
-		r, err := c.v.findOne(replica, false)
+		r, err := c.v.findOne(ctx, replica, wanted{})
 		if err != nil {
 			return err
 		}
@@ -111,7 +111,7 @@ func (c *poolChecker) run(ctx context.Context, replica string) error {
 	if replica != "" {
 		return nil
 	}
-	return c.v.Forgotten(ctx, c.found)
+	return c.v.Forgotten(ctx, func(f pmemlog.Forgotten) { c.found(f.Finding) })
 }
 
 func (c *poolChecker) found(f pmemlog.Finding) {
@@ -147,7 +147,7 @@ func findingText(f *pmemlog.Finding) string {
 // finish says the verdict, and makes it the exit status.
 func (c *poolChecker) finish() error {
 	r := &c.result
-	counts := fmt.Sprintf("%d damage, %d heals, %d notes; read %s with %s",
+	counts := fmt.Sprintf("damage %d, heals %d, notes %d; read %s with %s",
 		r.Damage, r.Heals, r.Notes, count(uint64(r.Replicas), "replica"), count(r.Records, "record"))
 	var err error
 	r.Verdict = poolSound

@@ -52,7 +52,7 @@ with end, each on a line of its own.`,
 			regions := v.Regions
 			if len(args) > 1 {
 				var err error
-				if regions, err = v.find(args[1], false); err != nil {
+				if regions, err = v.find(cmd.Context(), args[1], wanted{space: true}); err != nil {
 					return err
 				}
 			}

@@ -45,7 +45,7 @@ there is will do; what is missing is told on standard error.`,
 	f.BoolVar(&fl.damaged, "damaged", false, "write what there is, even if something is known to be missing")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return withPool(cmd.Context(), args[0], func(v *poolView) error {
-			r, err := v.findOne(args[1], true)
+			r, err := v.findOne(cmd.Context(), args[1], wanted{logs: true, space: true})
 			if err != nil {
 				return err
 			}

@@ -55,7 +55,7 @@ func (a *app) givenUpReplica(ctx context.Context, path, text string) (pmemlog.Re
 			return withHint(fmt.Errorf("%s: nothing can be removed from it: %w", v.path, v.Refused), "see all that is wrong with `graven pool check %s`", path)
 		}
 		var err error
-		if r, err = v.findOne(text, false); err != nil {
+		if r, err = v.findOne(ctx, text, wanted{}); err != nil {
 			return err
 		}
 		view, err := v.Replica(ctx, r, pmemlog.Visit{})
