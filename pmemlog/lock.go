@@ -22,11 +22,15 @@ func lockFile(f *os.File) (*File, error) {
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%w: %s is no regular file", ErrNoPool, f.Name())
 	}
-	if err := flock(f, info, unix.LOCK_EX); err != nil {
+	if err := exclusive(f, info); err != nil {
 		return nil, err
 	}
 	return &File{f: f, size: info.Size()}, nil
 }
+
+// exclusive takes the lock of what has been opened, until it is closed:
+// [LockedError] when another has it.
+func exclusive(f *os.File, info os.FileInfo) error { return flock(f, info, unix.LOCK_EX) }
 
 // flock takes a lock on f, LOCK_EX or LOCK_SH, or says who has one that is in
 // the way.

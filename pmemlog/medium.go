@@ -1,6 +1,7 @@
 package pmemlog
 
 import (
+	"errors"
 	"fmt"
 	"io"
 )
@@ -12,6 +13,7 @@ type Kind uint32
 const (
 	KindFile     Kind = 1 // a file: fdatasync makes persistent
 	KindVolatile Kind = 2 // memory, for tests and demonstrations: gone with the process
+	KindPmem     Kind = 3 // persistent memory: the CPU's instructions make persistent
 )
 
 // String returns the name that the rest of Graven uses for the kind.
@@ -21,6 +23,8 @@ func (k Kind) String() string {
 		return "file"
 	case KindVolatile:
 		return "volatile"
+	case KindPmem:
+		return "pmem"
 	default:
 		return fmt.Sprintf("kind %d", uint32(k))
 	}
@@ -49,6 +53,26 @@ type Medium interface {
 // The slice is valid until Close.
 type mapped interface {
 	Bytes() []byte
+}
+
+// viewer is a Medium whose bytes lie in memory where touching them may fault.
+type viewer interface {
+	// View shows the bytes of [off, off+n) where they lie. It returns look's error,
+	// a [FaultError] if a byte could not be touched, or errNoView.
+	View(off, n int64, look func(b []byte) error) error
+}
+
+var errNoView = errors.New("pmemlog: bytes can't be looked at where they lie")
+
+// persister is a Medium whose writes are persistent when they return, and for
+// which several together cost little more than one.
+type persister interface {
+	// Persist writes all spans and returns when they are persistent; before, any
+	// part of any of them may be.
+	Persist(spans []Span) error
+	// WriteBack begins to make persistent what another has stored in [off, off+n);
+	// the next Persist completes it.
+	WriteBack(off, n int64) error
 }
 
 // zeroer is a Medium that has a better way to zero a range than to write it.

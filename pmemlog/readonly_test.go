@@ -5,7 +5,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -91,26 +90,4 @@ func TestReadOnlyOfAFileThatShrinks(t *testing.T) {
 	if err := m.ReadAt(make([]byte, 1), 8192); err == nil || !strings.Contains(err.Error(), "truncated") {
 		t.Errorf("read where the file was: %v", err)
 	}
-}
-
-// TestReadOnlyBlockDevice looks at a block device of this machine, if there is
-// one that it may read: its size must be the system's.
-func TestReadOnlyBlockDevice(t *testing.T) {
-	t.Parallel()
-	sizes, _ := filepath.Glob("/sys/class/block/*/size")
-	for _, name := range sizes {
-		text := strings.TrimSpace(string(get[[]byte](t)(os.ReadFile(name))))
-		sectors := get[int64](t)(strconv.ParseInt(text, 10, 64))
-		m, err := pmemlog.OpenReadOnly(filepath.Join("/dev", filepath.Base(filepath.Dir(name))))
-		if err != nil || sectors == 0 {
-			continue // not there in this container, not ours to read, or in use
-		}
-		defer m.Close()
-		if m.Node() != "block device" || m.Size() != sectors*512 || m.NextData(4096) != 4096 {
-			t.Errorf("%s: a %s of %d bytes, data from %d on; want %d bytes", name, m.Node(), m.Size(), m.NextData(4096), sectors*512)
-		}
-		must(t, m.ReadAt(make([]byte, 512), m.Size()-512))
-		return
-	}
-	t.Skip("this machine has no block device that this user may read")
 }

@@ -75,9 +75,15 @@ func withPool(ctx context.Context, path string, do func(v *poolView) error) erro
 	return do(v)
 }
 
-// openPool opens a pool to change it.
-func openPool(path string) (*pmemlog.Pool, error) {
-	p, err := pmemlog.OpenFilePool(path)
+// openPool opens a pool to change it, on the medium that it was made on.
+func openPool(path string, kind pmemlog.Kind, durability string) (*pmemlog.Pool, error) {
+	var p *pmemlog.Pool
+	var err error
+	if kind == pmemlog.KindPmem {
+		p, err = pmemlog.OpenPMemPool(path, pmemlog.Durability(durability))
+	} else {
+		p, err = pmemlog.OpenFilePool(path)
+	}
 	return p, poolFailed(path, err)
 }
 

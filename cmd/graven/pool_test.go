@@ -75,6 +75,28 @@ func TestPoolRemoveAsks(t *testing.T) {
 	}
 }
 
+// TestPoolRemoveFromPersistentMemory: the pool is opened on the medium that it was
+// made on.
+func TestPoolRemoveFromPersistentMemory(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "pool")
+	p, err := pmemlog.CreatePMemPool(path, pmemlog.FormatOptions{PoolID: format.ID{1}, Size: 1 << 20, Replicas: 4}, pmemlog.DurabilityMsync)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Create(pmemlog.Spec{Cluster: format.ID{2}, Log: format.ID{3}, Replica: format.ID{0xa1}, Capacity: 4096}); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var out, errs bytes.Buffer
+	args := []string{"pool", "remove", path, "a1", "--yes", "--durability", "msync"}
+	if code := run(t.Context(), args, streams{in: strings.NewReader(""), out: &out, err: &errs}); code != exitOK || !strings.Contains(out.String(), "removed replica a1") {
+		t.Errorf("status %d: %s%s", code, out.String(), errs.String())
+	}
+}
+
 func TestWriteNewLeavesNothingBehind(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "out")

@@ -8,11 +8,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/gravenio/graven/agent"
 	"github.com/gravenio/graven/pmemlog"
 )
 
 func newPoolRemove(a *app) *cobra.Command {
 	var yes bool
+	var durability string
 	cmd := &cobra.Command{
 		Use:   "remove PATH REPLICA",
 		Short: "Remove a replica, and all that it holds, from a pool",
@@ -28,11 +30,15 @@ The pool remembers the ID, so that the replica is never made anew, empty.`,
 		Args: exactly("PATH", "REPLICA"),
 	}
 	cmd.Flags().BoolVar(&yes, "yes", false, "don't ask")
+	durabilityFlag(cmd.Flags(), &durability)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if !yes && !isTerminal(a.in) {
 			return usagef("it asks for the replica's ID, and standard input is no terminal: --yes answers in advance")
 		}
-		r, err := a.givenUpReplica(cmd.Context(), args[0], args[1])
+		if err := checkPoolMedia(agent.MediaPmem, durability); err != nil {
+			return err
+		}
+		r, kind, err := a.givenUpReplica(cmd.Context(), args[0], args[1])
 		if err != nil {
 			return err
 		}
@@ -41,19 +47,29 @@ The pool remembers the ID, so that the replica is never made anew, empty.`,
 				return err
 			}
 		}
-		return a.removeReplica(args[0], r)
+		path, err := poolPath(args[0])
+		if err != nil {
+			return err
+		}
+		p, err := openPool(path, kind, durability)
+		if err != nil {
+			return err
+		}
+		return a.removeReplica(path, p, r)
 	}
 	return cmd
 }
 
 // givenUpReplica finds the replica and says what is given up with it. The pool is
 // not locked any more when it returns, so a person may take his time.
-func (a *app) givenUpReplica(ctx context.Context, path, text string) (pmemlog.Region, error) {
+func (a *app) givenUpReplica(ctx context.Context, path, text string) (pmemlog.Region, pmemlog.Kind, error) {
 	var r pmemlog.Region
+	var kind pmemlog.Kind
 	err := withPool(ctx, path, func(v *poolView) error {
 		if v.Refused != nil {
 			return withHint(fmt.Errorf("%s: nothing can be removed from it: %w", v.path, v.Refused), "see all that is wrong with `graven pool check %s`", path)
 		}
+		kind = v.Identity.Kind
 		var err error
 		if r, err = v.findOne(ctx, text, wanted{}); err != nil {
 			return err
@@ -65,7 +81,7 @@ func (a *app) givenUpReplica(ctx context.Context, path, text string) (pmemlog.Re
 		note(a.err, "%s", givenUpText(v, &view))
 		return nil
 	})
-	return r, err
+	return r, kind, err
 }
 
 func givenUpText(v *poolView, view *pmemlog.ReplicaView) string {
@@ -108,16 +124,9 @@ type poolRemoved struct {
 	Free      int64  `json:"free_bytes"`
 }
 
-func (a *app) removeReplica(path string, r pmemlog.Region) error {
-	path, err := poolPath(path)
-	if err != nil {
-		return err
-	}
-	p, err := openPool(path)
-	if err != nil {
-		return err
-	}
-	err = p.Delete(r.Replica)
+// removeReplica removes a replica from a pool and closes that.
+func (a *app) removeReplica(path string, p *pmemlog.Pool, r pmemlog.Region) error {
+	err := p.Delete(r.Replica)
 	res := poolRemoved{Path: path, ReplicaID: r.Replica.String(), LogID: r.Log.String(), Freed: r.Bytes, Free: p.Free().Free}
 	if err := errors.Join(poolFailed(path, err), p.Close()); err != nil {
 		return err

@@ -57,7 +57,7 @@ func (m *Medium) crash(survive func(out *image)) *Medium {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.dead = true
-	out := &Medium{opts: m.opts, safe: m.safe.fork()}
+	out := newMedium(m.opts, image{}, m.safe.fork())
 	survive(&out.safe)
 	out.now = out.safe.fork()
 	out.badReads = append(out.badReads, m.badReads...)
@@ -69,11 +69,12 @@ func (m *Medium) crash(survive func(out *image)) *Medium {
 func (m *Medium) Clone() *Medium {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return &Medium{
-		opts: m.opts, now: m.now.fork(), safe: m.safe.fork(), writes: append([]write(nil), m.writes...),
-		dead: m.dead, syncs: m.syncs, cutAt: m.cutAt, failSync: m.failSync, failNext: m.failNext,
-		badReads: append([][2]int64(nil), m.badReads...),
-	}
+	out := newMedium(m.opts, m.now.fork(), m.safe.fork())
+	out.writes = append([]write(nil), m.writes...)
+	out.dead, out.syncs, out.cutAt = m.dead, m.syncs, m.cutAt
+	out.failSync, out.failNext = m.failSync, m.failNext
+	out.badReads = append([][2]int64(nil), m.badReads...)
+	return out
 }
 
 // FlipBit turns a bit over, 0 to 7 of the byte at off, in what is persistent and
