@@ -100,7 +100,7 @@ func poolPath(path string) (string, error) {
 	if _, err := os.Stat(in); !errors.Is(err, fs.ErrNotExist) {
 		return in, err
 	}
-	err = fmt.Errorf("folder %s has no file named %s: it is not the folder of an agent whose pool is a file", path, agent.PoolFile)
+	err = fmt.Errorf("folder %s has no file named %s: it is no agent's, or the agent's pool is elsewhere (its --pool) or in memory", path, agent.PoolFile)
 	if deeper, _ := filepath.Glob(filepath.Join(path, "*", agent.PoolFile)); len(deeper) > 0 {
 		return "", withHint(err, "name one of %s", strings.Join(deeper, ", "))
 	}

@@ -361,7 +361,7 @@ func (d *dumpText) end(e *dumpEnd) {
 		fmt.Fprintln(d.out)
 	}
 	if e.NotListed > 0 {
-		d.line("not listed", "%s more", count(e.NotListed, "record"))
+		d.line("not listed", "%s", count(e.NotListed, "further record"))
 	}
 	if e.Stop != "" {
 		d.line("ends", "at LSN %d: %s", e.LSN, e.Stop)
