@@ -67,7 +67,7 @@ func values(width int) []uint64 {
 	return out
 }
 
-func set(b []byte, f field, v uint64, copies ...int) {
+func setField(b []byte, f field, v uint64, copies ...int) {
 	for _, c := range copies {
 		if f.width == 4 {
 			binary.LittleEndian.PutUint32(b[f.at[c]:], uint32(v))
@@ -90,7 +90,7 @@ func TestEveryFieldOutOfRange(t *testing.T) {
 			for _, v := range values(f.width) {
 				for _, copies := range [][]int{{0}, {1}, {0, 1}} {
 					b := append([]byte(nil), good...)
-					set(b, f, v, copies...)
+					setField(b, f, v, copies...)
 					try(t, fmt.Sprintf("%d in copies %v, checksums wrong", v, copies), append([]byte(nil), b...))
 					try(t, fmt.Sprintf("%d in copies %v, checksums right", v, copies), pmemlog.MendChecksums(b, formatOptions().Replicas))
 				}
@@ -267,7 +267,7 @@ func TestFieldsThatNoProgramWrites(t *testing.T) {
 			t.Fatalf("no field %s", tt.field)
 		}
 		b := append([]byte(nil), good...)
-		set(b, f, tt.value, 0, 1)
+		setField(b, f, tt.value, 0, 1)
 		name := fmt.Sprintf("%s %d", tt.field, tt.value)
 		p, err := pmemlog.Open(pmemtest.Of(pmemlog.MendChecksums(b, formatOptions().Replicas), pmemtest.Options{}))
 		if err == nil {
