@@ -85,7 +85,7 @@ func claim(m Medium, opts FormatOptions) (*Pool, error) {
 		return nil, err
 	}
 	if what != "" && !opts.Overwrite {
-		return nil, fmt.Errorf("%w: %s; if nothing on it is needed, have it overwritten (what a creation leaves behind that was cut off must be, too)", ErrExists, what)
+		return nil, fmt.Errorf("%w: %s; if nothing on it is needed, have it overwritten (what a creation leaves behind that was cut off must be, too)", ErrForeign, what)
 	}
 	if what != "" {
 		if err := wipeEnds(m); err != nil {

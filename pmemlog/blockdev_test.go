@@ -139,8 +139,8 @@ func TestABlockDeviceOfSomethingElse(t *testing.T) {
 	if err := openFile(dev); !errors.Is(err, pmemlog.ErrNoPool) {
 		t.Errorf("open of a file system: %v, want %v", err, pmemlog.ErrNoPool)
 	}
-	if err := createFile(dev, fileOptions(0)); !errors.Is(err, pmemlog.ErrExists) || !strings.Contains(err.Error(), "ext4 file system") {
-		t.Errorf("create over a file system: %v, want %v", err, pmemlog.ErrExists)
+	if err := createFile(dev, fileOptions(0)); !errors.Is(err, pmemlog.ErrForeign) || !strings.Contains(err.Error(), "ext4 file system") {
+		t.Errorf("create over a file system: %v, want %v", err, pmemlog.ErrForeign)
 	}
 	must(t, unix.Mount(dev, folder, "ext4", 0, "")) // it has not been touched
 	must(t, unix.Unmount(folder, 0))

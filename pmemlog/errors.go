@@ -18,6 +18,7 @@ var (
 	ErrClosed       = errors.New("pmemlog: closed")
 	ErrIdentity     = errors.New("pmemlog: pool belongs to another")
 	ErrExists       = errors.New("pmemlog: exists already")
+	ErrForeign      = errors.New("pmemlog: the medium holds something else")
 	ErrRemoved      = errors.New("pmemlog: replica has been removed from this pool")
 	ErrNotFound     = errors.New("pmemlog: no such replica")
 	ErrNoSpace      = errors.New("pmemlog: no room in the pool")

@@ -58,8 +58,9 @@ func (m *File) forgetCache() error {
 //
 // When path is, or links to, a block device, the pool is made on that, in place,
 // with opts.Size bytes of it, all of them for 0. ErrExists when a pool is there;
-// and when its first or last 128 KiB hold anything else, unless opts.Overwrite
-// says that nothing of it is needed. A crash leaves no pool there, or a whole one.
+// ErrForeign when its first or last 128 KiB hold anything else, unless
+// opts.Overwrite says that nothing of it is needed. A crash leaves no pool there, or
+// a whole one.
 func CreateFilePool(path string, opts FormatOptions) (*Pool, error) {
 	if isBlockDevice(path) {
 		return createOnDevice(path, opts)

@@ -61,8 +61,8 @@ func mapPMem(f *os.File, d Durability) (*PMem, error) {
 
 // CreatePMemPool makes a pool in a new file on a DAX file system, which gets its
 // name only when the pool in it is complete, or in an existing device-dax, whole.
-// ErrExists when there is such a file, or on the device a pool, or anything else
-// that opts.Overwrite does not give up; see [CreateFilePool].
+// ErrExists when there is such a file, or a pool on the device; ErrForeign when that
+// holds anything else that opts.Overwrite does not give up; see [CreateFilePool].
 func CreatePMemPool(path string, opts FormatOptions, d Durability) (*Pool, error) {
 	info, err := os.Stat(path)
 	if err == nil && info.Mode()&os.ModeCharDevice != 0 {
