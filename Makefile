@@ -43,10 +43,11 @@ run: build ## build, then start a cluster on this machine; more flags in ARGS
 	@exec $(BIN)/graven dev --data $(CURDIR)/graven-data $(ARGS)
 
 .PHONY: bench
-bench: build ## benchmarks of the packages, then log against bare fabric
+bench: build ## benchmarks of the packages, then log against bare fabric, pools against libpmem and fio
 	go test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -benchmem ./...
 	$(BIN)/graven bench fabric
 	$(BIN)/graven bench log
+	$(BIN)/graven bench pmem
 
 .PHONY: bench-baseline
 bench-baseline: ## build bin/pmem_baseline, what `graven bench pmem` is measured beside; needs libpmem-dev
