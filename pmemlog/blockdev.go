@@ -65,6 +65,11 @@ func createOnDevice(path string, opts FormatOptions) (*Pool, error) {
 	if err != nil {
 		return nil, err
 	}
+	return claimAt(path, m, opts)
+}
+
+// claimAt claims what has been opened at path, and owns it.
+func claimAt(path string, m Medium, opts FormatOptions) (*Pool, error) {
 	p, err := claim(m, opts)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("pmemlog: create pool on %s: %w", path, err), m.Close())

@@ -87,11 +87,7 @@ func formatDevice(path string, opts FormatOptions, d Durability) (*Pool, error) 
 	if err != nil {
 		return nil, err
 	}
-	p, err := claim(m, opts)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("pmemlog: create pool on %s: %w", path, err), m.Close())
-	}
-	return p, nil
+	return claimAt(path, m, opts)
 }
 
 // newPMemFile maps a new file whose beginning, where Format writes, has its

@@ -388,25 +388,6 @@ func TestOpenHealsTheDirectory(t *testing.T) {
 	reopen(t, m)
 }
 
-func TestLostHeaderIsNoticed(t *testing.T) {
-	t.Parallel()
-	m, _, r := newReplica(t, pmemtest.Options{})
-	w := openWriter(t, r, 1)
-	w.append(64)
-	w.flush()
-	must(t, r.PersistHint())
-	m = m.CrashClean()
-	newest := int64(16384)
-	if r.Info().Slot.Generation%2 == 0 { // generation 1 is in slot A
-		newest += format.SlotSize
-	}
-	m.FlipBit(newest+30, 0)
-	p := get[*pmemlog.Pool](t)(pmemlog.Open(m))
-	if _, err := p.Replica(id(1)); !errors.Is(err, pmemlog.ErrCorrupt) {
-		t.Errorf("the newest header is damaged: %v; the older one has forgotten promises", err)
-	}
-}
-
 func TestUnreadableRingEndsTheLog(t *testing.T) {
 	t.Parallel()
 	m, _, r := newReplica(t, pmemtest.Options{})
