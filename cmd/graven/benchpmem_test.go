@@ -90,7 +90,7 @@ func TestBenchPMemBaselineFails(t *testing.T) {
 func TestBenchPMemInterrupted(t *testing.T) {
 	t.Parallel()
 	dir, pmemDir := t.TempDir(), t.TempDir()
-	p := start(t, nil, "bench", "pmem", "--ring", "4MiB", "--open-ring", "4MiB", "--duration", "1ms", "--rounds", "1000", "--dir", dir, "--pmem-dir", pmemDir)
+	p := start(t, nil, "bench", "pmem", "--ring", "4MiB", "--open-ring", "4MiB", "--appenders", "2", "--duration", "1ms", "--rounds", "1000", "--dir", dir, "--pmem-dir", pmemDir)
 	p.await(t, `round 1 of 1000 done`)
 	p.signal(t, syscall.SIGINT)
 	if status := p.exit(t); status != exitFailed || !strings.Contains(p.stderr(), "interrupted") {
