@@ -74,6 +74,7 @@ func (r *Replica) appendPersist(lsn uint64, p []byte, chain format.Chain) (uint6
 	if r.sealed {
 		r.acked = format.Position{Epoch: chain.Epoch, LSN: chain.LSN}
 	}
+	r.reviewDamage()
 	return r.durable, nil
 }
 
@@ -194,6 +195,7 @@ func (s *Session) endFlush(f flushing) (uint64, error) {
 		if f.sealed {
 			r.acked = f.at
 		}
+		r.reviewDamage()
 	}
 	return r.durable, nil
 }

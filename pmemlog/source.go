@@ -11,17 +11,18 @@ func (r *Replica) source() format.Source {
 	if m, ok := r.pool.dev.medium.(mapped); ok {
 		return format.Ring(m.Bytes()[start : start+int64(r.entry.capacity)])
 	}
-	return &window{dev: r.pool.dev, start: start, capacity: r.entry.capacity}
+	return &window{read: r.pool.dev.readAt, start: start, capacity: r.entry.capacity}
 }
 
 // window is a ring that is read through a buffer.
 type window struct {
-	dev      *device
-	start    int64
+	read     func(p []byte, off int64) error // off in the pool
+	start    int64                           // of the ring in the pool
 	capacity uint64
 	buf      []byte // allocated when first needed
 	at       int64  // ring offset of held
 	held     []byte
+	doubt    [2]int64 // where reading ahead has failed: from, to; there no more than asked for is read
 }
 
 // Capacity implements [format.Source].
@@ -32,9 +33,11 @@ func (w *window) View(off int64, n int) ([]byte, error) {
 	if from := off - w.at; from >= 0 && from+int64(n) <= int64(len(w.held)) {
 		return w.held[from : from+int64(n)], nil
 	}
-	rest := int64(w.capacity) - off
-	if err := w.fill(off, int(min(rest, max(readAhead, int64(n))))); err == nil {
-		return w.held[:n], nil
+	if ahead := min(int64(w.capacity)-off, max(readAhead, int64(n))); off < w.doubt[0] || off >= w.doubt[1] {
+		if err := w.fill(off, int(ahead)); err == nil {
+			return w.held[:n], nil
+		}
+		w.doubt = [2]int64{off, off + ahead}
 	}
 	if err := w.fill(off, n); err != nil { // what lies ahead must not hide what can be read
 		return nil, err
@@ -47,7 +50,7 @@ func (w *window) fill(off int64, n int) error {
 		w.buf = make([]byte, n)
 	}
 	w.held = nil
-	if err := w.dev.readAt(w.buf[:n], w.start+off); err != nil {
+	if err := w.read(w.buf[:n], w.start+off); err != nil {
 		return err
 	}
 	w.at, w.held = off, w.buf[:n]
