@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"math"
 	"math/rand/v2"
 	"path/filepath"
 	"sync/atomic"
@@ -16,10 +17,10 @@ import (
 )
 
 const (
-	scrubBurst  = 256 << 10 // bytes that are read at once, at most; less at a slow pace
-	firstScrub  = 24        // the first scrub begins within ScrubEvery by this, so that daemons started together don't scrub together
-	sysfs       = "/sys"    // where the kernel tells of bad blocks
-	scrubJitter = 10        // later ones within this part of ScrubEvery around it
+	catchUp     = 10     // the part of a second's bytes that may be read at once, after a wait that was too long
+	firstScrub  = 24     // the first scrub begins within ScrubEvery by this, so that daemons started together don't scrub together
+	sysfs       = "/sys" // where the kernel tells of bad blocks
+	scrubJitter = 10     // later ones within this part of ScrubEvery around it
 )
 
 // scrubber reads the pool through again and again, one replica after the other
@@ -36,7 +37,9 @@ type scrubber struct {
 
 func newScrubber(a *Agent) *scrubber {
 	pace := a.opts.ScrubRate
-	return &scrubber{a: a, begun: time.Now(), limit: rate.NewLimiter(rate.Limit(pace), int(min(scrubBurst, pace/4)))}
+	s := &scrubber{a: a, begun: time.Now(), limit: rate.NewLimiter(rate.Limit(pace), int(min(pace/catchUp, math.MaxInt32)))}
+	s.limit.AllowN(s.begun, s.limit.Burst()) // nothing is to be caught up with yet
+	return s
 }
 
 // age is how long ago a scrub of all has ended, or since the agent was made.
@@ -161,7 +164,7 @@ func (s *scrubber) came(err error) bool {
 func (s *scrubber) repair(r *pmemlog.Replica, d *pmemlog.Damage) {
 	signal(s.a.news)
 	if h := s.a.catalog.served(r.ID()); h != nil && s.a.pool.Failure() == nil {
-		h.endOlder(nil, refuse(rdmaio.ErrMedium, "a scrub has found the replica damaged from LSN %d on (%v): connect again to repair it", d.LSN, d.Err))
+		h.endFenced(refuse(rdmaio.ErrMedium, "a scrub has found the replica damaged from LSN %d on (%v): connect again to repair it", d.LSN, d.Err))
 	}
 }
 

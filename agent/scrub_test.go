@@ -175,7 +175,13 @@ func TestDamageOfAClosedLogIsReportedUntilItIsRepaired(t *testing.T) {
 	if a := f.alarm(openapi.AlarmReplicaSuspect, bad.DaemonID); !strings.Contains(a, fmt.Sprintf("LSN %d", lsn)) || !strings.Contains(a, "next open") {
 		t.Errorf("alarm %q", a)
 	}
-	f.holds(log, "l")
+	w := f.client(log, replog.Options{})
+	f.readsBack(w, "l")
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := errors.Join(w.Settle(ctx), w.Close()); err != nil { // an open needs two of three, and may end before the third is filled
+		t.Fatal(err)
+	}
 	eventually(t, "the report goes away", func() bool { return !reported().Suspect && reported().Damage == "" })
 	f.whole(bad, records)
 	if a := f.alarm(openapi.AlarmReplicaSuspect, bad.DaemonID); a != "" {
@@ -204,7 +210,9 @@ func TestScrubHealsThePool(t *testing.T) {
 	f := newFleet(t)
 	f.scrubbing("d1")
 	a := f.agents[f.name+"d1"]
-	eventually(t, "a scrub has ended", func() bool { return metric(a, "scrub_runs_total") > 0 })
+	eventually(t, "the start is confirmed, which writes the superblocks", func() bool {
+		return a.pool.Identity().Confirmed == a.Incarnation() && metric(a, "scrub_runs_total") > 0
+	})
 	file, err := os.OpenFile(filepath.Join(f.opts[a.ID()].Dir, poolName), os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -342,4 +350,3 @@ func fullReplica(b *testing.B, n int64) *pmemlog.Replica {
 	}
 	return r
 }
-
