@@ -160,10 +160,14 @@ func (s *scrubber) came(err error) bool {
 
 // repair has the replica's writer connect again: its fence then finds what the
 // replica lacks, and the writer sends that from its mirror. A pool that takes no
-// writes can't be repaired, and serves on as it is.
+// writes can't be repaired, and serves on as it is; where a fence has cut the tail
+// off meanwhile, the repair is under way.
 func (s *scrubber) repair(r *pmemlog.Replica, d *pmemlog.Damage) {
 	signal(s.a.news)
-	if h := s.a.catalog.served(r.ID()); h != nil && s.a.pool.Failure() == nil {
+	if now := r.Info(); now.Failure != nil || now.Damage == nil || now.Tail <= d.LSN {
+		return
+	}
+	if h := s.a.catalog.served(r.ID()); h != nil {
 		h.endFenced(refuse(rdmaio.ErrMedium, "a scrub has found the replica damaged from LSN %d on (%v): connect again to repair it", d.LSN, d.Err))
 	}
 }
