@@ -5,7 +5,6 @@ import (
 	"errors"
 	"math"
 	"math/rand/v2"
-	"path/filepath"
 	"sync/atomic"
 	"time"
 
@@ -189,7 +188,7 @@ func (a *Agent) lookAtBadBlocks(sysfs string) uint64 {
 	if a.opts.Media == MediaVolatile {
 		return 0
 	}
-	path := filepath.Join(a.opts.Dir, poolName)
+	path := a.opts.poolPath()
 	ranges, err := pmemlog.BadBlocks(path, sysfs)
 	if err != nil {
 		a.log.Warn("the kernel's list of bad blocks can't be read", "err", err)

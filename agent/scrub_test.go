@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -32,7 +31,7 @@ func (f *fleet) scrubbing(ids ...string) {
 func (f *fleet) flip(r *openapi.Replica, lsn int64) {
 	f.t.Helper()
 	o := f.opts[r.DaemonID]
-	file, err := os.OpenFile(filepath.Join(o.Dir, poolName), os.O_RDWR, 0)
+	file, err := os.OpenFile(o.poolPath(), os.O_RDWR, 0)
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -213,7 +212,7 @@ func TestScrubHealsThePool(t *testing.T) {
 	eventually(t, "the start is confirmed, which writes the superblocks", func() bool {
 		return a.pool.Identity().Confirmed == a.Incarnation() && metric(a, "scrub_runs_total") > 0
 	})
-	file, err := os.OpenFile(filepath.Join(f.opts[a.ID()].Dir, poolName), os.O_RDWR, 0)
+	file, err := os.OpenFile(pathOf(f.opts[a.ID()]), os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -241,7 +240,7 @@ func TestDamageReportIsBounded(t *testing.T) {
 	a := start(t, withRegistry(o))
 	eventually(t, "the pool is bound", func() bool { return !a.pool.Identity().Cluster.IsZero() })
 	self := a.pool.Identity()
-	file, err := os.OpenFile(filepath.Join(o.Dir, poolName), os.O_RDWR, 0)
+	file, err := os.OpenFile(o.poolPath(), os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -350,3 +349,5 @@ func fullReplica(b *testing.B, n int64) *pmemlog.Replica {
 	}
 	return r
 }
+
+func pathOf(o Options) string { return o.poolPath() }

@@ -53,12 +53,14 @@ func TestBadBlocks(t *testing.T) {
 			map[string]string{
 				"sda/badblocks": "8 1\n98 4\n150 10\n195 10\n200 5\n", "sda/sda2/partition": "2\n", "sda/sda2/start": "100\n", "sda/sda2/size": "100\n",
 			},
-			[]pmemlog.BadRange{{0, 2}, {50, 10}, {95, 5}}, false,
+			[]pmemlog.BadRange{{0, 2}, {50, 10}, {95, 5}},
+			false,
 		},
 		"one with a list of its own": {
 			"sda/sda2",
 			map[string]string{"sda/badblocks": "8 1\n", "sda/sda2/badblocks": "3 1\n", "sda/sda2/partition": "2\n"},
-			[]pmemlog.BadRange{{3, 1}}, false,
+			[]pmemlog.BadRange{{3, 1}},
+			false,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

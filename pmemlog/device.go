@@ -97,6 +97,25 @@ func (d *device) writeAndSync(spans []Span) error {
 	return d.sync()
 }
 
+// writeBack begins to make persistent what others have stored, which the next
+// persist completes: ErrWrongMedium where nobody can store.
+func (d *device) writeBack(off, n int64) error {
+	if err := d.failure(); err != nil {
+		return err
+	}
+	switch {
+	case d.persister != nil:
+		if err := d.persister.WriteBack(off, n); err != nil {
+			return d.poison("flush", err)
+		}
+		return nil
+	case d.medium.Kind() == KindVolatile:
+		return nil
+	default:
+		return fmt.Errorf("%w: nothing can be stored behind the back of a pool on medium %s", ErrWrongMedium, d.medium.Kind())
+	}
+}
+
 // sync makes persistent all writes that returned before it was called. A sync
 // that runs already may have missed some of them, so the caller waits for the
 // next one, which the first of all that wait carries out for the others.
@@ -146,10 +165,7 @@ func (d *device) zero(off, n int64) error {
 		if err := d.failure(); err != nil {
 			return err
 		}
-		if err := z.Zero(off, n); err != nil {
-			return d.poison("zero", err)
-		}
-		return nil
+		return d.zeroed(z.Zero(off, n))
 	}
 	zeroes := make([]byte, min(n, zeroChunk))
 	for done := int64(0); done < n; {
@@ -172,7 +188,11 @@ func (d *device) grow(p []byte, off int64) error {
 	if err := d.failure(); err != nil {
 		return err
 	}
-	err := d.medium.WriteAt(p, off)
+	return d.zeroed(d.medium.WriteAt(p, off))
+}
+
+// zeroed judges how zeroing has ended.
+func (d *device) zeroed(err error) error {
 	if errors.Is(err, unix.ENOSPC) {
 		return fmt.Errorf("%w: %w", ErrNoSpace, err)
 	}

@@ -27,9 +27,18 @@
 // has changed, a replica by itself, and a log that goes on with a record of
 // one by its fence.
 //
+// [Inspect] looks at a pool that nobody uses and changes nothing: it finds what
+// Open and Fence would, says what each finding costs and what to do, and an
+// [Inspection] can export what a replica holds.
+//
 // Whatever the bytes say, nothing panics, and nothing is allocated because the
 // bytes claim it. A damaged pool or replica gives a typed error that says what to
 // do. Memory does not grow with the pool, except on a volatile medium.
+//
+// Each medium is what it says: on `file` a write is persistent after an fdatasync
+// that all callers share, on `pmem` when it returns, because the CPU has flushed
+// or streamed its lines and fenced, on `volatile` never. A mapping whose stores
+// nobody vouches for is no pmem: see [Durability].
 //
 // # What it assumes
 //
@@ -37,7 +46,9 @@
 // between aligned 8-byte words. A sync that returned has made persistent all that
 // was written before it. A sync or write that failed has left behind what nobody
 // can know, so the pool is poisoned: [ErrPoisoned] from then on, until it is
-// opened anew. Damage hits one place at a time; what has two copies (superblock,
+// opened anew. Of persistent memory, what was stored may survive in any subset of
+// its 8-byte words until its line was flushed, or it was streamed, and a fence came
+// behind; a fault of the mapping is damage like any other. Damage hits one place at a time; what has two copies (superblock,
 // directory) heals from it. Damage to the newest header slot of a replica
 // looks like the torn slot of a crash and brings the older one back; it is
 // noticed where a hint line refers to the lost one.
@@ -88,7 +99,7 @@
 //
 //	0    u64  magic "GRVNPOOL"
 //	8    u32  version, 1
-//	12   u32  kind of the medium: 1 file, 2 volatile
+//	12   u32  kind of the medium: 1 file, 2 volatile, 3 pmem
 //	16   u64  generation
 //	24   u64  size of the pool in bytes
 //	32   u64  incarnation of the daemon

@@ -58,7 +58,11 @@ func (r *Replica) promise(term format.Fence) error {
 
 // scan reads the ring and takes what it holds as the replica's state.
 func (r *Replica) scan() (format.ScanResult, error) {
-	res, err := format.Scan(r.source(), format.ScanInput{Trim: r.slot.Trim, Seals: r.slot.Seals, Hint: r.hint}, nil)
+	var res format.ScanResult
+	err := r.look(func(ring format.Source) (err error) {
+		res, err = format.Scan(ring, format.ScanInput{Trim: r.slot.Trim, Seals: r.slot.Seals, Hint: r.hint}, nil)
+		return err
+	})
 	if err != nil {
 		r.publish(func() { r.scanned, r.stop = false, err }) // or the session would write at an old tail
 		if errors.Is(err, format.ErrVersion) {
