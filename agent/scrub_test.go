@@ -7,9 +7,12 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/gravenio/graven/openapi"
 	"github.com/gravenio/graven/pmemlog"
@@ -229,6 +232,27 @@ func TestScrubHealsThePool(t *testing.T) {
 	if h := a.Health(); h.State != openapi.HealthOK {
 		t.Errorf("health %+v", h)
 	}
+}
+
+// What the kernel knows of the device under the pool is told as a metric.
+func TestBadBlocksAreTold(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	o := c.options("d1")
+	a := start(t, withRegistry(o))
+	var stat unix.Stat_t
+	if err := unix.Stat(o.poolPath(), &stat); err != nil {
+		t.Fatal(err)
+	}
+	root := t.TempDir()
+	device := filepath.Join(root, "dev", "block", fmt.Sprintf("%d:%d", unix.Major(stat.Dev), unix.Minor(stat.Dev)))
+	if err := errors.Join(os.MkdirAll(device, 0o755), os.WriteFile(filepath.Join(device, "badblocks"), []byte("8 1\n64 3\n"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if n := a.lookAtBadBlocks(root); n != 4*pmemlog.SectorSize {
+		t.Errorf("%d bytes", n)
+	}
+	metric(a, "bad_block_bytes")
 }
 
 // Inventories stay small: of many damaged replicas not all are described.

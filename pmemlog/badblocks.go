@@ -30,9 +30,9 @@ func BadBlocks(path, sysfs string) ([]BadRange, error) {
 	if err := unix.Stat(path, &stat); err != nil {
 		return nil, fmt.Errorf("pmemlog: bad blocks: %w", &fs.PathError{Op: "stat", Path: path, Err: err})
 	}
-	dev := uint64(stat.Dev)
+	dev := stat.Dev
 	if stat.Mode&unix.S_IFMT == unix.S_IFBLK {
-		dev = uint64(stat.Rdev)
+		dev = stat.Rdev
 	}
 	link := filepath.Join(sysfs, "dev", "block", fmt.Sprintf("%d:%d", unix.Major(dev), unix.Minor(dev)))
 	dir, err := filepath.EvalSymlinks(link) // so that a partition's parent is its disk

@@ -27,7 +27,7 @@ func sysfs(t *testing.T, file, device string, files map[string]string) string {
 	}
 	links := filepath.Join(root, "dev", "block")
 	must(t, os.MkdirAll(links, 0o755))
-	dev := uint64(stat.Dev)
+	dev := stat.Dev
 	must(t, os.Symlink(filepath.Join("..", "..", "devices", device), filepath.Join(links, fmt.Sprintf("%d:%d", unix.Major(dev), unix.Minor(dev)))))
 	return root
 }
