@@ -51,7 +51,14 @@ func (d *device) poison(op string, cause error) error {
 	return d.failure()
 }
 
-func (d *device) readAt(p []byte, off int64) error { return d.medium.ReadAt(p, off) }
+// readAt reads on after a failure of writes, too. What can't be read is
+// ErrUnreadable: for memory as for a disk, that is damage to one place.
+func (d *device) readAt(p []byte, off int64) error {
+	if err := d.medium.ReadAt(p, off); err != nil {
+		return fmt.Errorf("%w, bytes %d to %d of the pool: %w", ErrUnreadable, off, off+int64(len(p)), err)
+	}
+	return nil
+}
 
 func (d *device) writeAt(p []byte, off int64) error {
 	if err := d.failure(); err != nil {

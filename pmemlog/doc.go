@@ -53,6 +53,30 @@
 // looks like the torn slot of a crash and brings the older one back; it is
 // noticed where a hint line refers to the lost one.
 //
+// # Damage
+//
+// Bad memory and bad sectors are normal, and cost no more than what lies on them.
+// A read that fails is ErrUnreadable and its replica's business alone: a fence's
+// scan ends the log there, what can be read beside the bad page still testifies,
+// and the other replicas and the pool go on. What is known to be wrong with a
+// replica stays with it ([Info], Damage) until it has been rewritten, trimmed or
+// dropped, or a later look finds it good. It is kept in memory: after a restart the
+// next fence or scrub finds it again.
+//
+// A write or sync that fails poisons the pool, since nobody knows what it left.
+// Everything that only reads goes on: sessions that are read-only, [Replica.Scrub],
+// and Info, which says why nothing is written any more.
+//
+// Nothing is read by itself, so damage to what is seldom read would wait until it
+// hurts. [Replica.Scrub] and [Pool.Scrub] read all that has a CRC, at the pace of
+// their caller. The log's bytes can't be mended here: only its writer has them. A
+// header is written anew from memory, to both places; of superblock and directory
+// the bad copy is, and synced before the other one is looked at. A scrub takes no
+// lock while it reads that a write, flush or fence waits for: what lies in [trim,
+// durable) changes only after the trim LSN, or the count of rewinds, has changed,
+// so it looks at those when it has read. [BadBlocks] is what the kernel knows by
+// itself.
+//
 // # Why a crash does no harm
 //
 //   - Superblock and directory entry have two copies, written one after the other
