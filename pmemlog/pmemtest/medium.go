@@ -82,9 +82,16 @@ type Medium struct {
 	syncs    int
 	cutAt    int // power goes before this sync; 0 for never
 	events   []Event
-	failSync error
-	failNext error
 	badReads [][2]int64
+	plan
+}
+
+// plan is the faults to come. Syncs are counted as [Medium.Syncs] does; 0 is none.
+type plan struct {
+	failNext       error // of the next write
+	failSync       error // of the sync failAt
+	failAt         int
+	lieFrom, lieTo int // syncs that do nothing
 }
 
 // write is one that has not been synced.
@@ -154,16 +161,18 @@ func (m *Medium) Sync() error {
 	if m.dead {
 		return ErrPowerless
 	}
-	if err := m.failSync; err != nil {
-		m.failSync = nil
-		return err
+	if m.failAt > 0 && m.syncs+1 >= m.failAt {
+		m.failAt = 0
+		return m.failSync
 	}
 	if m.cutAt > 0 && m.syncs+1 >= m.cutAt {
 		m.dead = true
 		return ErrPowerless
 	}
-	for _, w := range m.writes {
-		m.safe.take(&m.now, w.off, w.end())
+	if lie := m.lieFrom > 0 && m.lieFrom <= m.syncs+1 && m.syncs+1 <= m.lieTo; !lie {
+		for _, w := range m.writes {
+			m.safe.take(&m.now, w.off, w.end())
+		}
 	}
 	clear(m.writes)
 	m.writes = m.writes[:0]
