@@ -16,26 +16,81 @@ func (s *Session) Write(lsn uint64, p []byte) error {
 	r := s.r
 	r.op.Lock()
 	defer r.op.Unlock()
-	if err := s.writer(); err != nil {
-		return err
-	}
-	if lsn != r.chain.LSN { // rule: sequential
-		return fmt.Errorf("%w: write at LSN %d, the tail is %d", ErrRange, lsn, r.chain.LSN)
-	}
-	if room := r.slot.Trim.LSN + r.entry.capacity - lsn; uint64(len(p)) > room { // rule: space
-		return fmt.Errorf("%w: write of %d bytes at LSN %d, the trim LSN %d leaves room for %d", ErrRange, len(p), lsn, r.slot.Trim.LSN, room)
-	}
-	chain, err := r.follow(p)
+	chain, err := s.admit(lsn, p)
 	if err != nil {
 		return err
 	}
-	if err := r.writeRing(lsn, p); err != nil {
-		return err
+	for _, span := range r.ringSpans(r.spans[:0], lsn, p) {
+		if err := r.pool.dev.writeAt(span.Bytes, span.Off); err != nil {
+			return err
+		}
 	}
 	r.mu.Lock()
 	r.chain = chain
 	r.mu.Unlock()
 	return nil
+}
+
+// Append is Write and then Flush: when it returns, p and all that was written
+// before is persistent, and all below the LSN returned. On persistent memory it
+// is one critical section with one fence.
+func (s *Session) Append(lsn uint64, p []byte) (uint64, error) {
+	r := s.r
+	if r.pool.dev.persister == nil {
+		if err := s.Write(lsn, p); err != nil {
+			return 0, err
+		}
+		return s.Flush()
+	}
+	r.flush.Lock()
+	defer r.flush.Unlock()
+	r.op.Lock()
+	defer r.op.Unlock()
+	chain, err := s.admit(lsn, p)
+	if err != nil {
+		return 0, err
+	}
+	return r.appendPersist(lsn, p, chain)
+}
+
+// appendPersist persists records and, beside them, the hint of what was
+// acknowledged before them. flush and op are held, so no flush is under way, and
+// all before lsn is persistent since it was written.
+func (r *Replica) appendPersist(lsn uint64, p []byte, chain format.Chain) (uint64, error) {
+	spans := r.ringSpans(r.spans[:0], lsn, p)
+	line, hint, lags := r.nextHintLine()
+	if lags { // rule: hint with the next flush
+		spans = append(spans, line)
+	}
+	if err := r.pool.dev.persist(spans); err != nil {
+		return 0, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if lags {
+		r.hintWritten(hint)
+	}
+	r.chain, r.durable = chain, chain.LSN
+	if r.sealed {
+		r.acked = format.Position{Epoch: chain.Epoch, LSN: chain.LSN}
+	}
+	return r.durable, nil
+}
+
+// admit checks that p may be written at lsn and returns the chain behind it. op
+// is held.
+func (s *Session) admit(lsn uint64, p []byte) (format.Chain, error) {
+	r := s.r
+	if err := s.writer(); err != nil {
+		return format.Chain{}, err
+	}
+	if lsn != r.chain.LSN { // rule: sequential
+		return format.Chain{}, fmt.Errorf("%w: write at LSN %d, the tail is %d", ErrRange, lsn, r.chain.LSN)
+	}
+	if room := r.slot.Trim.LSN + r.entry.capacity - lsn; uint64(len(p)) > room { // rule: space
+		return format.Chain{}, fmt.Errorf("%w: write of %d bytes at LSN %d, the trim LSN %d leaves room for %d", ErrRange, len(p), lsn, r.slot.Trim.LSN, room)
+	}
+	return r.follow(p)
 }
 
 // follow checks the records in p and returns the chain behind them.
@@ -61,16 +116,15 @@ func (r *Replica) follow(p []byte) (format.Chain, error) {
 	return chain, nil
 }
 
-// writeRing writes p at lsn, in two pieces where the ring ends.
-func (r *Replica) writeRing(lsn uint64, p []byte) error {
+// ringSpans appends to dst where p goes when it is written at lsn: two pieces
+// where the ring ends.
+func (r *Replica) ringSpans(dst []Span, lsn uint64, p []byte) []Span {
 	for len(p) > 0 {
 		n := min(uint64(len(p)), format.ToEnd(lsn, r.entry.capacity))
-		if err := r.pool.dev.writeAt(p[:n], r.ringOffset(lsn)); err != nil {
-			return err
-		}
+		dst = append(dst, Span{Off: r.ringOffset(lsn), Bytes: p[:n]})
 		lsn, p = lsn+n, p[n:]
 	}
-	return nil
+	return dst
 }
 
 // Flush makes persistent what was written before the call and returns the LSN

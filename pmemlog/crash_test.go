@@ -376,17 +376,19 @@ func TestCrashAtEverySync(t *testing.T) {
 		if *crashSeed != 0 && seed != *crashSeed {
 			continue
 		}
-		for _, unit := range []int{pmemtest.Line, pmemtest.Sector} {
-			crashScript(t, seed, unit)
+		for _, medium := range []pmemtest.Options{
+			{Unit: pmemtest.Line}, {Unit: pmemtest.Sector}, {Kind: pmemlog.KindPmem},
+		} {
+			crashScript(t, seed, medium)
 		}
 	}
 }
 
-func crashScript(t *testing.T, seed uint64, unit int) {
+func crashScript(t *testing.T, seed uint64, medium pmemtest.Options) {
 	t.Helper()
 	const steps = 40
 	start := func(cut int) (*script, error) {
-		s := &script{m: pmemtest.New(poolSize, pmemtest.Options{Unit: unit}), rng: seeded(t, seed)}
+		s := &script{m: pmemtest.New(poolSize, medium), rng: seeded(t, seed)}
 		s.w.t = t
 		if cut > 0 {
 			s.m.CutAtSync(cut)
@@ -395,22 +397,22 @@ func crashScript(t *testing.T, seed uint64, unit int) {
 	}
 	whole, err := start(0)
 	if err != nil {
-		t.Fatalf("seed %d unit %d: without a crash: %v", seed, unit, err)
+		t.Fatalf("seed %d medium %+v: without a crash: %v", seed, medium, err)
 	}
-	for cut := 1; cut <= whole.m.Syncs(); cut++ {
+	for cut := 1; cut <= whole.m.Syncs()+1; cut++ { // the last cut is when all has been said
 		s, err := start(cut)
-		if !errors.Is(err, pmemtest.ErrPowerless) {
-			t.Fatalf("seed %d unit %d cut %d: got %v", seed, unit, cut, err)
+		if cut <= whole.m.Syncs() && !errors.Is(err, pmemtest.ErrPowerless) {
+			t.Fatalf("seed %d medium %+v cut %d: got %v", seed, medium, cut, err)
 		}
 		rng := seeded(t, seed<<32+uint64(cut))
 		for try := range 4 {
 			left := s.m.Crash(rng)
 			again := left.Clone()
 			if err := s.check(left); err != nil {
-				t.Fatalf("seed %d unit %d cut %d try %d: %v", seed, unit, cut, try, err)
+				t.Fatalf("seed %d medium %+v cut %d try %d: %v", seed, medium, cut, try, err)
 			}
 			if err := s.recheck(again, 1+try, rng); err != nil {
-				t.Fatalf("seed %d unit %d cut %d try %d: crash in recovery: %v", seed, unit, cut, try, err)
+				t.Fatalf("seed %d medium %+v cut %d try %d: crash in recovery: %v", seed, medium, cut, try, err)
 			}
 		}
 	}

@@ -17,7 +17,8 @@ const (
 // device is a pool's medium with the two rules that all of the pool shares:
 // one sync serves all that wait, and after a failure nothing is written.
 type device struct {
-	medium Medium
+	medium    Medium
+	persister persister // what persists as it writes, so that a sync has nothing to do; nil for other media
 
 	mu      sync.Mutex
 	ended   sync.Cond // a sync has ended
@@ -32,6 +33,9 @@ type device struct {
 func newDevice(m Medium) *device {
 	d := &device{medium: m}
 	d.ended.L = &d.mu
+	if m.Kind() == KindPmem {
+		d.persister, _ = m.(persister)
+	}
 	return d
 }
 
@@ -62,10 +66,37 @@ func (d *device) writeAt(p []byte, off int64) error {
 	return nil
 }
 
+// persist writes the spans, none of which depends on another, and returns when
+// they are persistent.
+func (d *device) persist(spans []Span) error {
+	if d.persister == nil {
+		return d.writeAndSync(spans)
+	}
+	if err := d.failure(); err != nil {
+		return err
+	}
+	if err := d.persister.Persist(spans); err != nil {
+		return d.poison("write", err)
+	}
+	return nil
+}
+
+func (d *device) writeAndSync(spans []Span) error {
+	for _, s := range spans {
+		if err := d.writeAt(s.Bytes, s.Off); err != nil {
+			return err
+		}
+	}
+	return d.sync()
+}
+
 // sync makes persistent all writes that returned before it was called. A sync
 // that runs already may have missed some of them, so the caller waits for the
 // next one, which the first of all that wait carries out for the others.
 func (d *device) sync() error {
+	if d.persister != nil {
+		return d.failure()
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for want := d.begun + 1; d.done < want; {

@@ -42,21 +42,34 @@ func (r *Replica) nextHeader() format.Slot {
 // flush are held, so that the other line is persistent: a torn one loses no
 // more than itself.
 func (r *Replica) writeHintLine() error {
+	line, hint, needed := r.nextHintLine()
+	if !needed {
+		return nil
+	}
+	if err := r.pool.dev.writeAt(line.Bytes, line.Off); err != nil {
+		return err
+	}
+	r.publish(func() { r.hintWritten(hint) })
+	return nil
+}
+
+// nextHintLine encodes the line that writeHintLine would write, and says whether
+// there is one. op and flush are held.
+func (r *Replica) nextHintLine() (Span, format.Position, bool) {
 	hint := r.acknowledged() // rule: hint behind persistence
 	if !hint.After(r.hint) {
-		return nil
+		return Span{}, hint, false
 	}
 	format.EncodeHint(r.line[:], format.HintLine{Generation: r.slot.Generation, Sequence: r.lineSeq, Hint: hint})
 	off := r.entry.offset + format.HintOffset + int64(r.lineAt)*format.HintStride
-	if err := r.pool.dev.writeAt(r.line[:], off); err != nil {
-		return err
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	return Span{Off: off, Bytes: r.line[:]}, hint, true
+}
+
+// hintWritten makes the line that was written the newest. mu is held.
+func (r *Replica) hintWritten(hint format.Position) {
 	r.hint, r.lineAt = hint, 1-r.lineAt
 	r.lineSeq++
 	r.suspect = false // what was lost has been made good, and more
-	return nil
 }
 
 func (r *Replica) acknowledged() format.Position {

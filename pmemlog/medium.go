@@ -12,6 +12,7 @@ type Kind uint32
 const (
 	KindFile     Kind = 1 // a file: fdatasync makes persistent
 	KindVolatile Kind = 2 // memory, for tests and demonstrations: gone with the process
+	KindPmem     Kind = 3 // persistent memory: the CPU's instructions make persistent
 )
 
 // String returns the name that the rest of Graven uses for the kind.
@@ -21,6 +22,8 @@ func (k Kind) String() string {
 		return "file"
 	case KindVolatile:
 		return "volatile"
+	case KindPmem:
+		return "pmem"
 	default:
 		return fmt.Sprintf("kind %d", uint32(k))
 	}
@@ -49,6 +52,14 @@ type Medium interface {
 // The slice is valid until Close.
 type mapped interface {
 	Bytes() []byte
+}
+
+// persister is a Medium whose writes are persistent when they return, and for
+// which several together cost little more than one.
+type persister interface {
+	// Persist writes all spans and returns when they are persistent; before, any
+	// part of any of them may be.
+	Persist(spans []Span) error
 }
 
 // zeroer is a Medium that has a better way to zero a range than to write it.

@@ -39,7 +39,8 @@ type Replica struct {
 	lineAt  int             // where the next hint line goes
 	lineSeq uint64          // its sequence number
 	line    [format.HintSize]byte
-	header  []byte // to encode a header in; nil until one is written
+	header  []byte  // to encode a header in; nil until one is written
+	spans   [3]Span // of what is being written: a ring's two ends and a hint line
 
 	tokens uint64 // of the sessions attached so far
 	owner  uint64 // of the session that fenced last; 0 for none

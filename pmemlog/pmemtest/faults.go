@@ -1,6 +1,7 @@
 package pmemtest
 
 import (
+	"bytes"
 	"math"
 	"math/rand/v2"
 )
@@ -62,7 +63,7 @@ func (m *Medium) crash(survive func(out *image)) *Medium {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.dead = true
-	out := &Medium{opts: m.opts, safe: m.safe.fork()}
+	out := newMedium(m.opts, image{}, m.safe.fork())
 	survive(&out.safe)
 	out.now = out.safe.fork()
 	out.badReads = append(out.badReads, m.badReads...)
@@ -74,11 +75,11 @@ func (m *Medium) crash(survive func(out *image)) *Medium {
 func (m *Medium) Clone() *Medium {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return &Medium{
-		opts: m.opts, now: m.now.fork(), safe: m.safe.fork(), writes: append([]write(nil), m.writes...),
-		dead: m.dead, syncs: m.syncs, cutAt: m.cutAt, plan: m.plan,
-		badReads: append([][2]int64(nil), m.badReads...),
-	}
+	out := newMedium(m.opts, m.now.fork(), m.safe.fork())
+	out.writes = append([]write(nil), m.writes...)
+	out.dead, out.syncs, out.cutAt, out.plan = m.dead, m.syncs, m.cutAt, m.plan
+	out.badReads = append([][2]int64(nil), m.badReads...)
+	return out
 }
 
 // FlipBit turns a bit over, 0 to 7 of the byte at off, in what is persistent and
@@ -180,7 +181,10 @@ func (m *Medium) Persistent(off int64, n int) bool {
 			return false
 		}
 	}
-	return true
+	now, safe := make([]byte, n), make([]byte, n)
+	m.now.read(now, off)
+	m.safe.read(safe, off)
+	return bytes.Equal(now, safe) // or a sync has lied
 }
 
 // units returns the numbers of the first unit that [off, off+n) touches and of

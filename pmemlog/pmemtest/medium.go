@@ -30,6 +30,10 @@ type Op int
 const (
 	OpWrite Op = iota + 1
 	OpSync
+	OpStore // through the cache, of a medium of KindPmem like those below
+	OpStream
+	OpFlush
+	OpFence
 )
 
 // String names the kind.
@@ -39,6 +43,14 @@ func (o Op) String() string {
 		return "write"
 	case OpSync:
 		return "sync"
+	case OpStore:
+		return "store"
+	case OpStream:
+		return "stream"
+	case OpFlush:
+		return "flush"
+	case OpFence:
+		return "fence"
 	default:
 		return fmt.Sprintf("op %d", int(o))
 	}
@@ -47,14 +59,14 @@ func (o Op) String() string {
 // Event is something that a medium was asked to do, and did.
 type Event struct {
 	Op  Op
-	Off int64 // of a write, in bytes
-	Len int   // of a write, in bytes
+	Off int64 // in bytes; 0 for syncs and fences
+	Len int   // in bytes; 0 for syncs and fences
 }
 
 // Options say what a medium is like.
 type Options struct {
 	Kind pmemlog.Kind // KindFile if zero
-	Unit int          // Line or Sector; Line if zero
+	Unit int          // Line or Sector; Line if zero, and for KindPmem
 	Log  bool         // keep the events for [Medium.Events]
 }
 
@@ -62,22 +74,25 @@ func (o Options) withDefaults() Options {
 	if o.Kind == 0 {
 		o.Kind = pmemlog.KindFile
 	}
-	if o.Unit == 0 {
+	if o.Unit == 0 || o.Kind == pmemlog.KindPmem {
 		o.Unit = Line
 	}
 	return o
 }
 
 // Medium is a [pmemlog.Medium] in memory that forgets what was not synced when
-// it crashes. Unsynced bytes take as much memory again for each time they are
-// written over; what a medium and its clones have in common is there once.
+// it crashes. One of KindPmem is the product's own medium on a simulated cache,
+// whose fences count as syncs. Unsynced bytes take as much memory again for each
+// time they are written over; what a medium and its clones have in common is
+// there once.
 type Medium struct {
 	opts Options
+	pmem *pmemlog.PMem // of KindPmem: what turns writes into stores, flushes and fences
 
 	mu       sync.Mutex
 	now      image   // what readers see: safe, with writes done to it
 	safe     image   // what is persistent
-	writes   []write // since the last sync, oldest first
+	writes   []write // that may be lost, oldest first
 	dead     bool
 	syncs    int
 	cutAt    int // power goes before this sync; 0 for never
@@ -98,6 +113,7 @@ type plan struct {
 type write struct {
 	off  int64
 	n    int
+	sent bool   // the next sync or fence makes it persistent
 	data []byte // what was written, once something has been written over it; never changes
 }
 
@@ -105,8 +121,15 @@ func (w *write) end() int64 { return w.off + int64(w.n) }
 
 // New returns a medium of size bytes of zeroes, all of them persistent.
 func New(size int64, opts Options) *Medium {
-	opts = opts.withDefaults()
-	return &Medium{opts: opts, now: newImage(size), safe: newImage(size)}
+	return newMedium(opts.withDefaults(), newImage(size), newImage(size))
+}
+
+func newMedium(opts Options, now, safe image) *Medium {
+	m := &Medium{opts: opts, now: now, safe: safe}
+	if opts.Kind == pmemlog.KindPmem {
+		m.pmem = pmemlog.NewPMem(memory{m})
+	}
+	return m
 }
 
 // Of returns a medium with the given bytes, all of them persistent.
@@ -119,6 +142,13 @@ func Of(data []byte, opts Options) *Medium {
 
 // ReadAt implements [pmemlog.Medium].
 func (m *Medium) ReadAt(p []byte, off int64) error {
+	if m.pmem != nil {
+		return m.pmem.ReadAt(p, off)
+	}
+	return m.load(p, off)
+}
+
+func (m *Medium) load(p []byte, off int64) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := m.check(off, len(p)); err != nil {
@@ -135,29 +165,43 @@ func (m *Medium) ReadAt(p []byte, off int64) error {
 
 // WriteAt implements [pmemlog.Medium].
 func (m *Medium) WriteAt(p []byte, off int64) error {
+	if m.pmem != nil {
+		return m.pmem.WriteAt(p, off)
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if err := m.check(off, len(p)); err != nil {
+	if err := m.mayWrite(p, off); err != nil || len(p) == 0 {
 		return err
-	}
-	if err := m.failNext; err != nil {
-		m.failNext = nil
-		return err
-	}
-	if len(p) == 0 {
-		return nil
 	}
 	m.keep(off, off+int64(len(p)))
 	m.now.write(p, off)
-	m.writes = append(m.writes, write{off: off, n: len(p)})
+	m.writes = append(m.writes, write{off: off, n: len(p), sent: true})
 	m.log(Event{Op: OpWrite, Off: off, Len: len(p)})
 	return nil
 }
 
+// mayWrite returns why a write fails. mu is held.
+func (m *Medium) mayWrite(p []byte, off int64) error {
+	if err := m.check(off, len(p)); err != nil {
+		return err
+	}
+	err := m.failNext
+	m.failNext = nil
+	return err
+}
+
 // Sync implements [pmemlog.Medium].
 func (m *Medium) Sync() error {
+	if m.pmem != nil {
+		return m.pmem.Sync()
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	return m.commit(OpSync)
+}
+
+// commit makes persistent what has been sent. mu is held.
+func (m *Medium) commit(op Op) error {
 	if m.dead {
 		return ErrPowerless
 	}
@@ -169,16 +213,30 @@ func (m *Medium) Sync() error {
 		m.dead = true
 		return ErrPowerless
 	}
-	if lie := m.lieFrom > 0 && m.lieFrom <= m.syncs+1 && m.syncs+1 <= m.lieTo; !lie {
-		for _, w := range m.writes {
+	m.arrive(m.lieFrom > 0 && m.lieFrom <= m.syncs+1 && m.syncs+1 <= m.lieTo)
+	m.syncs++
+	m.log(Event{Op: op})
+	return nil
+}
+
+// arrive makes persistent what has been sent, or loses it; what still lies in a
+// cache stays there. mu is held.
+func (m *Medium) arrive(lose bool) {
+	staying := m.writes[:0]
+	for i := range m.writes {
+		w := m.writes[i]
+		switch {
+		case !w.sent:
+			staying = append(staying, w)
+		case lose:
+		case w.data != nil: // written over since, by what may not be persistent
+			m.safe.write(w.data, w.off)
+		default:
 			m.safe.take(&m.now, w.off, w.end())
 		}
 	}
-	clear(m.writes)
-	m.writes = m.writes[:0]
-	m.syncs++
-	m.log(Event{Op: OpSync})
-	return nil
+	clear(m.writes[len(staying):])
+	m.writes = staying
 }
 
 // Size implements [pmemlog.Medium].

@@ -57,6 +57,7 @@ type control struct {
 	backups    []record
 	seenBefore []record           // what renewals have been answered with
 	truth      record             // of the last open or change of the set, whatever the record was set back to
+	sets       []record           // version and set of each promotion, whatever the record was set back to
 	highest    uint64             // epoch ever handed out
 	made       []member           // all replicas so far
 	joined     map[format.ID]bool // those that have been in a set
@@ -189,6 +190,7 @@ func (c *control) promote(x *writer, learner format.ID, version uint64) {
 		c.learner, c.version = nil, version+1
 		c.w.stats.Promotions++
 		c.truth = c.clone()
+		c.sets = append(c.sets, record{version: c.version, set: slices.Clone(c.set)})
 		return promoted
 	})
 }
@@ -331,14 +333,10 @@ func (c *control) setBack(b *record, noticed bool) {
 // without naming the one that is, nor where as many as the ack quorum of the old
 // set are gone.
 func (c *control) restorable(b *record, noticed bool) bool {
-	gone := 0
-	for _, m := range b.set {
-		if c.w.damaged[m.id] || !c.w.nodes[m.node].holds(m) {
-			gone++
+	for _, set := range append(c.beyond(b.version), b.set) {
+		if c.gone(set) >= c.w.cfg.Ack {
+			return false
 		}
-	}
-	if gone >= c.w.cfg.Ack {
-		return false
 	}
 	for _, n := range c.w.nodes {
 		if n.setBack && !n.refused {
@@ -352,6 +350,30 @@ func (c *control) restorable(b *record, noticed bool) bool {
 		}
 	}
 	return noticed || c.unnoticeable(b)
+}
+
+// beyond returns the sets of higher versions that there have been: a control
+// plane that is set back to a version may take any of them from a seal.
+func (c *control) beyond(version uint64) [][]member {
+	var out [][]member
+	for _, r := range c.sets {
+		if r.version > version {
+			out = append(out, r.set)
+		}
+	}
+	return out
+}
+
+// gone counts the members that are damaged, or whose regions have been removed
+// since they were replaced.
+func (c *control) gone(set []member) int {
+	n := 0
+	for _, m := range set {
+		if c.w.damaged[m.id] || !c.w.nodes[m.node].holds(m) {
+			n++
+		}
+	}
+	return n
 }
 
 // unnoticeable says whether a restore that nobody notices does no harm: the set
@@ -393,6 +415,9 @@ func (c *control) adopt(version uint64, set []format.ID) {
 	}
 	for _, id := range set {
 		m := c.made[indexOf(c.made, id)]
+		if !c.w.nodes[m.node].holds(m) { // it had been replaced since, and removed
+			c.w.damaged[id] = true
+		}
 		m.state = core.Present
 		c.set = append(c.set, m)
 	}

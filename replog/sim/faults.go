@@ -173,8 +173,8 @@ func (w *world) spare() *node {
 }
 
 // damageable says whether one more replica may be lost or damaged: in no set
-// that is, that was when a backup was taken, or that is about to be, may as many
-// as the ack quorum be.
+// that is, that was when a backup was taken, that is about to be, or that may be
+// taken from a seal, may as many as the ack quorum be.
 func (w *world) damageable(id format.ID) bool {
 	c := &w.control
 	sets := [][]member{c.set, c.truth.set}
@@ -183,6 +183,11 @@ func (w *world) damageable(id format.ID) bool {
 	}
 	for _, set := range sets {
 		if !w.affordable(set, id) {
+			return false
+		}
+	}
+	for _, set := range c.beyond(c.version) {
+		if indexOf(set, id) >= 0 && !w.damaged[id] && c.gone(set)+1 >= w.cfg.Ack {
 			return false
 		}
 	}

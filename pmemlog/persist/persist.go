@@ -1,0 +1,99 @@
+package persist
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Line is the unit in which caches write back, in bytes, on amd64. Streams are
+// of whole lines of this size on every architecture.
+const Line = 64
+
+// Method is a way to have the CPU write lines back to memory.
+type Method int
+
+// The ways, best first.
+const (
+	CLWB       Method = iota + 1 // amd64: writes back, may keep the line
+	CLFLUSHOPT                   // amd64: writes back and drops the line
+	CLFLUSH                      // amd64: the same, one after the other
+	DCCVAP                       // arm64: cleans to the point of persistence
+	Fence                        // nothing: caches survive a power cut
+)
+
+// String names the instruction.
+func (m Method) String() string {
+	switch m {
+	case CLWB:
+		return "clwb"
+	case CLFLUSHOPT:
+		return "clflushopt"
+	case CLFLUSH:
+		return "clflush"
+	case DCCVAP:
+		return "dc cvap"
+	case Fence:
+		return "fence only"
+	default:
+		return fmt.Sprintf("method %d", int(m))
+	}
+}
+
+// ErrUnsupported is returned where the CPU has no instruction for what is asked.
+var ErrUnsupported = errors.New("persist: this CPU can't do that")
+
+// Detect returns the best way to write lines back that this CPU has:
+// ErrUnsupported if it has none.
+func Detect() (Method, error) {
+	for m := CLWB; m < Fence; m++ {
+		if supported(m) {
+			return m, nil
+		}
+	}
+	return 0, fmt.Errorf("%w: no instruction that writes a cache line back to persistent memory is known for it", ErrUnsupported)
+}
+
+// CPU makes stores persistent by one method. The zero value is not to be used.
+type CPU struct {
+	method Method
+	line   uintptr // what one instruction writes back, in bytes
+	wide   bool    // streams by 64-byte stores
+}
+
+// New returns a CPU that uses the method: ErrUnsupported if this one can't.
+func New(m Method) (CPU, error) {
+	if !supported(m) {
+		return CPU{}, fmt.Errorf("%w: %s", ErrUnsupported, m)
+	}
+	return CPU{method: m, line: lineSize(), wide: wideStores()}, nil
+}
+
+// Method returns the method.
+func (c CPU) Method() Method { return c.method }
+
+// Flush begins to write back the lines that hold b. They are persistent after
+// the next Fence.
+func (c CPU) Flush(b []byte) {
+	if len(b) == 0 || c.method == Fence {
+		return
+	}
+	flush(c.method, b, c.line)
+}
+
+// Stream copies src to dst past the cache, where the CPU can; else through it,
+// with a flush. dst must be aligned to Line bytes and both must be of the same
+// length, a multiple of Line: anything else is a programming error. The bytes
+// are persistent after the next Fence.
+func (c CPU) Stream(dst, src []byte) {
+	if len(dst) != len(src) || len(dst)%Line != 0 || !aligned(dst) {
+		panic(fmt.Sprintf("persist: stream of %d bytes to %d: both must be the same multiple of %d, and the target aligned to it", len(src), len(dst), Line))
+	}
+	if len(dst) == 0 {
+		return
+	}
+	c.stream(dst, src)
+}
+
+// Fence returns when all that this goroutine has flushed or streamed is
+// persistent.
+func (c CPU) Fence() { fence() }

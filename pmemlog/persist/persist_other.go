@@ -1,0 +1,17 @@
+//go:build !amd64 && !arm64
+
+package persist
+
+func supported(Method) bool { return false }
+
+func lineSize() uintptr { return Line }
+
+func wideStores() bool { return false }
+
+func aligned([]byte) bool { return true }
+
+func flush(Method, []byte, uintptr) {}
+
+func (c CPU) stream(dst, src []byte) { copy(dst, src) }
+
+func fence() {}

@@ -1,0 +1,182 @@
+package persist_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/gravenio/graven/pmemlog/persist"
+)
+
+// methods are all that this CPU has.
+func methods(t testing.TB) []persist.CPU {
+	t.Helper()
+	var out []persist.CPU
+	for m := persist.CLWB; m <= persist.Fence; m++ {
+		c, err := persist.New(m)
+		if errors.Is(err, persist.ErrUnsupported) {
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
+// guarded returns n bytes between two pages that can't be touched: a flush, load
+// or store beyond either end faults. The first or the last byte is at a page's
+// edge, as asked.
+func guarded(t testing.TB, n int, atEnd bool) []byte {
+	t.Helper()
+	page := unix.Getpagesize()
+	pages := (n + page - 1) / page * page
+	m, err := unix.Mmap(-1, 0, pages+2*page, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Munmap(m) })
+	for _, edge := range [][]byte{m[:page], m[page+pages:]} {
+		if err := unix.Mprotect(edge, unix.PROT_NONE); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if atEnd {
+		return m[page+pages-n : page+pages : page+pages]
+	}
+	return m[page : page+n : page+n]
+}
+
+func TestDetectNamesTheBest(t *testing.T) {
+	t.Parallel()
+	best, err := persist.Detect()
+	if runtime.GOARCH == "amd64" && err != nil {
+		t.Fatal("every amd64 CPU has CLFLUSH:", err)
+	}
+	if err != nil {
+		if !errors.Is(err, persist.ErrUnsupported) {
+			t.Fatal(err)
+		}
+		return
+	}
+	c, err := persist.New(best)
+	if err != nil || c.Method() != best {
+		t.Errorf("New(%s): %v, %v", best, c.Method(), err)
+	}
+	for m := persist.CLWB; m < best; m++ {
+		if _, err := persist.New(m); !errors.Is(err, persist.ErrUnsupported) {
+			t.Errorf("%s was detected, though the better %s can be used: %v", best, m, err)
+		}
+	}
+	if _, err := persist.New(99); !errors.Is(err, persist.ErrUnsupported) {
+		t.Errorf("New(99): %v", err)
+	}
+}
+
+// TestFlushStaysWithinItsLines flushes ranges of every alignment and length
+// around a line, at both edges of a page that is followed by none: a line too
+// many would fault.
+func TestFlushStaysWithinItsLines(t *testing.T) {
+	t.Parallel()
+	for _, c := range methods(t) {
+		for _, atEnd := range []bool{false, true} {
+			b := guarded(t, 4096, atEnd)
+			for i := range b {
+				b[i] = byte(i)
+			}
+			for n := 0; n <= 4*persist.Line; n++ {
+				for from := 0; from <= persist.Line; from++ {
+					c.Flush(b[from : from+n])
+					c.Flush(b[len(b)-n-from : len(b)-from])
+				}
+			}
+			c.Flush(b)
+			c.Fence()
+			for i := range b {
+				if b[i] != byte(i) {
+					t.Fatalf("%s changed byte %d", c.Method(), i)
+				}
+			}
+		}
+	}
+}
+
+func TestStreamCopiesWholeLines(t *testing.T) {
+	t.Parallel()
+	rng := rand.New(rand.NewPCG(1, 2))
+	for _, c := range methods(t) {
+		for lines := range 40 {
+			n := lines * persist.Line
+			dst := guarded(t, 64*persist.Line, true)
+			at := len(dst) - n
+			for shift := range 9 { // of the source only
+				src := guarded(t, n+shift, true)[shift:]
+				for i := range src {
+					src[i] = byte(rng.Uint32())
+				}
+				clear(dst)
+				c.Stream(dst[at:], src)
+				c.Fence()
+				if !bytes.Equal(dst[at:], src) || !bytes.Equal(dst[:at], make([]byte, at)) {
+					t.Fatalf("%s: %d lines from a source at %d differ", c.Method(), lines, shift)
+				}
+			}
+		}
+	}
+}
+
+func TestStreamRefusesWhatIsNoLine(t *testing.T) {
+	t.Parallel()
+	c := methods(t)
+	if len(c) == 0 {
+		t.Skip("no method on this CPU")
+	}
+	b, src := guarded(t, 4096, false), make([]byte, 4096)
+	for _, tt := range []struct{ dst, src []byte }{
+		{b[:63], src[:63]}, {b[:64], src[:128]}, {b[8:72], src[:64]}, {b[:128], src[:64]},
+	} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("a stream of %d bytes to %d was taken", len(tt.src), len(tt.dst))
+				}
+			}()
+			c[0].Stream(tt.dst, tt.src)
+		}()
+	}
+}
+
+func BenchmarkPersist(b *testing.B) {
+	dst := guarded(b, 16<<20, false)
+	clear(dst)
+	src := bytes.Repeat([]byte{7}, 1<<20)
+	for _, c := range methods(b) {
+		for _, size := range []int{64, 128, 256, 512, 1024, 2048, 4096, 65536, 1 << 20} {
+			for _, how := range []string{"stream", "flush"} {
+				b.Run(fmt.Sprintf("cpu=%s/how=%s/size=%d", c.Method(), how, size), func(b *testing.B) {
+					b.SetBytes(int64(size))
+					off := 0
+					for b.Loop() {
+						to := dst[off : off+size]
+						if how == "stream" {
+							c.Stream(to, src[:size])
+						} else {
+							copy(to, src[:size])
+							c.Flush(to)
+						}
+						c.Fence()
+						if off += size; off+size > len(dst) {
+							off = 0
+						}
+					}
+				})
+			}
+		}
+	}
+}

@@ -1,0 +1,87 @@
+package pmemtest
+
+import (
+	"fmt"
+
+	"github.com/gravenio/graven/pmemlog"
+)
+
+// memory is a [Medium] of persistent memory as the product's own [pmemlog.PMem]
+// drives it: lines in a cache, on their way, or persistent.
+type memory struct{ m *Medium }
+
+var _ pmemlog.Memory = memory{}
+
+// Load implements [pmemlog.Memory].
+func (c memory) Load(p []byte, off int64) error { return c.m.load(p, off) }
+
+// Store implements [pmemlog.Memory].
+func (c memory) Store(p []byte, off int64) error {
+	c.m.mu.Lock()
+	defer c.m.mu.Unlock()
+	return c.m.store(OpStore, p, off)
+}
+
+// Stream implements [pmemlog.Memory].
+func (c memory) Stream(p []byte, off int64) error {
+	if off%pmemlog.LineSize != 0 || len(p)%pmemlog.LineSize != 0 {
+		return fmt.Errorf("pmemtest: stream of %d bytes to byte %d: both must be multiples of %d", len(p), off, pmemlog.LineSize)
+	}
+	c.m.mu.Lock()
+	defer c.m.mu.Unlock()
+	return c.m.store(OpStream, p, off)
+}
+
+// store puts what is written into the cache, or past it, line by line: each
+// has a fate of its own. mu is held.
+func (m *Medium) store(op Op, p []byte, off int64) error {
+	if err := m.mayWrite(p, off); err != nil || len(p) == 0 {
+		return err
+	}
+	m.keep(off, off+int64(len(p)))
+	m.now.write(p, off)
+	m.log(Event{Op: op, Off: off, Len: len(p)})
+	for end := off + int64(len(p)); off < end; {
+		n := min(end-off, Line-off%Line)
+		m.writes = append(m.writes, write{off: off, n: int(n), sent: op == OpStream})
+		off += n
+	}
+	return nil
+}
+
+// Flush implements [pmemlog.Memory]: what the cache has of the lines by now is
+// on its way.
+func (c memory) Flush(off, n int64) error {
+	m := c.m
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.check(off, int(n)); err != nil {
+		return err
+	}
+	from, to := off&^(Line-1), (off+n+Line-1)&^(Line-1)
+	for i := range m.writes {
+		if w := &m.writes[i]; w.off < to && from < w.end() {
+			w.sent = true
+		}
+	}
+	m.log(Event{Op: OpFlush, Off: off, Len: int(n)})
+	return nil
+}
+
+// Fence implements [pmemlog.Memory]: what was on its way has arrived.
+func (c memory) Fence() error {
+	m := c.m
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.commit(OpFence)
+}
+
+// Size implements [pmemlog.Memory].
+func (c memory) Size() int64 { return c.m.Size() }
+
+// Close implements [pmemlog.Memory].
+func (c memory) Close() error { return nil }
+
+// Persist carries out what the product's medium makes of several writes. Only a
+// medium of KindPmem has it.
+func (m *Medium) Persist(spans []pmemlog.Span) error { return m.pmem.Persist(spans) }
