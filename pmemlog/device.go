@@ -90,6 +90,22 @@ func (d *device) writeAndSync(spans []Span) error {
 	return d.sync()
 }
 
+// settle makes sure that what is read of a range is persistent, though an earlier
+// process may have written it and been killed. A medium that is synced has
+// settled everything with the sync that Open begins with.
+func (d *device) settle(off, n int64) error {
+	if d.persister == nil {
+		return nil
+	}
+	if err := d.failure(); err != nil {
+		return err
+	}
+	if err := d.persister.Settle(off, n); err != nil {
+		return d.poison("settle", err)
+	}
+	return nil
+}
+
 // sync makes persistent all writes that returned before it was called. A sync
 // that runs already may have missed some of them, so the caller waits for the
 // next one, which the first of all that wait carries out for the others.

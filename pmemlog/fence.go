@@ -36,6 +36,9 @@ func (s *Session) Fence(term format.Fence) (format.Report, error) {
 	if err := r.pool.dev.sync(); err != nil { // rule: sync before scan
 		return format.Report{}, err
 	}
+	if err := r.settleRing(); err != nil {
+		return format.Report{}, err
+	}
 	res, err := r.scan()
 	if err != nil {
 		return format.Report{}, err
@@ -54,6 +57,19 @@ func (r *Replica) promise(term format.Fence) error {
 	next := r.nextHeader()
 	next.Fenced = term
 	return r.writeHeader(next)
+}
+
+// settleRing makes persistent, before the first scan, what a process that was
+// killed has left unpersisted in the ring. What this one writes is persistent.
+func (r *Replica) settleRing() error {
+	if r.settled {
+		return nil
+	}
+	if err := r.pool.dev.settle(r.ringOffset(0), int64(r.entry.capacity)); err != nil {
+		return err
+	}
+	r.settled = true
+	return nil
 }
 
 // scan reads the ring and takes what it holds as the replica's state.

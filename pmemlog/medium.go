@@ -60,6 +60,9 @@ type persister interface {
 	// Persist writes all spans and returns when they are persistent; before, any
 	// part of any of them may be.
 	Persist(spans []Span) error
+	// Settle makes persistent what a process that has died may have left in the
+	// cache of n bytes from off on: it was killed between a store and its fence.
+	Settle(off, n int64) error
 }
 
 // zeroer is a Medium that has a better way to zero a range than to write it.

@@ -71,6 +71,18 @@ func (m *PMem) Persist(spans []Span) error {
 	return m.mem.Fence()
 }
 
+// Settle makes persistent what readers see of n bytes from off on, whoever wrote
+// it. It costs about as much as to read them.
+func (m *PMem) Settle(off, n int64) error {
+	if err := checkRange(m.mem.Size(), off, int(n)); err != nil {
+		return err
+	}
+	if err := m.mem.Flush(off, n); err != nil {
+		return err
+	}
+	return m.mem.Fence()
+}
+
 // write puts p on its way. Whole lines go past the cache, which costs half as
 // much as to store and flush them; what is left at both ends shares its line
 // with something else.
@@ -101,7 +113,8 @@ func (m *PMem) store(p []byte, off int64) error {
 	return m.mem.Flush(off, int64(len(p)))
 }
 
-// Sync implements [Medium]: there is nothing that is not persistent.
+// Sync implements [Medium]: nothing that was written through this medium is not
+// persistent. What another process has left in the cache is Settle's.
 func (m *PMem) Sync() error { return nil }
 
 // Size implements [Medium].

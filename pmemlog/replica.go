@@ -46,6 +46,7 @@ type Replica struct {
 	owner  uint64 // of the session that fenced last; 0 for none
 	term   format.Fence
 
+	settled bool // nothing in the ring is left of a process that was killed
 	scanned bool
 	stop    error        // why the last scan ended where it did
 	suspect bool         // the hint lies beyond what is held
@@ -80,6 +81,9 @@ func loadReplica(p *Pool, e entry, buf *scratch) *Replica {
 }
 
 func (r *Replica) load(head []byte) error {
+	if err := r.pool.dev.settle(r.entry.offset, int64(len(head))); err != nil {
+		return err
+	}
 	if err := r.pool.dev.readAt(head, r.entry.offset); err != nil {
 		return err
 	}

@@ -85,3 +85,7 @@ func (c memory) Close() error { return nil }
 // Persist carries out what the product's medium makes of several writes. Only a
 // medium of KindPmem has it.
 func (m *Medium) Persist(spans []pmemlog.Span) error { return m.pmem.Persist(spans) }
+
+// Settle carries out what the product's medium does about a process that was
+// killed. Only a medium of KindPmem has it.
+func (m *Medium) Settle(off, n int64) error { return m.pmem.Settle(off, n) }
