@@ -37,18 +37,23 @@ type crashCase struct {
 	racing  bool // several goroutines operate, so the boundaries vary
 }
 
-// ending is a way in which a process ends.
+// ending is a way in which a process ends, and where it can.
 type ending struct {
 	name  string
+	count func(m *pmemtest.Medium) int // boundaries so far
 	plan  func(m *pmemtest.Medium, boundary int)
 	leave func(m *pmemtest.Medium, rng *rand.Rand) *pmemtest.Medium
 }
 
+// endings are: the power goes, the process alone dies, a sync fails. To the
+// random losses of a power cut it is all the same between which two writes it
+// comes; what a process leaves that dies alone is all that it has written by then.
 func endings() []ending {
+	syncs, events, lose := (*pmemtest.Medium).Syncs, (*pmemtest.Medium).Counted, (*pmemtest.Medium).Crash
 	return []ending{
-		{"power", (*pmemtest.Medium).CutAtSync, (*pmemtest.Medium).Crash},
-		{"kill", (*pmemtest.Medium).CutAtSync, func(m *pmemtest.Medium, _ *rand.Rand) *pmemtest.Medium { return m.CrashKeepingUnsynced() }},
-		{"fail", func(m *pmemtest.Medium, n int) { m.FailAtSync(n, pmemtest.ErrInjected) }, (*pmemtest.Medium).Crash},
+		{"power", syncs, (*pmemtest.Medium).CutAtSync, lose},
+		{"kill", events, (*pmemtest.Medium).CutAtEvent, func(m *pmemtest.Medium, _ *rand.Rand) *pmemtest.Medium { return m.CrashKeepingUnsynced() }},
+		{"fail", syncs, func(m *pmemtest.Medium, n int) { m.FailAtSync(n, pmemtest.ErrInjected) }, lose},
 	}
 }
 
@@ -78,11 +83,12 @@ func crash(t *testing.T, c crashCase) {
 func baseSeed() uint64 { return max(*crashSeed, 1) }
 
 func (c crashCase) runAll(t *testing.T, m crashMedium, e ending) error {
-	whole, err := c.run(m, nil)
+	began := 0
+	whole, err := c.run(m, func(m *pmemtest.Medium) { began = e.count(m) })
 	if err != nil {
 		return fmt.Errorf("%s: without a crash: %w", m.name, err)
 	}
-	boundaries := whole.m.Syncs() - whole.began
+	boundaries := e.count(whole.m) - began
 	for k := 1; k <= boundaries+1; k++ {
 		w, err := c.run(m, func(m *pmemtest.Medium) { e.plan(m, k) })
 		if err == nil && k <= boundaries && !c.racing {
@@ -107,10 +113,7 @@ func (c crashCase) run(m crashMedium, plan func(*pmemtest.Medium)) (*world, erro
 	if err := c.prepare(w); err != nil {
 		return nil, fmt.Errorf("prepare: %w", err)
 	}
-	w.began = w.m.Syncs()
-	if plan != nil {
-		plan(w.m)
-	}
+	plan(w.m)
 	return w, c.operate(w)
 }
 

@@ -20,7 +20,6 @@ type world struct {
 	opts     pmemlog.FormatOptions
 	sessions map[byte]*pmemlog.Session
 	book     book
-	began    int // syncs before the operation that a case breaks off
 }
 
 func newWorld(m *pmemtest.Medium) *world {

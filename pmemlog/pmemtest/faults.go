@@ -49,10 +49,16 @@ func (m *Medium) CrashClean() *Medium {
 
 // CrashKeepingUnsynced is the death of a process, not of the machine: readers of
 // the new medium see all that was written, but what was not synced is still not
-// persistent.
+// persistent. Of persistent memory, what the process had on its way is in the
+// cache again: a fence is only for what its own process has flushed.
 func (m *Medium) CrashKeepingUnsynced() *Medium {
 	out := m.Clone()
-	out.dead, out.cutAt, out.plan = false, 0, plan{}
+	out.dead, out.cutAt, out.cutOp, out.plan = false, 0, 0, plan{}
+	if out.pmem != nil {
+		for i := range out.writes {
+			out.writes[i].sent = false
+		}
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.dead = true
@@ -78,6 +84,7 @@ func (m *Medium) Clone() *Medium {
 	out := newMedium(m.opts, m.now.fork(), m.safe.fork())
 	out.writes = append([]write(nil), m.writes...)
 	out.dead, out.syncs, out.cutAt, out.plan = m.dead, m.syncs, m.cutAt, m.plan
+	out.ops, out.cutOp = m.ops, m.cutOp
 	out.badReads = append([][2]int64(nil), m.badReads...)
 	return out
 }
@@ -147,6 +154,21 @@ func (m *Medium) CutAtSync(n int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.cutAt = m.syncs + n
+}
+
+// CutAtEvent makes the power go just before the n-th event from now, the first
+// being 1: a write, a sync, or what persistent memory has in place of them.
+func (m *Medium) CutAtEvent(n int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.cutOp = m.ops + n
+}
+
+// Counted returns how many events there have been.
+func (m *Medium) Counted() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.ops
 }
 
 // Dead reports whether the power has gone.

@@ -96,6 +96,8 @@ type Medium struct {
 	dead     bool
 	syncs    int
 	cutAt    int // power goes before this sync; 0 for never
+	ops      int // events, with those that failed
+	cutOp    int // power goes before this event; 0 for never
 	events   []Event
 	badReads [][2]int64
 	plan
@@ -185,9 +187,26 @@ func (m *Medium) mayWrite(p []byte, off int64) error {
 	if err := m.check(off, len(p)); err != nil {
 		return err
 	}
+	if err := m.count(); err != nil {
+		return err
+	}
 	err := m.failNext
 	m.failNext = nil
 	return err
+}
+
+// count counts an event that is about to happen, or takes the power away before
+// it. mu is held.
+func (m *Medium) count() error {
+	if m.dead {
+		return ErrPowerless
+	}
+	m.ops++
+	if m.cutOp > 0 && m.ops >= m.cutOp {
+		m.dead = true
+		return ErrPowerless
+	}
+	return nil
 }
 
 // Sync implements [pmemlog.Medium].
@@ -202,8 +221,8 @@ func (m *Medium) Sync() error {
 
 // commit makes persistent what has been sent. mu is held.
 func (m *Medium) commit(op Op) error {
-	if m.dead {
-		return ErrPowerless
+	if err := m.count(); err != nil {
+		return err
 	}
 	if m.failAt > 0 && m.syncs+1 >= m.failAt {
 		m.failAt = 0
