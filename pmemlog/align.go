@@ -64,7 +64,11 @@ func (r *Replica) rewind(chain format.Chain) {
 // boundary returns the chain at lsn, below the tail, with the epoch of the
 // session's own seal if that stands there or before.
 func (r *Replica) boundary(lsn uint64) (format.Chain, error) {
-	chain, err := format.Boundary(r.source(), r.slot.Trim, lsn)
+	var chain format.Chain
+	err := r.look(func(ring format.Source) (err error) {
+		chain, err = format.Boundary(ring, r.slot.Trim, lsn)
+		return err
+	})
 	if err != nil {
 		return chain, fmt.Errorf("%w: align: %w", ErrRange, err)
 	}

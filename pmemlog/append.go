@@ -57,14 +57,24 @@ func (s *Session) Append(lsn uint64, p []byte) (uint64, error) {
 // acknowledged before them. flush and op are held, so no flush is under way, and
 // all before lsn is persistent since it was written.
 func (r *Replica) appendPersist(lsn uint64, p []byte, chain format.Chain) (uint64, error) {
-	spans := r.ringSpans(r.spans[:0], lsn, p)
+	hint, lags, err := r.persistWithHint(r.ringSpans(r.spans[:0], lsn, p))
+	if err != nil {
+		return 0, err
+	}
+	return r.appended(chain, hint, lags), nil
+}
+
+// persistWithHint persists the spans and, beside them, a hint line if one is due.
+func (r *Replica) persistWithHint(spans []Span) (format.Position, bool, error) {
 	line, hint, lags := r.nextHintLine()
 	if lags { // rule: hint with the next flush
 		spans = append(spans, line)
 	}
-	if err := r.pool.dev.persist(spans); err != nil {
-		return 0, err
-	}
+	return hint, lags, r.pool.dev.persist(spans)
+}
+
+// appended makes what has been persisted the replica's tail and durable LSN.
+func (r *Replica) appended(chain format.Chain, hint format.Position, lags bool) uint64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if lags {
@@ -74,7 +84,7 @@ func (r *Replica) appendPersist(lsn uint64, p []byte, chain format.Chain) (uint6
 	if r.sealed {
 		r.acked = format.Position{Epoch: chain.Epoch, LSN: chain.LSN}
 	}
-	return r.durable, nil
+	return r.durable
 }
 
 // admit checks that p may be written at lsn and returns the chain behind it. op
@@ -84,18 +94,26 @@ func (s *Session) admit(lsn uint64, p []byte) (format.Chain, error) {
 	if err := s.writer(); err != nil {
 		return format.Chain{}, err
 	}
-	if lsn != r.chain.LSN { // rule: sequential
-		return format.Chain{}, fmt.Errorf("%w: write at LSN %d, the tail is %d", ErrRange, lsn, r.chain.LSN)
+	if err := r.placed(lsn, uint64(len(p))); err != nil {
+		return format.Chain{}, err
 	}
-	if room := r.slot.Trim.LSN + r.entry.capacity - lsn; uint64(len(p)) > room { // rule: space
-		return format.Chain{}, fmt.Errorf("%w: write of %d bytes at LSN %d, the trim LSN %d leaves room for %d", ErrRange, len(p), lsn, r.slot.Trim.LSN, room)
-	}
-	return r.follow(p)
+	return r.follow(r.chain, p)
 }
 
-// follow checks the records in p and returns the chain behind them.
-func (r *Replica) follow(p []byte) (format.Chain, error) {
-	chain := r.chain
+// placed checks that n bytes may be written at lsn.
+func (r *Replica) placed(lsn, n uint64) error {
+	if lsn != r.chain.LSN { // rule: sequential
+		return fmt.Errorf("%w: write at LSN %d, the tail is %d", ErrRange, lsn, r.chain.LSN)
+	}
+	if room := r.slot.Trim.LSN + r.entry.capacity - lsn; n > room { // rule: space
+		return fmt.Errorf("%w: write of %d bytes at LSN %d, the trim LSN %d leaves room for %d", ErrRange, n, lsn, r.slot.Trim.LSN, room)
+	}
+	return nil
+}
+
+// follow checks that the records in p follow the chain and returns the chain
+// behind them.
+func (r *Replica) follow(chain format.Chain, p []byte) (format.Chain, error) {
 	for len(p) > 0 {
 		at := chain.LSN
 		h, err := chain.Follow(p) // rule: records follow

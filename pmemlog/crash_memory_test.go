@@ -39,8 +39,8 @@ func TestCrashMemoryWrite(t *testing.T) {
 }
 
 // What a process that was killed has left in the cache is persistent once it has
-// been settled, wherever in a write it was killed.
-func TestCrashMemorySettle(t *testing.T) {
+// been written back, wherever in a write it was killed.
+func TestCrashMemoryWriteBack(t *testing.T) {
 	t.Parallel()
 	for try := range *crashTries {
 		for event := 1; ; event++ {
@@ -50,9 +50,10 @@ func TestCrashMemorySettle(t *testing.T) {
 			s := unaligned(rng)
 			returned := m.WriteAt(s.Bytes, s.Off) == nil
 			m = m.CrashKeepingUnsynced()
-			must(t, m.Settle(s.Off, int64(len(s.Bytes))))
+			must(t, m.WriteBack(s.Off, int64(len(s.Bytes))))
+			must(t, m.Persist(nil))
 			if !bytes.Equal(m.Clone().Crash(rng).Image(), m.Image()) {
-				t.Fatalf("seed %d try %d, killed before event %d: what was settled is not persistent", baseSeed(), try, event)
+				t.Fatalf("seed %d try %d, killed before event %d: what was written back is not persistent", baseSeed(), try, event)
 			}
 			if returned {
 				break

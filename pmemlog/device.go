@@ -90,9 +90,30 @@ func (d *device) writeAndSync(spans []Span) error {
 	return d.sync()
 }
 
-// settle makes sure that what is read of a range is persistent, though an earlier
-// process may have written it and been killed. A medium that is synced has
-// settled everything with the sync that Open begins with.
+// writeBack begins to make persistent what others have stored, which the next
+// persist completes: ErrWrongMedium where nobody can store.
+func (d *device) writeBack(off, n int64) error {
+	if err := d.failure(); err != nil {
+		return err
+	}
+	switch {
+	case d.persister != nil:
+		if err := d.persister.WriteBack(off, n); err != nil {
+			return d.poison("flush", err)
+		}
+		return nil
+	case d.medium.Kind() == KindVolatile:
+		return nil
+	default:
+		return fmt.Errorf("%w: nothing can be stored behind the back of a pool on medium %s", ErrWrongMedium, d.medium.Kind())
+	}
+}
+
+// settle makes sure that what is read of a range is persistent, though a process
+// that was killed, or a network card, may have left it in the CPU's cache. That
+// costs about as much as to read it. A medium that is synced is settled by that.
+// A [FaultError], without poison, where it can't be read either: what lies before
+// is settled.
 func (d *device) settle(off, n int64) error {
 	if d.persister == nil {
 		return nil
@@ -100,10 +121,12 @@ func (d *device) settle(off, n int64) error {
 	if err := d.failure(); err != nil {
 		return err
 	}
-	if err := d.persister.Settle(off, n); err != nil {
-		return d.poison("settle", err)
+	err := d.persister.WriteBack(off, n)
+	var fault *FaultError
+	if err != nil && !errors.As(err, &fault) {
+		return d.poison("flush", err)
 	}
-	return nil
+	return errors.Join(err, d.persist(nil))
 }
 
 // sync makes persistent all writes that returned before it was called. A sync
@@ -155,10 +178,7 @@ func (d *device) zero(off, n int64) error {
 		if err := d.failure(); err != nil {
 			return err
 		}
-		if err := z.Zero(off, n); err != nil {
-			return d.poison("zero", err)
-		}
-		return nil
+		return d.zeroed(z.Zero(off, n))
 	}
 	zeroes := make([]byte, min(n, zeroChunk))
 	for done := int64(0); done < n; {
@@ -181,7 +201,11 @@ func (d *device) grow(p []byte, off int64) error {
 	if err := d.failure(); err != nil {
 		return err
 	}
-	err := d.medium.WriteAt(p, off)
+	return d.zeroed(d.medium.WriteAt(p, off))
+}
+
+// zeroed judges how zeroing has ended.
+func (d *device) zeroed(err error) error {
 	if errors.Is(err, unix.ENOSPC) {
 		return fmt.Errorf("%w: %w", ErrNoSpace, err)
 	}

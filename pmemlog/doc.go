@@ -55,8 +55,7 @@
 //     OpenFile has the cache given up, too: after a sync that failed the system
 //     keeps as clean what the disk never got. Of persistent memory, where there is
 //     nothing to sync, the lines that are about to be believed are flushed: those
-//     of superblocks, directory and headers by Open, those of a ring before its
-//     first scan.
+//     of superblocks, directory and headers by Open, those of a ring by each fence.
 //   - Hint lines alternate, and each is persistent before the next is written. They
 //     name the generation of their header, so a header write replaces them all:
 //     that is how a hint is lowered, before an alignment rewrites anything.

@@ -36,7 +36,7 @@ func (s *Session) Fence(term format.Fence) (format.Report, error) {
 	if err := r.pool.dev.sync(); err != nil { // rule: sync before scan
 		return format.Report{}, err
 	}
-	if err := r.settleRing(); err != nil {
+	if err := r.settle(); err != nil {
 		return format.Report{}, err
 	}
 	res, err := r.scan()
@@ -59,22 +59,29 @@ func (r *Replica) promise(term format.Fence) error {
 	return r.writeHeader(next)
 }
 
-// settleRing makes persistent, before the first scan, what a process that was
-// killed has left unpersisted in the ring. What this one writes is persistent.
-func (r *Replica) settleRing() error {
-	if r.settled {
-		return nil
+// settle makes persistent what a scan will see, in the order of LSNs: the log ends
+// where the memory can't be touched.
+func (r *Replica) settle() error {
+	for _, part := range r.ringParts(r.slot.Trim.LSN, r.entry.capacity) {
+		err := r.pool.dev.settle(r.entry.offset+format.RingOffset+part.offset, part.length)
+		var fault *FaultError
+		if errors.As(err, &fault) {
+			return r.pool.dev.failure()
+		}
+		if err != nil {
+			return err
+		}
 	}
-	if err := r.pool.dev.settle(r.ringOffset(0), int64(r.entry.capacity)); err != nil {
-		return err
-	}
-	r.settled = true
 	return nil
 }
 
 // scan reads the ring and takes what it holds as the replica's state.
 func (r *Replica) scan() (format.ScanResult, error) {
-	res, err := format.Scan(r.source(), format.ScanInput{Trim: r.slot.Trim, Seals: r.slot.Seals, Hint: r.hint}, nil)
+	var res format.ScanResult
+	err := r.look(func(ring format.Source) (err error) {
+		res, err = format.Scan(ring, format.ScanInput{Trim: r.slot.Trim, Seals: r.slot.Seals, Hint: r.hint}, nil)
+		return err
+	})
 	if err != nil {
 		r.publish(func() { r.scanned, r.stop = false, err }) // or the session would write at an old tail
 		if errors.Is(err, format.ErrVersion) {

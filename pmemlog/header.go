@@ -56,7 +56,7 @@ func (r *Replica) writeHintLine() error {
 // nextHintLine encodes the line that writeHintLine would write, and says whether
 // there is one. op and flush are held.
 func (r *Replica) nextHintLine() (Span, format.Position, bool) {
-	hint := r.acknowledged() // rule: hint behind persistence
+	hint := r.acked // rule: hint behind persistence
 	if !hint.After(r.hint) {
 		return Span{}, hint, false
 	}
@@ -70,12 +70,6 @@ func (r *Replica) hintWritten(hint format.Position) {
 	r.hint, r.lineAt = hint, 1-r.lineAt
 	r.lineSeq++
 	r.suspect = false // what was lost has been made good, and more
-}
-
-func (r *Replica) acknowledged() format.Position {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.acked
 }
 
 // loadHint takes the newest hint line that belongs to the header. A line of

@@ -161,3 +161,17 @@ func seeded(t testing.TB, seed uint64) *rand.Rand {
 	binary.LittleEndian.PutUint64(key[:], seed)
 	return rand.New(rand.NewChaCha8(key))
 }
+
+// tryAppend encodes a record of n bytes and appends it.
+func (w *writer) tryAppend(n int) (uint64, error) {
+	from, b := w.encode(n)
+	return w.s.Append(from, b)
+}
+
+// appendNow appends a record, and it is persistent.
+func (w *writer) appendNow(n int) {
+	w.t.Helper()
+	if durable := get[uint64](w.t)(w.tryAppend(n)); durable != w.chain.LSN {
+		w.t.Fatalf("durable is %d, the tail %d", durable, w.chain.LSN)
+	}
+}

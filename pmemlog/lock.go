@@ -22,14 +22,23 @@ func lockFile(f *os.File) (*File, error) {
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%w: %s is no regular file", ErrNoPool, f.Name())
 	}
-	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-	if errors.Is(err, unix.EWOULDBLOCK) {
-		return nil, lockedBy(f.Name(), info)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("pmemlog: lock pool: %w", os.NewSyscallError("flock", err))
+	if err := exclusive(f, info); err != nil {
+		return nil, err
 	}
 	return &File{f: f, size: info.Size()}, nil
+}
+
+// exclusive takes the lock of what has been opened, until it is closed:
+// [LockedError] when another has it.
+func exclusive(f *os.File, info os.FileInfo) error {
+	err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return lockedBy(f.Name(), info)
+	}
+	if err != nil {
+		return fmt.Errorf("pmemlog: lock pool: %w", os.NewSyscallError("flock", err))
+	}
+	return nil
 }
 
 // lockedBy looks up who holds the lock. What the system does not tell stays

@@ -1,6 +1,7 @@
 package pmemlog
 
 import (
+	"errors"
 	"fmt"
 	"io"
 )
@@ -54,15 +55,24 @@ type mapped interface {
 	Bytes() []byte
 }
 
+// viewer is a Medium whose bytes lie in memory where touching them may fault.
+type viewer interface {
+	// View shows the bytes of [off, off+n) where they lie. It returns look's error,
+	// a [FaultError] if a byte could not be touched, or errNoView.
+	View(off, n int64, look func(b []byte) error) error
+}
+
+var errNoView = errors.New("pmemlog: bytes can't be looked at where they lie")
+
 // persister is a Medium whose writes are persistent when they return, and for
 // which several together cost little more than one.
 type persister interface {
 	// Persist writes all spans and returns when they are persistent; before, any
 	// part of any of them may be.
 	Persist(spans []Span) error
-	// Settle makes persistent what a process that has died may have left in the
-	// cache of n bytes from off on: it was killed between a store and its fence.
-	Settle(off, n int64) error
+	// WriteBack begins to make persistent what another has stored in [off, off+n);
+	// the next Persist completes it.
+	WriteBack(off, n int64) error
 }
 
 // zeroer is a Medium that has a better way to zero a range than to write it.

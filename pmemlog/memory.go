@@ -1,5 +1,10 @@
 package pmemlog
 
+import (
+	"runtime/debug"
+	"sync"
+)
+
 // LineSize is the unit, in bytes, in which a CPU's cache writes back to memory.
 const LineSize = 64
 
@@ -8,9 +13,9 @@ const LineSize = 64
 // the two, any 8-byte word of it may have reached the memory or not, in any
 // order. [PMem] makes a medium of it.
 //
-// All methods may be called from several goroutines; Fence is for what its own
-// goroutine, or one that it has been handed the work by, has done. Offsets and
-// sizes are in bytes.
+// All methods but Close may be called from several goroutines, with offsets and
+// lengths in bytes that lie within Size; Fence is for what its own goroutine has
+// done.
 type Memory interface {
 	// Load fills p from off on.
 	Load(p []byte, off int64) error
@@ -39,21 +44,57 @@ type Span struct {
 // PMem is a medium of persistent memory. Every write is persistent when it has
 // returned, so Sync has nothing to do; several that may be persistent together
 // cost one fence with Persist.
-type PMem struct{ mem Memory }
+type PMem struct {
+	mem Memory
+
+	use    sync.RWMutex // shared while mem is touched
+	closed bool
+}
 
 // NewPMem makes a medium of a memory, and owns it.
 func NewPMem(mem Memory) *PMem { return &PMem{mem: mem} }
 
+// check says whether n bytes at off are there to be touched. use is held.
+func (m *PMem) check(off, n int64) error {
+	if m.closed {
+		return ErrClosed
+	}
+	return checkRange(m.mem.Size(), off, int(n))
+}
+
+// begin is deferred with its own result by what touches the memory:
+//
+//	defer m.end(m.begin(), &err)
+//
+// In between, a fault is an error, not the end of the process.
+func (m *PMem) begin() (panicked bool) {
+	m.use.RLock()
+	return debug.SetPanicOnFault(true)
+}
+
+func (m *PMem) end(panicked bool, err *error) {
+	if fault := recover(); fault != nil {
+		*err = m.fault(fault)
+	}
+	debug.SetPanicOnFault(panicked)
+	m.use.RUnlock()
+}
+
 // ReadAt implements [Medium].
-func (m *PMem) ReadAt(p []byte, off int64) error {
-	if err := checkRange(m.mem.Size(), off, len(p)); err != nil {
+func (m *PMem) ReadAt(p []byte, off int64) (err error) {
+	defer m.end(m.begin(), &err)
+	if err := m.check(off, int64(len(p))); err != nil {
 		return err
 	}
 	return m.mem.Load(p, off)
 }
 
 // WriteAt implements [Medium]: what it wrote is persistent.
-func (m *PMem) WriteAt(p []byte, off int64) error {
+func (m *PMem) WriteAt(p []byte, off int64) (err error) {
+	defer m.end(m.begin(), &err)
+	if err := m.check(off, int64(len(p))); err != nil {
+		return err
+	}
 	if err := m.write(p, off); err != nil {
 		return err
 	}
@@ -62,7 +103,11 @@ func (m *PMem) WriteAt(p []byte, off int64) error {
 
 // Persist writes all spans and returns when they are persistent. Until then any
 // part of any of them may be, so none may depend on another.
-func (m *PMem) Persist(spans []Span) error {
+func (m *PMem) Persist(spans []Span) (err error) {
+	defer m.end(m.begin(), &err)
+	if m.closed {
+		return ErrClosed
+	}
 	for _, s := range spans {
 		if err := m.write(s.Bytes, s.Off); err != nil {
 			return err
@@ -71,23 +116,14 @@ func (m *PMem) Persist(spans []Span) error {
 	return m.mem.Fence()
 }
 
-// Settle makes persistent what readers see of n bytes from off on, whoever wrote
-// it. It costs about as much as to read them.
-func (m *PMem) Settle(off, n int64) error {
-	if err := checkRange(m.mem.Size(), off, int(n)); err != nil {
-		return err
-	}
-	if err := m.mem.Flush(off, n); err != nil {
-		return err
-	}
-	return m.mem.Fence()
-}
-
 // write puts p on its way. Whole lines go past the cache, which costs half as
 // much as to store and flush them; what is left at both ends shares its line
 // with something else.
+//
+// Nothing here may use a locked instruction: it would wait for what was streamed
+// before, as the fence does in the end.
 func (m *PMem) write(p []byte, off int64) error {
-	if err := checkRange(m.mem.Size(), off, len(p)); err != nil {
+	if err := m.check(off, int64(len(p))); err != nil {
 		return err
 	}
 	head := min(int64(len(p)), -off&(LineSize-1))
@@ -113,8 +149,51 @@ func (m *PMem) store(p []byte, off int64) error {
 	return m.mem.Flush(off, int64(len(p)))
 }
 
-// Sync implements [Medium]: nothing that was written through this medium is not
-// persistent. What another process has left in the cache is Settle's.
+// WriteBack begins to make persistent what another has stored in [off, off+n),
+// such as a network card that writes into the memory: it may lie in the CPU's
+// cache. It is persistent after the next Persist, if only of no spans.
+func (m *PMem) WriteBack(off, n int64) (err error) {
+	defer m.end(m.begin(), &err)
+	if err := m.check(off, n); err != nil || n == 0 { // msync refuses to do nothing
+		return err
+	}
+	return m.mem.Flush(off, n)
+}
+
+// Zero makes a range zeroes, persistently. Where a file lies under the memory,
+// it is given its blocks, so that no later store finds the file system full.
+func (m *PMem) Zero(off, n int64) (err error) {
+	defer m.end(m.begin(), &err)
+	if err := m.check(off, n); err != nil {
+		return err
+	}
+	if z, ok := m.mem.(zeroer); ok {
+		return z.Zero(off, n)
+	}
+	zeroes := make([]byte, min(n, zeroChunk))
+	for ; n > 0; off, n = off+int64(len(zeroes)), n-int64(len(zeroes)) {
+		zeroes = zeroes[:min(n, int64(len(zeroes)))]
+		if err := m.write(zeroes, off); err != nil {
+			return err
+		}
+	}
+	return m.mem.Fence()
+}
+
+// View shows the bytes of [off, off+n) where they lie, if the memory can: a fault
+// meanwhile ends the look with a [FaultError]. Without that, errNoView.
+func (m *PMem) View(off, n int64, look func(b []byte) error) (err error) {
+	defer m.end(m.begin(), &err)
+	if err := m.check(off, n); err != nil {
+		return err
+	}
+	if b, ok := m.mem.(mapped); ok {
+		return look(b.Bytes()[off : off+n : off+n])
+	}
+	return errNoView
+}
+
+// Sync implements [Medium]: there is nothing that is not persistent.
 func (m *PMem) Sync() error { return nil }
 
 // Size implements [Medium].
@@ -123,5 +202,14 @@ func (m *PMem) Size() int64 { return m.mem.Size() }
 // Kind implements [Medium].
 func (m *PMem) Kind() Kind { return KindPmem }
 
-// Close implements [Medium].
-func (m *PMem) Close() error { return m.mem.Close() }
+// Close implements [Medium]. It waits for what touches the memory, and may be
+// called twice.
+func (m *PMem) Close() error {
+	m.use.Lock()
+	defer m.use.Unlock()
+	if m.closed {
+		return nil
+	}
+	m.closed = true
+	return m.mem.Close()
+}

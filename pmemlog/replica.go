@@ -46,7 +46,6 @@ type Replica struct {
 	owner  uint64 // of the session that fenced last; 0 for none
 	term   format.Fence
 
-	settled bool // nothing in the ring is left of a process that was killed
 	scanned bool
 	stop    error        // why the last scan ended where it did
 	suspect bool         // the hint lies beyond what is held

@@ -1,6 +1,10 @@
 package pmemlog
 
-import "github.com/gravenio/graven/pmemlog/format"
+import (
+	"errors"
+
+	"github.com/gravenio/graven/pmemlog/format"
+)
 
 // readAhead is how much of a ring that is not mapped is read at a time.
 const readAhead = 1 << 20
@@ -12,6 +16,21 @@ func (r *Replica) source() format.Source {
 		return format.Ring(m.Bytes()[start : start+int64(r.entry.capacity)])
 	}
 	return &window{dev: r.pool.dev, start: start, capacity: r.entry.capacity}
+}
+
+// look has a ring read, where it lies if the medium can show it. A fault there
+// has it read anew through a buffer, where damage ends no more than the read of
+// one record. op is held until it returns.
+func (r *Replica) look(read func(format.Source) error) error {
+	if v, ok := r.pool.dev.medium.(viewer); ok {
+		start := r.entry.offset + format.RingOffset
+		err := v.View(start, int64(r.entry.capacity), func(b []byte) error { return read(format.Ring(b)) })
+		var fault *FaultError
+		if !errors.Is(err, errNoView) && !errors.As(err, &fault) {
+			return err
+		}
+	}
+	return read(r.source())
 }
 
 // window is a ring that is read through a buffer.

@@ -91,9 +91,13 @@ func (c memory) Size() int64 { return c.m.Size() }
 func (c memory) Close() error { return nil }
 
 // Persist carries out what the product's medium makes of several writes. Only a
-// medium of KindPmem has it.
+// medium of KindPmem has it, and WriteBack.
 func (m *Medium) Persist(spans []pmemlog.Span) error { return m.pmem.Persist(spans) }
 
-// Settle carries out what the product's medium does about a process that was
-// killed. Only a medium of KindPmem has it.
-func (m *Medium) Settle(off, n int64) error { return m.pmem.Settle(off, n) }
+// WriteBack carries out what the product's medium makes of bytes that have
+// arrived.
+func (m *Medium) WriteBack(off, n int64) error { return m.pmem.WriteBack(off, n) }
+
+// Arrive stores p behind the product's back, as a network card does: it may lie
+// in the cache until somebody flushes it.
+func (m *Medium) Arrive(p []byte, off int64) error { return memory{m}.Store(p, off) }

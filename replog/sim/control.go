@@ -44,6 +44,13 @@ func (r record) clone() record {
 	return r
 }
 
+// makeable says whether a replica may be made anew, empty, as far as the record
+// knows.
+func (r *record) makeable(id format.ID) bool {
+	i := indexOf(r.set, id)
+	return i >= 0 && r.set[i].state != core.Present || r.learner != nil && r.learner.id == id
+}
+
 func indexOf(ms []member, id format.ID) int {
 	return slices.IndexFunc(ms, func(m member) bool { return m.id == id })
 }

@@ -231,22 +231,24 @@ func (w *world) lose() {
 			held = append(held, m.id)
 		}
 	}
+	noticed := true // the loss of a region that leaves no trace
 	for _, id := range held {
 		if !w.damageable(id) {
 			return
 		}
+		noticed = noticed && !(w.control.joined[id] && w.control.makeable(id))
 	}
 	for _, id := range held {
 		w.damaged[id] = true
 	}
 	w.stats.Losses++
 	switch kind := w.rng.IntN(3); {
-	case kind == 0 || n.setBack:
-		w.note("node %d is wiped", n.index)
-		n.format()
-	case kind == 1 && n.setBackable() != nil:
+	case kind == 1 && !n.setBack && n.setBackable() != nil:
 		w.note("the pool of node %d is set back", n.index)
 		n.medium, n.earlier, n.setBack = n.setBackable().CrashKeepingUnsynced(), nil, true
+	case kind == 0 || n.setBack || !noticed:
+		w.note("node %d is wiped", n.index)
+		n.format()
 	default:
 		w.vanish(n, held)
 	}
@@ -265,7 +267,8 @@ func (n *node) setBackable() *pmemtest.Medium {
 }
 
 // vanish deletes a region behind everybody's back. Where a backup has the
-// replica as one that may be made, its loss could not be noticed.
+// replica as one that may be made, its loss could not be noticed, nor where a
+// control plane that was set back has one so that is promised more.
 func (w *world) vanish(n *node, held []format.ID) {
 	pool, err := pmemlog.Open(n.medium)
 	if err != nil {
@@ -277,8 +280,7 @@ func (w *world) vanish(n *node, held []format.ID) {
 		w.reuse(pool)
 		backups := w.control.backups[:0]
 		for _, b := range w.control.backups {
-			i := indexOf(b.set, id)
-			if makeable := i >= 0 && b.set[i].state != core.Present || b.learner != nil && b.learner.id == id; !makeable {
+			if !b.makeable(id) {
 				backups = append(backups, b)
 			}
 		}

@@ -94,7 +94,7 @@ func mutations() []mutation {
 		{"trim persisted", []patch{{alignGo, "return r.writeHeader(next) // rule: trim persisted", "r.slot.Trim = next.Trim\n\treturn nil"}}},
 		{"header synced", []patch{{headerGo, "if err := r.pool.dev.sync(); err != nil { // rule: header synced", "if err := error(nil); err != nil {"}}},
 		{"header slots alternate", []patch{{headerGo, "at := 1 - r.slotAt // rule: header slots alternate", "at := r.slotAt"}}},
-		{"hint behind persistence", []patch{{headerGo, "hint := r.acknowledged() // rule: hint behind persistence", "hint := format.Position{Epoch: r.chain.Epoch, LSN: r.chain.LSN}"}}},
+		{"hint behind persistence", []patch{{headerGo, "hint := r.acked // rule: hint behind persistence", "hint := format.Position{Epoch: r.chain.Epoch, LSN: r.chain.LSN}"}}},
 		{"hint lowered before rewriting", []patch{{alignGo, "if err := r.lowerHint(at); err != nil { // rule: hint lowered before rewriting", "if err := error(nil); err != nil {"}}},
 		{"old hint lines are void", []patch{{headerGo, "if l.Generation < r.slot.Generation || l.Sequence < r.lineSeq { // rule: old hint lines are void", "if l.Sequence < r.lineSeq {"}}},
 		{"hint with the next flush", []patch{{writeGo, "return f, r.writeHintLine() // rule: hint with the next flush", "return f, nil"}}},

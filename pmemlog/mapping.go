@@ -1,0 +1,159 @@
+package pmemlog
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/gravenio/graven/pmemlog/persist"
+)
+
+// mapping is a [Memory] that is mapped from a file or a device-dax, with an
+// exclusive lock that lasts until it is closed. There is no lock in it: a locked
+// instruction between two streams would wait for the first one as a fence does.
+type mapping struct {
+	f    *os.File
+	size int64
+	cpu  persist.CPU
+	sync bool // msync is what makes persistent
+
+	device bool // a device-dax: there is no file system
+
+	data []byte
+}
+
+// mapFile maps what has been opened and locked.
+func mapFile(f *os.File, size int64, info *unix.Stat_t, d Durability) (*mapping, error) {
+	if err := d.validate(); err != nil {
+		return nil, err
+	}
+	m := &mapping{f: f, size: size, sync: d == DurabilityMsync, device: info.Mode&unix.S_IFMT == unix.S_IFCHR}
+	if m.device && m.sync {
+		return nil, fmt.Errorf("%w: durability of %s is %s, but a device-dax has no file system that could write: use %s", ErrNotPersistent, f.Name(), d, DurabilityAuto)
+	}
+	if !m.sync {
+		method, err := d.method(persistenceDomain(sysRoot, info))
+		if err != nil {
+			return nil, err
+		}
+		if m.cpu, err = persist.New(method); err != nil {
+			return nil, err
+		}
+	}
+	if size <= 0 || int64(int(size)) != size {
+		return nil, fmt.Errorf("%w: %s has %d bytes", ErrNoPool, f.Name(), size)
+	}
+	var err error
+	if m.data, err = mapShared(f, int(size), info, d); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// mapShared maps with MAP_SYNC where that must vouch for the mapping.
+func mapShared(f *os.File, size int, info *unix.Stat_t, d Durability) ([]byte, error) {
+	flags := unix.MAP_SHARED
+	if d == DurabilityAuto && info.Mode&unix.S_IFMT == unix.S_IFREG {
+		flags = unix.MAP_SHARED_VALIDATE | unix.MAP_SYNC
+	}
+	data, err := unix.Mmap(int(f.Fd()), 0, size, unix.PROT_READ|unix.PROT_WRITE, flags)
+	if flags != unix.MAP_SHARED && (errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL)) {
+		return nil, fmt.Errorf("%w: %s lies on %s, which gives no MAP_SYNC; put the pool on a DAX file system (ext4 or xfs on /dev/pmem*, mounted with -o dax) or on a device-dax, use medium file, or declare its durability: %s if what the CPU writes back survives a power cut, %s if its caches do, %s to have the kernel write it",
+			ErrNotPersistent, f.Name(), fileSystem(int(f.Fd())), DurabilityFlush, DurabilityFence, DurabilityMsync)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("pmemlog: map %d bytes of %s: %w", size, f.Name(), err)
+	}
+	return data, nil
+}
+
+// Load implements [Memory].
+func (m *mapping) Load(p []byte, off int64) error {
+	copy(p, m.data[off:])
+	return nil
+}
+
+// Store implements [Memory].
+func (m *mapping) Store(p []byte, off int64) error {
+	copy(m.data[off:], p)
+	return nil
+}
+
+// Stream implements [Memory].
+func (m *mapping) Stream(p []byte, off int64) error {
+	if m.sync {
+		copy(m.data[off:], p)
+		return m.Flush(off, int64(len(p)))
+	}
+	m.cpu.Stream(m.data[off:off+int64(len(p))], p)
+	return nil
+}
+
+// Flush implements [Memory].
+func (m *mapping) Flush(off, n int64) error {
+	if m.sync {
+		page := int64(unix.Getpagesize())
+		from, to := off&^(page-1), min((off+n+page-1)&^(page-1), m.size)
+		return os.NewSyscallError("msync", unix.Msync(m.data[from:to], unix.MS_SYNC))
+	}
+	m.cpu.Flush(m.data[off : off+n])
+	return nil
+}
+
+// Fence implements [Memory].
+func (m *mapping) Fence() error {
+	if !m.sync {
+		m.cpu.Fence()
+	}
+	return nil
+}
+
+// Bytes implements mapped.
+func (m *mapping) Bytes() []byte { return m.data }
+
+// Place implements faulting.
+func (m *mapping) Place(addr uintptr) (int64, bool) {
+	off := addr - uintptr(unsafe.Pointer(unsafe.SliceData(m.data)))
+	return int64(off), off < uintptr(len(m.data))
+}
+
+// Zero makes a range zeroes. A file gets its blocks by the zeroes being written,
+// which fails, rather than faults, when there are none left.
+func (m *mapping) Zero(off, n int64) error {
+	zeroes := make([]byte, min(n, zeroChunk))
+	for n > 0 {
+		zeroes = zeroes[:min(n, int64(len(zeroes)))]
+		if err := m.put(zeroes, off); err != nil {
+			return err
+		}
+		off, n = off+int64(len(zeroes)), n-int64(len(zeroes))
+	}
+	if m.device {
+		m.cpu.Fence()
+		return nil
+	}
+	return os.NewSyscallError("fdatasync", unix.Fdatasync(int(m.f.Fd())))
+}
+
+// put writes by the system where there is a file system, and by the CPU where
+// there is none.
+func (m *mapping) put(p []byte, off int64) error {
+	if !m.device {
+		_, err := m.f.WriteAt(p, off)
+		return err
+	}
+	copy(m.data[off:], p)
+	m.cpu.Flush(m.data[off : off+int64(len(p))])
+	return nil
+}
+
+// Size implements [Memory].
+func (m *mapping) Size() int64 { return m.size }
+
+// Close implements [Memory].
+func (m *mapping) Close() error {
+	return errors.Join(os.NewSyscallError("munmap", unix.Munmap(m.data)), m.f.Close())
+}

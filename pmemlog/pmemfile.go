@@ -1,0 +1,141 @@
+package pmemlog
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// OpenPMem maps a file or a device-dax and locks it: [LockedError] when another
+// process, or another medium of this one, has it. ErrNotPersistent where nobody
+// vouches for what is stored into the mapping; see [Durability].
+func OpenPMem(path string, d Durability) (*PMem, error) {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return nil, fmt.Errorf("pmemlog: open pool: %w", err)
+	}
+	m, err := lockPMem(f, d)
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return m, nil
+}
+
+// lockPMem takes f as a medium; it stays the caller's when that fails.
+func lockPMem(f *os.File, d Durability) (*PMem, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("pmemlog: open pool: %w", err)
+	}
+	if err := exclusive(f, info); err != nil {
+		return nil, err
+	}
+	return mapPMem(f, d)
+}
+
+// mapPMem maps what has been locked.
+func mapPMem(f *os.File, d Durability) (*PMem, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return nil, fmt.Errorf("pmemlog: open pool: %w", os.NewSyscallError("fstat", err))
+	}
+	size := st.Size
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFREG:
+	case unix.S_IFCHR:
+		var err error
+		if size, err = deviceSize(sysRoot, &st); err != nil {
+			return nil, fmt.Errorf("%s: %w", f.Name(), err)
+		}
+	default:
+		return nil, fmt.Errorf("%w: %s is neither a regular file nor a device-dax; for a block device, use medium file", ErrNoPool, f.Name())
+	}
+	m, err := mapFile(f, size, &st, d)
+	if err != nil {
+		return nil, err
+	}
+	return NewPMem(m), nil
+}
+
+// CreatePMemPool makes a pool in a new file on a DAX file system, which gets its
+// name only when the pool in it is complete, or in an existing device-dax, whole.
+// ErrExists when there is such a file, or a pool on the device.
+func CreatePMemPool(path string, opts FormatOptions, d Durability) (*Pool, error) {
+	info, err := os.Stat(path)
+	if err == nil && info.Mode()&os.ModeCharDevice != 0 {
+		return formatDevice(path, opts, d)
+	}
+	m, err := newPMemFile(path, opts, d)
+	if err != nil {
+		return nil, err
+	}
+	p, err := Format(m, opts)
+	if err != nil {
+		return nil, errors.Join(err, m.Close(), os.Remove(newName(path)))
+	}
+	if err := publish(path); err != nil {
+		return nil, errors.Join(err, p.Close())
+	}
+	return p, nil
+}
+
+func formatDevice(path string, opts FormatOptions, d Durability) (*Pool, error) {
+	m, err := OpenPMem(path, d)
+	if err != nil {
+		return nil, err
+	}
+	p, err := Format(m, opts)
+	if err != nil {
+		return nil, errors.Join(err, m.Close())
+	}
+	return p, nil
+}
+
+// newPMemFile maps a new file whose beginning, where Format writes, has its
+// blocks: a store into a hole of a full file system would fault.
+func newPMemFile(path string, opts FormatOptions, d Durability) (*PMem, error) {
+	file, err := newFile(path, opts.Size)
+	if err != nil {
+		return nil, err
+	}
+	remove := func(err error) error { return errors.Join(err, file.Close(), os.Remove(newName(path))) }
+	n := min(opts.Size, regionsStart(uint32(opts.withDefaults(file).Replicas)))
+	for off := int64(0); off < n; off += pageSize {
+		if err := file.WriteAt(make([]byte, min(pageSize, n-off)), off); err != nil {
+			return nil, remove(fmt.Errorf("pmemlog: create pool: %w", noRoom(err)))
+		}
+	}
+	if err := os.NewSyscallError("fsync", unix.Fsync(int(file.f.Fd()))); err != nil {
+		return nil, remove(fmt.Errorf("pmemlog: create pool: %w", err))
+	}
+	m, err := mapPMem(file.f, d)
+	if err != nil {
+		return nil, remove(err)
+	}
+	return m, nil
+}
+
+// noRoom makes ErrNoSpace of what a full file system answers.
+func noRoom(err error) error {
+	if errors.Is(err, syscall.ENOSPC) {
+		return fmt.Errorf("%w: %w", ErrNoSpace, err)
+	}
+	return err
+}
+
+// OpenPMemPool opens the pool in a file or a device-dax. The error is
+// fs.ErrNotExist when there is no such file.
+func OpenPMemPool(path string, d Durability) (*Pool, error) {
+	m, err := OpenPMem(path, d)
+	if err != nil {
+		return nil, err
+	}
+	p, err := Open(m)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), m.Close())
+	}
+	return p, nil
+}
