@@ -31,10 +31,11 @@ func crashMedia() []crashMedium {
 // crashCase is an operation that is broken off at each of its persist boundaries,
 // once it has returned, too.
 type crashCase struct {
-	prepare step // what is acknowledged before
-	operate step // what is broken off
-	recover step // what the next process does; goesOn if nil
-	racing  bool // several goroutines operate, so the boundaries vary
+	only    pmemlog.Kind // of media; all if zero
+	prepare step         // what is acknowledged before
+	operate step         // what is broken off
+	recover step         // what the next process does; goesOn if nil
+	racing  bool         // several goroutines operate, so the boundaries vary
 }
 
 // ending is a way in which a process ends, and where it can.
@@ -68,6 +69,9 @@ func crash(t *testing.T, c crashCase) {
 		c.recover = goesOn()
 	}
 	for _, m := range crashMedia() {
+		if c.only != 0 && c.only != m.opts.Kind {
+			continue
+		}
 		t.Run(m.name, func(t *testing.T) {
 			t.Parallel()
 			for _, e := range endings() {

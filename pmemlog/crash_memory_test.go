@@ -38,6 +38,20 @@ func TestCrashMemoryWrite(t *testing.T) {
 	}
 }
 
+func TestCrashMemoryZero(t *testing.T) {
+	t.Parallel()
+	for try := range *crashTries {
+		rng := seeded(t, baseSeed()<<32+uint64(try))
+		m := pmemtest.New(4096, pmemtest.Options{Kind: pmemlog.KindPmem})
+		must(t, m.WriteAt(bytes.Repeat([]byte{7}, 4096), 0))
+		off := rng.Int64N(4000)
+		must(t, m.PMem().Zero(off, 1+rng.Int64N(4096-off)))
+		if !bytes.Equal(m.Clone().Crash(rng).Image(), m.Image()) {
+			t.Fatalf("seed %d try %d: what was zeroed is not persistent", baseSeed(), try)
+		}
+	}
+}
+
 // What a process that was killed has left in the cache is persistent once it has
 // been written back, wherever in a write it was killed.
 func TestCrashMemoryWriteBack(t *testing.T) {

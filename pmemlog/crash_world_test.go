@@ -31,8 +31,17 @@ func (w *world) next(m *pmemtest.Medium) *world {
 	return &world{m: m, opts: w.opts, book: w.book.clone()}
 }
 
+// medium is what the pool is told to live on: of persistent memory, all that the
+// product has of it.
+func (w *world) medium() pmemlog.Medium {
+	if p := w.m.PMem(); p != nil {
+		return p
+	}
+	return w.m
+}
+
 func (w *world) format() error {
-	p, err := pmemlog.Format(w.m, w.opts)
+	p, err := pmemlog.Format(w.medium(), w.opts)
 	if err != nil {
 		return err
 	}
@@ -45,7 +54,7 @@ func (w *world) format() error {
 // from then on.
 func (w *world) open() error {
 	w.p = nil
-	p, err := pmemlog.Open(w.m)
+	p, err := pmemlog.Open(w.medium())
 	if errors.Is(err, pmemtest.ErrPowerless) {
 		return err
 	}

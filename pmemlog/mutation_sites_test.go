@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"go/ast"
 	"go/build"
+	"go/importer"
 	"go/parser"
 	"go/token"
 	"go/types"
@@ -18,6 +19,7 @@ type site struct {
 	begin, end int    // of the call, in bytes of the file
 	body       int    // where the body of its function begins
 	looped     bool   // the call is made several times in one call of its function
+	silent     bool   // the call returns nothing; else an error
 }
 
 // sites are those of a package, by file.
@@ -34,10 +36,9 @@ func findSites(t *testing.T) sites {
 	for _, name := range pkg.GoFiles {
 		files = append(files, get[*ast.File](t)(parser.ParseFile(fset, name, nil, 0)))
 	}
-	// What is imported stays unknown; the package's own types are what matters.
 	info := &types.Info{Types: map[ast.Expr]types.TypeAndValue{}}
-	config := types.Config{Importer: nothingImported{}, Error: func(error) {}}
-	_, _ = config.Check(pkg.Name, fset, files, info)
+	config := types.Config{Importer: importer.ForCompiler(fset, "source", nil)}
+	get[*types.Package](t)(config.Check(pkg.Name, fset, files, info))
 	found := sites{}
 	for i, file := range files {
 		for _, decl := range file.Decls {
@@ -47,12 +48,6 @@ func findSites(t *testing.T) sites {
 		}
 	}
 	return found
-}
-
-type nothingImported struct{}
-
-func (nothingImported) Import(path string) (*types.Package, error) {
-	return nil, fmt.Errorf("%s is not looked at", path)
 }
 
 // sitesOf finds the sites of one function.
@@ -71,6 +66,7 @@ func sitesOf(fset *token.FileSet, info *types.Info, file string, f *ast.FuncDecl
 			found = append(found, site{
 				name:  fmt.Sprintf("%s:%s#%d", file, funcName(f), len(found)+1),
 				begin: offset(n.Pos()), end: offset(n.End()), body: offset(f.Body.Lbrace) + 1,
+				silent: info.Types[n].IsVoid(),
 				looped: slices.ContainsFunc(loops, func(l ast.Node) bool { return l.Pos() <= n.Pos() && n.End() <= l.End() }),
 			})
 		}
@@ -86,27 +82,19 @@ func funcName(f *ast.FuncDecl) string {
 	return strings.TrimPrefix(types.ExprString(f.Recv.List[0].Type), "*") + "." + f.Name.Name
 }
 
-// persists says whether a call makes something persistent.
+// persists says whether a call makes something persistent, or asks for it.
 func persists(info *types.Info, call *ast.CallExpr) bool {
 	f, ok := call.Fun.(*ast.SelectorExpr)
 	if !ok {
 		return false
 	}
 	switch f.Sel.Name {
-	case "Sync", "sync", "Persist", "persist", "Settle", "settle":
+	case "Sync", "sync", "Fsync", "Fdatasync", "Msync", "Persist", "persist", "WriteBack", "writeBack", "settle":
 		return true
-	case "Flush", "Fence": // of a memory: sessions and seals have methods of these names, too
-		return hasMethod(info.TypeOf(f.X), "Stream")
+	case "Flush", "Fence": // of memory: sessions and seals have methods of these names, too
+		m, _, _ := types.LookupFieldOrMethod(info.TypeOf(f.X), true, nil, "Stream")
+		return m != nil
 	default:
 		return false
 	}
-}
-
-func hasMethod(t types.Type, name string) bool {
-	if t == nil {
-		return false
-	}
-	m, _, _ := types.LookupFieldOrMethod(t, true, nil, name)
-	_, is := m.(*types.Func)
-	return is
 }

@@ -90,6 +90,10 @@ func (c memory) Size() int64 { return c.m.Size() }
 // Close implements [pmemlog.Memory].
 func (c memory) Close() error { return nil }
 
+// PMem returns the product's own medium, through which all that a medium of
+// KindPmem is asked goes; nil for other kinds.
+func (m *Medium) PMem() *pmemlog.PMem { return m.pmem }
+
 // Persist carries out what the product's medium makes of several writes. Only a
 // medium of KindPmem has it, and WriteBack.
 func (m *Medium) Persist(spans []pmemlog.Span) error { return m.pmem.Persist(spans) }
