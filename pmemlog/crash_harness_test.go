@@ -87,25 +87,39 @@ func crash(t *testing.T, c crashCase) {
 func baseSeed() uint64 { return max(*crashSeed, 1) }
 
 func (c crashCase) runAll(t *testing.T, m crashMedium, e ending) error {
+	boundaries, err := c.boundaries(m, e)
+	for k := 1; err == nil && k <= boundaries+1; k++ {
+		err = c.endAt(m, e, k, boundaries, *crashTries, func(try int) *rand.Rand {
+			return seeded(t, baseSeed()<<32+uint64(k<<16+try))
+		})
+	}
+	return err
+}
+
+// boundaries counts where the operation can be broken off.
+func (c crashCase) boundaries(m crashMedium, e ending) (int, error) {
 	began := 0
 	whole, err := c.run(m, func(m *pmemtest.Medium) { began = e.count(m) })
 	if err != nil {
-		return fmt.Errorf("%s: without a crash: %w", m.name, err)
+		return 0, fmt.Errorf("%s: without a crash: %w", m.name, err)
 	}
-	boundaries := e.count(whole.m) - began
-	for k := 1; k <= boundaries+1; k++ {
-		w, err := c.run(m, func(m *pmemtest.Medium) { e.plan(m, k) })
-		if err == nil && k <= boundaries && !c.racing {
-			err = errors.New("the operation returned")
-		} else if err != nil {
-			err = w.brokenOff(err)
-		}
-		if err == nil {
-			err = c.tryAll(w, e, func(try int) *rand.Rand { return seeded(t, baseSeed()<<32+uint64(k<<16+try)) })
-		}
-		if err != nil {
-			return fmt.Errorf("%s: %s at boundary %d of %d: %w", m.name, e.name, k, boundaries, err)
-		}
+	return e.count(whole.m) - began, nil
+}
+
+// endAt breaks the operation off at the k-th boundary, or when it has returned,
+// and tries random losses.
+func (c crashCase) endAt(m crashMedium, e ending, k, boundaries, tries int, random func(try int) *rand.Rand) error {
+	w, err := c.run(m, func(m *pmemtest.Medium) { e.plan(m, k) })
+	if err == nil && k <= boundaries && !c.racing {
+		err = errors.New("the operation returned")
+	} else if err != nil {
+		err = w.brokenOff(err)
+	}
+	if err == nil {
+		err = c.tryAll(w, e, tries, random)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %s at boundary %d of %d: %w", m.name, e.name, k, boundaries, err)
 	}
 	return nil
 }
@@ -123,9 +137,9 @@ func (c crashCase) run(m crashMedium, plan func(*pmemtest.Medium)) (*world, erro
 
 // tryAll tries random losses. The first recovery goes through to its end and
 // tells how many boundaries there are to break the others off at.
-func (c crashCase) tryAll(w *world, e ending, random func(try int) *rand.Rand) error {
+func (c crashCase) tryAll(w *world, e ending, tries int, random func(try int) *rand.Rand) error {
 	boundaries := 0
-	for try := range *crashTries {
+	for try := range tries {
 		rng := random(try)
 		cut := 0
 		if try > 0 && boundaries > 0 {

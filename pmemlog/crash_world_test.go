@@ -193,15 +193,17 @@ func (w *world) goOn() error {
 	if err := w.open(); err != nil {
 		return err
 	}
-	for _, b := range slices.Sorted(maps.Keys(w.book.replicas)) {
-		if w.book.replicas[b].presence != present {
-			continue
-		}
+	for _, b := range w.present() {
 		if err := w.writeOn(b); err != nil {
 			return fmt.Errorf("replica %d: %w", b, err)
 		}
 	}
 	return w.nextIncarnation()
+}
+
+// present returns the replicas that are in the pool, in the order of their IDs.
+func (w *world) present() []byte {
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(w.book.replicas)), func(b byte) bool { return w.book.replicas[b].presence != present })
 }
 
 // writeOn takes a replica over and appends to it.
