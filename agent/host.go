@@ -61,7 +61,7 @@ func (s host) hello(ctx context.Context, h *rdmaio.Hello) (*target, rdmaio.Welco
 	}
 	t := &target{
 		a: a, hosted: replica, term: h.Term, grant: sha256.Sum256([]byte(h.Grant)),
-		cheap: self.Kind == pmemlog.KindVolatile,
+		cheap: self.Kind != pmemlog.KindFile,
 	}
 	replica.admit(t, h.ReadOnly)
 	a.metrics.sessions.Add(1)

@@ -69,9 +69,36 @@ type observedVolatile struct {
 // Sync implements [pmemlog.Medium].
 func (m observedVolatile) Sync() error { return m.sync(m.Volatile) }
 
-func (o *observer) watch(m pmemlog.Medium) pmemlog.Medium {
-	if v, ok := m.(*pmemlog.Volatile); ok {
-		return observedVolatile{v, o}
+// observedPMem keeps what persistent memory can do beside. Its syncs do nothing,
+// so there is nothing to measure.
+type observedPMem struct {
+	*pmemlog.PMem
+	*observer
+}
+
+// WriteAt implements [pmemlog.Medium].
+func (m observedPMem) WriteAt(p []byte, off int64) error { return m.told(m.PMem.WriteAt(p, off)) }
+
+// Persist persists several writes at once.
+func (m observedPMem) Persist(spans []pmemlog.Span) error { return m.told(m.PMem.Persist(spans)) }
+
+// WriteBack begins to persist what has arrived.
+func (m observedPMem) WriteBack(off, n int64) error { return m.told(m.PMem.WriteBack(off, n)) }
+
+func (m observedPMem) told(err error) error {
+	if err != nil {
+		m.failed(err)
 	}
-	return observed{m, o}
+	return err
+}
+
+func (o *observer) watch(m pmemlog.Medium) pmemlog.Medium {
+	switch m := m.(type) {
+	case *pmemlog.Volatile:
+		return observedVolatile{m, o}
+	case *pmemlog.PMem:
+		return observedPMem{m, o}
+	default:
+		return observed{m, o}
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"time"
 
@@ -19,7 +20,8 @@ import (
 
 // The media that a pool may lie on.
 const (
-	MediaFile     = "file"     // a file in Options.Dir, synced with fdatasync
+	MediaFile     = "file"     // a file or block device, synced with fdatasync
+	MediaPmem     = "pmem"     // persistent memory: a file on DAX, or a device-dax
 	MediaVolatile = "volatile" // memory, gone with the process; a new pool at each start
 )
 
@@ -49,8 +51,16 @@ type Options struct {
 	// MediaVolatile it may be empty: then the grant keys are kept in memory too.
 	Dir string
 
-	// Media is MediaFile (the default) or MediaVolatile.
+	// Pool is where the pool is, if not in the file "pool" of Dir: a file, a block
+	// device or a device-dax. A device must have a pool on it already.
+	Pool string
+
+	// Media is MediaFile (the default), MediaPmem or MediaVolatile.
 	Media string
+
+	// Durability says why stores to a pool of MediaPmem are persistent;
+	// pmemlog.DurabilityAuto, which believes the system only, by default.
+	Durability pmemlog.Durability
 
 	// PoolSize is the size in bytes of a pool that is made anew,
 	// DefaultPoolSize by default. A file is sparse until it is used.
@@ -123,6 +133,9 @@ func (o Options) withDefaults() Options {
 	if o.PoolSize == 0 {
 		o.PoolSize = DefaultPoolSize
 	}
+	if o.Durability == "" {
+		o.Durability = pmemlog.DurabilityAuto
+	}
 	if o.Listen == "" {
 		o.Listen = "127.0.0.1:0"
 	}
@@ -166,10 +179,16 @@ func (o *Options) validate() error {
 		return bad("ID", "%q must be 1 to 63 of a-z, 0-9, '.', '_' and '-' and begin with a letter or digit", o.ID)
 	}
 	switch {
-	case o.Media != MediaFile && o.Media != MediaVolatile:
-		return bad("Media", "%q must be %s or %s", o.Media, MediaFile, MediaVolatile)
-	case o.Media == MediaFile && o.Dir == "":
-		return bad("Dir", "must name the folder of the pool")
+	case o.Media != MediaFile && o.Media != MediaPmem && o.Media != MediaVolatile:
+		return bad("Media", "%q must be %s, %s or %s", o.Media, MediaFile, MediaPmem, MediaVolatile)
+	case o.Media != MediaVolatile && o.Dir == "":
+		return bad("Dir", "must name the folder of the pool and of what the daemon keeps beside it")
+	case o.Media == MediaVolatile && o.Pool != "":
+		return bad("Pool", "%q can't be used with medium %s, which is in memory", o.Pool, MediaVolatile)
+	case !slices.Contains(pmemlog.Durabilities(), o.Durability):
+		return bad("Durability", "%q must be one of %v", o.Durability, pmemlog.Durabilities())
+	case o.Durability != pmemlog.DurabilityAuto && o.Media != MediaPmem:
+		return bad("Durability", "%q is for medium %s only, this is %s", o.Durability, MediaPmem, o.Media)
 	case o.Media == MediaVolatile && o.ID == "":
 		return bad("ID", "must be set: a volatile pool remembers none")
 	case o.PoolSize < 0:

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/gravenio/graven/pmemlog"
 )
 
 func castagnoli(b []byte) uint32 { return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)) }
@@ -33,7 +35,11 @@ func TestOptionsAreChecked(t *testing.T) {
 		{"ID", func(o *Options) { o.ID = "" }},
 		{"ID", func(o *Options) { o.ID, o.Media = "", MediaVolatile }},
 		{"Dir", func(o *Options) { o.Dir = "" }},
-		{"Media", func(o *Options) { o.Media = "pmem" }},
+		{"Media", func(o *Options) { o.Media = "tape" }},
+		{"Dir", func(o *Options) { o.Media, o.Dir = MediaPmem, "" }},
+		{"Pool", func(o *Options) { o.Media, o.Pool = MediaVolatile, "x" }},
+		{"Durability", func(o *Options) { o.Media, o.Durability = MediaPmem, "hope" }},
+		{"Durability", func(o *Options) { o.Durability = pmemlog.DurabilityFlush }},
 		{"PoolSize", func(o *Options) { o.PoolSize = -1 }},
 		{"Size", func(o *Options) { o.PoolSize = 4096 }}, // pmemlog's rule
 		{"Listen", func(o *Options) { o.Listen = "127.0.0.1" }},

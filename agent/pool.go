@@ -27,27 +27,56 @@ func openPool(o *Options, watch *observer) (*pmemlog.Pool, error) {
 	if o.Media == MediaVolatile {
 		return makeVolatile(o, watch)
 	}
-	path := filepath.Join(o.Dir, poolName)
+	path := o.poolPath()
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		if err := makeFile(path, o.PoolSize); err != nil {
+		if err := makePool(o, path); err != nil {
 			return nil, err
 		}
 	}
-	file, err := pmemlog.OpenFile(path)
+	medium, err := openMedium(o, path)
 	if err != nil {
 		return nil, fmt.Errorf("agent: open pool: %w", err)
 	}
-	pool, err := pmemlog.Open(watch.watch(o.wrap(file)))
+	pool, err := pmemlog.Open(watch.watch(o.wrap(medium)))
+	if errors.Is(err, pmemlog.ErrNoPool) && o.Pool != "" {
+		err = fmt.Errorf("%w; if nothing on it is needed, make a pool with: graven pool format %s --media %s", err, path, o.Media)
+	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("agent: open pool %s: %w", path, err), file.Close())
+		return nil, errors.Join(fmt.Errorf("agent: open pool %s: %w", path, err), medium.Close())
 	}
 	return pool, nil
 }
 
-// makeFile makes a pool of an ID of its own. It is closed again, so that it is
+func (o *Options) poolPath() string {
+	if o.Pool != "" {
+		return o.Pool
+	}
+	return filepath.Join(o.Dir, poolName)
+}
+
+func openMedium(o *Options, path string) (pmemlog.Medium, error) {
+	if o.Media != MediaPmem {
+		return pmemlog.OpenFile(path)
+	}
+	m, err := pmemlog.OpenPMem(path, o.Durability)
+	if err != nil {
+		return nil, err
+	}
+	o.Logger.Info("mapped the pool", "path", path, "persistent_by", m.How())
+	return m, nil
+}
+
+// makePool makes a pool of an ID of its own. It is closed again, so that it is
 // opened the same way whether it is new or not.
-func makeFile(path string, size int64) error {
-	pool, err := pmemlog.CreateFilePool(path, pmemlog.FormatOptions{PoolID: newID(), Size: size})
+func makePool(o *Options, path string) error {
+	made := pmemlog.FormatOptions{PoolID: newID(), Size: o.PoolSize}
+	var pool *pmemlog.Pool
+	var err error
+	if o.Media == MediaPmem {
+		pool, err = pmemlog.CreatePMemPool(path, made, o.Durability)
+	} else {
+		pool, err = pmemlog.CreateFilePool(path, made)
+	}
 	if err != nil {
 		return fmt.Errorf("agent: make pool %s: %w", path, err)
 	}

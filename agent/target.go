@@ -22,8 +22,9 @@ type target struct {
 }
 
 var (
-	_ rdmaio.Target = (*target)(nil)
-	_ rdmaio.Ender  = (*target)(nil)
+	_ rdmaio.Target   = (*target)(nil)
+	_ rdmaio.Appender = (*target)(nil)
+	_ rdmaio.Ender    = (*target)(nil)
 )
 
 // end is what has ended a session, and who wants to hear of it.
@@ -84,8 +85,18 @@ func (t *target) Write(lsn uint64, p []byte) error {
 }
 
 // Flush implements [rdmaio.Target].
-func (t *target) Flush() (uint64, error) {
-	durable, err := t.session.Flush()
+func (t *target) Flush() (uint64, error) { return t.flushed(t.session.Flush()) }
+
+// Append implements [rdmaio.Appender].
+func (t *target) Append(lsn uint64, p []byte) (uint64, error) {
+	durable, err := t.flushed(t.session.Append(lsn, p))
+	if err == nil {
+		t.a.metrics.written.Add(uint64(len(p)))
+	}
+	return durable, err
+}
+
+func (t *target) flushed(durable uint64, err error) (uint64, error) {
 	if err != nil {
 		return 0, wireError(err)
 	}

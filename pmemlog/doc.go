@@ -31,13 +31,20 @@
 // bytes claim it. A damaged pool or replica gives a typed error that says what to
 // do. Memory does not grow with the pool, except on a volatile medium.
 //
+// Each medium is what it says: on `file` a write is persistent after an fdatasync
+// that all callers share, on `pmem` when it returns, because the CPU has flushed
+// or streamed its lines and fenced, on `volatile` never. A mapping whose stores
+// nobody vouches for is no pmem: see [Durability].
+//
 // # What it assumes
 //
 // Of what was written since the last sync, any subset may survive a crash, torn
 // between aligned 8-byte words. A sync that returned has made persistent all that
 // was written before it. A sync or write that failed has left behind what nobody
 // can know, so the pool is poisoned: [ErrPoisoned] from then on, until it is
-// opened anew. Damage hits one place at a time; what has two copies (superblock,
+// opened anew. Of persistent memory, what was stored may survive in any subset of
+// its 8-byte words until its line was flushed, or it was streamed, and a fence came
+// behind; a fault of the mapping is damage like any other. Damage hits one place at a time; what has two copies (superblock,
 // directory) heals from it. Damage to the newest header slot of a replica
 // looks like the torn slot of a crash and brings the older one back; it is
 // noticed where a hint line refers to the lost one.
@@ -90,7 +97,7 @@
 //
 //	0    u64  magic "GRVNPOOL"
 //	8    u32  version, 1
-//	12   u32  kind of the medium: 1 file, 2 volatile
+//	12   u32  kind of the medium: 1 file, 2 volatile, 3 pmem
 //	16   u64  generation
 //	24   u64  size of the pool in bytes
 //	32   u64  incarnation of the daemon

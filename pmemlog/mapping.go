@@ -21,6 +21,7 @@ type mapping struct {
 	sync bool // msync is what makes persistent
 
 	device bool // a device-dax: there is no file system
+	how    string
 
 	data []byte
 }
@@ -50,8 +51,29 @@ func mapFile(f *os.File, size int64, info *unix.Stat_t, d Durability) (*mapping,
 	if m.data, err = mapShared(f, int(size), info, d); err != nil {
 		return nil, err
 	}
+	m.how = m.describe(d)
 	return m, nil
 }
+
+// describe says, for people, what makes stores to the mapping persistent, and on
+// whose word.
+func (m *mapping) describe(d Durability) string {
+	with, where := m.cpu.Method().String(), fileSystem(int(m.f.Fd()))
+	if m.sync {
+		with = "msync"
+	}
+	if m.device {
+		where = "device-dax"
+	}
+	word := "declared by the operator"
+	if d == DurabilityAuto || d == DurabilityMsync {
+		word = "vouched for by the system"
+	}
+	return fmt.Sprintf("%s on %s, %s", with, where, word)
+}
+
+// How implements describer.
+func (m *mapping) How() string { return m.how }
 
 // mapShared maps with MAP_SYNC where that must vouch for the mapping.
 func mapShared(f *os.File, size int, info *unix.Stat_t, d Durability) ([]byte, error) {

@@ -193,6 +193,18 @@ func (m *PMem) View(off, n int64, look func(b []byte) error) (err error) {
 	return errNoView
 }
 
+// describer is a [Memory] that can say what makes it persistent.
+type describer interface{ How() string }
+
+// How says, for people, what makes stores persistent, and on whose word; empty
+// where the memory doesn't know.
+func (m *PMem) How() string {
+	if d, ok := m.mem.(describer); ok {
+		return d.How()
+	}
+	return ""
+}
+
 // Sync implements [Medium]: there is nothing that is not persistent.
 func (m *PMem) Sync() error { return nil }
 

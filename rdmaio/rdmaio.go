@@ -147,6 +147,13 @@ type Target interface {
 	Close()
 }
 
+// Appender is a [Target] that writes and flushes at once for less than it costs
+// apart. It is optional, and of use only where flushing is cheap.
+type Appender interface {
+	// Append is Write and then Flush.
+	Append(lsn uint64, p []byte) (durable uint64, err error)
+}
+
 // Ender is a [Target] that hears by itself that its session is over, such as by
 // a later Fence, and need not wait for its peer's next call. It is optional.
 type Ender interface {

@@ -10,14 +10,15 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/gravenio/graven/agent"
+	"github.com/gravenio/graven/pmemlog"
 )
 
 // agentFlags are the flags of `graven agent`.
 type agentFlags struct {
-	id, dir, listen, advertise, media, metrics, level string
-	labels                                            []string
-	pool, recovered                                   size
-	ttl                                               time.Duration
+	id, dir, path, listen, advertise, media, durability, metrics, level string
+	labels                                                              []string
+	pool, recovered                                                     size
+	ttl                                                                 time.Duration
 }
 
 func newAgent(a *app) *cobra.Command {
@@ -28,16 +29,19 @@ func newAgent(a *app) *cobra.Command {
 		Long: `Run a replica daemon: it serves the pool in --dir to writers and registers with
 the API. The pool is made at the first start and remembers its daemon ID.`,
 		Example: `  graven agent --id d1 --dir /var/lib/graven --listen 10.0.0.1:7071 --api http://10.0.0.9:7070 --label host=h1 --label zone=z1
+  graven agent --id d2 --dir /var/lib/graven --media pmem --pool /mnt/pmem0/graven --listen 10.0.0.2:7071 --api http://10.0.0.9:7070
   graven agent --id d4 --dir ./d4 --pool-size 1GiB     # joins ` + "`graven dev`" + ` on this machine`,
 		Args: exactly(),
 	}
 	f := cmd.Flags()
 	f.StringVar(&fl.id, "id", "", "`ID` of the daemon: a-z, 0-9, '.', '_' and '-'")
 	f.StringVar(&fl.dir, "dir", "", "`FOLDER` of the pool")
+	f.StringVar(&fl.path, "pool", "", "`PATH` of the pool: a file, a block device or a device-dax (default the file pool in --dir)")
 	f.StringVar(&fl.listen, "listen", "127.0.0.1:0", "`HOST:PORT` to serve writers on; port 0 takes a free one")
 	f.StringVar(&fl.advertise, "advertise", "", "`HOST` that writers are told to dial (default that of --listen)")
 	f.StringArrayVar(&fl.labels, "label", nil, "where the daemon is, `KEY=VALUE`; may be repeated; host, rack and zone are failure domains")
-	f.StringVar(&fl.media, "media", agent.MediaFile, "`MEDIUM` of the pool: file, or volatile (memory, for trying out)")
+	f.StringVar(&fl.media, "media", agent.MediaFile, "`MEDIUM` of the pool: file, pmem (persistent memory), or volatile (memory, for trying out)")
+	durabilityFlag(f, &fl.durability)
 	f.Var(&fl.pool, "pool-size", "size of a pool that is made anew; a file is sparse until it is used")
 	f.Var(&fl.recovered, "recover-bytes", "largest log to recover when it has no writer; takes as much memory meanwhile")
 	f.DurationVar(&fl.ttl, "ttl", 0, "lease to ask for, in whole seconds (default the server's)")
@@ -62,11 +66,14 @@ func (fl *agentFlags) options(a *app) (agent.Options, error) {
 	if err != nil {
 		return o, err
 	}
-	if err := oneOf("media", fl.media, agent.MediaFile, agent.MediaVolatile); err != nil {
+	if err := checkPoolMedia(fl.media, fl.durability); err != nil {
 		return o, err
 	}
-	if fl.media == agent.MediaFile && fl.dir == "" {
+	if fl.media != agent.MediaVolatile && fl.dir == "" {
 		return o, usagef("--dir is missing: name the folder of the pool")
+	}
+	if fl.media == agent.MediaVolatile && fl.path != "" {
+		return o, usagef("--pool is %q: a volatile pool is in memory and has no path", fl.path)
 	}
 	if fl.id == "" && fl.media == agent.MediaVolatile {
 		return o, usagef("--id is missing: a volatile pool remembers none")
@@ -97,7 +104,7 @@ func (fl *agentFlags) options(a *app) (agent.Options, error) {
 		return o, err
 	}
 	o = agent.Options{
-		ID: fl.id, Dir: fl.dir, Media: fl.media, PoolSize: int64(fl.pool),
+		ID: fl.id, Dir: fl.dir, Pool: fl.path, Media: fl.media, Durability: pmemlog.Durability(fl.durability), PoolSize: int64(fl.pool),
 		Listen: fl.listen, Advertise: fl.advertise, MetricsListen: fl.metrics,
 		LeaseTTL: fl.ttl, Labels: labels, Version: version, Logger: log,
 		RecoverBytes: int64(fl.recovered),

@@ -23,10 +23,10 @@ const maxDevDaemons = 64
 
 // devFlags are the flags of `graven dev`.
 type devFlags struct {
-	data, api, media string
-	daemons          int
-	ttl              time.Duration
-	pool             size
+	data, api, media, durability string
+	daemons                      int
+	ttl                          time.Duration
+	pool                         size
 }
 
 func newDev(a *app) *cobra.Command {
@@ -42,7 +42,9 @@ An agent that ends is not started again: that is for you to try, with the comman
 printed for it.`,
 		Example: `  graven dev
   graven dev --data /tmp/graven --api 127.0.0.1:0 --daemons 5 --ttl 5s
-  graven dev --media volatile     # faster, and gone at the end`,
+  graven dev --media volatile     # faster, and gone at the end
+  graven dev --media pmem --data /mnt/pmem0/graven
+  graven dev --media pmem --durability flush --data /dev/shm/graven   # the code path of pmem, on memory that a restart empties`,
 		Args: exactly(),
 	}
 	f := cmd.Flags()
@@ -50,7 +52,8 @@ printed for it.`,
 	f.StringVar(&fl.api, "api", defaultAPI, "`HOST:PORT` to serve the API on; port 0 takes a free one")
 	f.IntVar(&fl.daemons, "daemons", 3, "how many agents to run")
 	f.DurationVar(&fl.ttl, "ttl", 10*time.Second, "lease of the daemons and writers, in whole seconds")
-	f.StringVar(&fl.media, "media", agent.MediaFile, "`MEDIUM` of the pools: file (fdatasync), or volatile (memory)")
+	f.StringVar(&fl.media, "media", agent.MediaFile, "`MEDIUM` of the pools: file (fdatasync), pmem (persistent memory), or volatile (memory)")
+	durabilityFlag(f, &fl.durability)
 	f.Var(&fl.pool, "pool-size", "size of each pool; a file is sparse until it is used")
 	settings(f, "api") // GRAVEN_API is where clients look for it, not where it listens
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -76,7 +79,7 @@ func (fl *devFlags) check() error {
 	if fl.pool < 1 {
 		return usagef("--pool-size must be positive")
 	}
-	if err := oneOf("media", fl.media, agent.MediaFile, agent.MediaVolatile); err != nil {
+	if err := checkPoolMedia(fl.media, fl.durability); err != nil {
 		return err
 	}
 	return checkTTL(fl.ttl)

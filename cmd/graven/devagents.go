@@ -38,11 +38,15 @@ type child struct {
 // by the environment is in it.
 func (d *dev) agentArgs(id string) []string {
 	n := strings.TrimPrefix(id, "d")
-	return []string{
+	args := []string{
 		"agent", "--id", id, "--dir", d.folder.pool(id), "--listen", "127.0.0.1:0", "--api", d.url,
 		"--label", "host=" + id, "--label", "zone=z" + n,
 		"--media", d.media, "--pool-size", d.pool.String(), "--ttl", d.ttl.String(),
 	}
+	if d.media == agent.MediaPmem {
+		args = append(args, "--durability", d.durability)
+	}
+	return args
 }
 
 // startAgent starts an agent that gets SIGTERM when this process dies, whatever
@@ -241,12 +245,8 @@ func shellWord(s string) string {
 // announce says that the cluster is ready, how honest its medium is, and what to
 // try next.
 func (d *dev) announce(up int) {
-	media := "media file (every acknowledgement waits for fdatasync)"
-	if d.media == agent.MediaVolatile {
-		media = "media volatile (memory: an agent that ends has lost all)"
-	}
-	d.say(d.out, "ready %s after %.1f s: %d of %d daemons up, %s",
-		d.url, time.Since(d.began).Seconds(), up, d.daemons, media)
+	d.say(d.out, "ready %s after %.1f s: %d of %d daemons up, media %s (%s)",
+		d.url, time.Since(d.began).Seconds(), up, d.daemons, d.media, mediaHonesty(d.media, d.durability))
 	me := d.shortName()
 	replicas, capacity := min(3, up), firstCapacity(d.pool)
 	create := fmt.Sprintf("%s log create l1 --replicas %d --ack %d --capacity %s", me, replicas, replicas/2+1, &capacity)

@@ -25,7 +25,8 @@ type session struct {
 	out     *replies
 	target  rdmaio.Target
 	flusher *flusher
-	cheap   bool // flushing takes no longer than telling the flusher
+	cheap   bool            // flushing takes no longer than telling the flusher
+	append  rdmaio.Appender // nil unless it is cheap and the target can
 
 	due   bool   // a flush was asked for and not yet begun
 	dueID uint32 // the newest such request
@@ -57,6 +58,9 @@ func (s *session) handshake(ctx context.Context, plain net.Conn) error {
 		return err
 	}
 	s.target, s.cheap = target, target.FlushIsCheap()
+	if s.cheap {
+		s.append, _ = target.(rdmaio.Appender)
+	}
 	s.flusher = newFlusher(target, s.out, s.wake)
 	if e, ok := target.(rdmaio.Ender); ok {
 		e.OnEnd(func(err error) {
@@ -137,19 +141,35 @@ func (s *session) step() error {
 	defer s.out.end()
 	switch h.kind {
 	case kindWrite:
-		if err := s.target.Write(h.arg, body); err != nil {
-			return err
-		}
-		if h.flags&flagFlush != 0 {
-			s.due, s.dueID = true, h.id
-		}
-		return nil
+		return s.write(h, body)
 	case kindFlush:
 		s.due, s.dueID = true, h.id
 		return nil
 	default:
 		return s.answer(h, body)
 	}
+}
+
+// write has the target take the bytes and, when a flush is due and nothing more
+// has come that it could serve, too, flush them at once.
+func (s *session) write(h header, body []byte) error {
+	flush := h.flags&flagFlush != 0
+	if flush && s.append != nil && !s.in.ready() {
+		durable, err := s.append.Append(h.arg, body)
+		if err != nil {
+			return err
+		}
+		s.due = false
+		s.out.add(header{kind: kindFlushed, id: h.id, arg: durable}, nil)
+		return nil
+	}
+	if err := s.target.Write(h.arg, body); err != nil {
+		return err
+	}
+	if flush {
+		s.due, s.dueID = true, h.id
+	}
+	return nil
 }
 
 // pause is called before the session waits for more: it begins the flush that

@@ -52,7 +52,7 @@ func newNode(w *world, index int) *node {
 func (n *node) format() {
 	n.poolID = n.w.id('p', n.index+100*n.wipes)
 	n.wipes++
-	n.medium, n.earlier = pmemtest.New(poolSize, pmemtest.Options{}), nil
+	n.medium, n.earlier = pmemtest.New(poolSize, n.w.media()), nil
 	n.setBack, n.refused = false, false
 	n.acked, n.idle, n.told = map[format.ID]format.Position{}, map[format.ID]int{}, map[format.ID]uint64{}
 	if _, err := pmemlog.Format(n.medium, pmemlog.FormatOptions{PoolID: n.poolID, ClusterID: n.w.id('c', 0), Replicas: poolReplicas}); err != nil {
@@ -175,6 +175,20 @@ func (n *node) remove(m member) bool {
 		return true
 	}
 	return false
+}
+
+// media says what the pools of a world lie on: most worlds have memory that is
+// synced like a file, which loses most; some have a file's sectors, or persistent
+// memory, driven by the product's own flushes and fences.
+func (w *world) media() pmemtest.Options {
+	switch w.cfg.Seed % 8 {
+	case 3:
+		return pmemtest.Options{Unit: pmemtest.Sector}
+	case 6:
+		return pmemtest.Options{Kind: pmemlog.KindPmem}
+	default:
+		return pmemtest.Options{}
+	}
 }
 
 // view returns the pool as it is now, whether the daemon is up or not; nil if

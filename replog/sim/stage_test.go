@@ -247,7 +247,7 @@ func (s *stage) cutPower(i int, kept []span) {
 	for _, k := range kept {
 		copy(image[ring+int64(k.from):ring+int64(k.to)], now[ring+int64(k.from):])
 	}
-	n.pool, n.registered, n.medium = nil, false, pmemtest.Of(image, pmemtest.Options{})
+	n.pool, n.registered, n.medium = nil, false, pmemtest.Of(image, s.w.media())
 }
 
 // start starts a daemon, without waiting for the control plane.
