@@ -24,7 +24,6 @@ func watched() map[string]string {
 	return map[string]string{
 		"device.go:device.zero#1":     "^TestCreateSyncsAsItZeroes$",
 		"file.go:File.Sync#1":         "^TestFileSyncIsWritten$",
-		"file.go:File.forgetCache#1":  "^TestOpenFileForgetsTheCache$",
 		"mapping.go:mapping.Flush#1":  "^TestMsyncIsWritten$",
 		"mapping.go:mapping.Stream#1": "^TestMsyncIsWritten$",
 		"mapping.go:mapping.Zero#2":   "^TestMsyncIsWritten$",
