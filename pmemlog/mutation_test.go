@@ -75,6 +75,9 @@ func TestMutation(t *testing.T) {
 				t.Skip("can't be noticed: " + reason)
 			}
 			noticed := runMutant(t, binary, m, test)
+			for again := 0; noticed == "" && test != "" && again < 4; again++ { // the system may have written in time, unasked
+				noticed = runMutant(t, binary, m, test)
+			}
 			if noticed == "" {
 				t.Fatalf("without the call %s nothing was lost", m)
 			}
