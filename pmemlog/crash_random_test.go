@@ -89,7 +89,7 @@ func (w *world) scriptedWriter(kind, b byte, variant int) error {
 		if variant == 0 {
 			return steps(fences(b, 1), resets(b, 128), seals(b))(w)
 		}
-		return w.reseal(b, 1+uint64(s.log().end().LSN), id(b))
+		return w.reseal(b, 1+s.log().end().LSN, id(b))
 	default:
 		return w.trimSome(b, variant)
 	}
