@@ -68,7 +68,7 @@ func TestIncarnationIsDurableFirst(t *testing.T) {
 
 // incarnationOnDisk reads the superblock's both copies, and returns the lower.
 func incarnationOnDisk(t *testing.T, dir string) uint64 {
-	b, err := os.ReadFile(filepath.Join(dir, poolName))
+	b, err := os.ReadFile(filepath.Join(dir, PoolFile))
 	if err != nil {
 		t.Error(err)
 		return 0
@@ -158,7 +158,7 @@ func TestRolledBackPoolIsRefused(t *testing.T) {
 	a := start(t, o)
 	c.untilState(a.ID(), openapi.DaemonUp)
 	a.end()
-	path := filepath.Join(o.Dir, poolName)
+	path := filepath.Join(o.Dir, PoolFile)
 	old, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -264,7 +264,7 @@ func TestUnknownReplicaIsQuarantined(t *testing.T) {
 	cluster := a.pool.Identity().Cluster
 	a.end()
 
-	pool, err := pmemlog.OpenFilePool(filepath.Join(o.Dir, poolName))
+	pool, err := pmemlog.OpenFilePool(filepath.Join(o.Dir, PoolFile))
 	if err != nil {
 		t.Fatal(err)
 	}

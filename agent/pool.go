@@ -13,8 +13,8 @@ import (
 	"github.com/gravenio/graven/pmemlog/format"
 )
 
-// poolName is the file of the pool in Options.Dir.
-const poolName = "pool"
+// PoolFile is the name of the pool in Options.Dir.
+const PoolFile = "pool"
 
 // openPool opens the pool that the options name, or makes it if there is none.
 // What is there and can't be used is never made anew.
@@ -51,7 +51,7 @@ func (o *Options) poolPath() string {
 	if o.Pool != "" {
 		return o.Pool
 	}
-	return filepath.Join(o.Dir, poolName)
+	return filepath.Join(o.Dir, PoolFile)
 }
 
 func openMedium(o *Options, path string) (pmemlog.Medium, error) {

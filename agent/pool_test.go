@@ -34,7 +34,7 @@ func TestPoolsThatCannotBeUsed(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	path := filepath.Join(o.Dir, poolName)
+	path := filepath.Join(o.Dir, PoolFile)
 	sound, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)

@@ -37,6 +37,21 @@ func (dir *directory) free(start, end int64) []extent {
 	return out
 }
 
+// space returns the room that the regions leave from start to end.
+func (dir *directory) space(start, end int64) Space {
+	space := Space{Total: end&^(pageSize-1) - start}
+	for i := range dir.entries {
+		if !dir.entries[i].used {
+			space.Entries++
+		}
+	}
+	for _, gap := range dir.free(start, end) {
+		space.Free += gap.length
+		space.Largest = max(space.Largest, gap.length)
+	}
+	return space
+}
+
 // overlap refuses a directory in which two entries claim the same bytes.
 func (dir *directory) overlap() error {
 	taken := dir.taken()

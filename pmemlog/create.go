@@ -72,7 +72,7 @@ func (p *Pool) Create(s Spec) (*Replica, error) {
 
 // place finds room for a replica: a region and an entry.
 func (p *Pool) place(s Spec) (entry, int, error) {
-	start, end := p.regions()
+	start, end := p.super.regions()
 	index := p.dir.unused()
 	if index < 0 {
 		return entry{}, 0, fmt.Errorf("%w: all %d entries of the directory are taken", ErrNoSpace, len(p.dir.entries))

@@ -27,6 +27,10 @@
 // has changed, a replica by itself, and a log that goes on with a record of
 // one by its fence.
 //
+// [Inspect] looks at a pool that nobody uses and changes nothing: it finds what
+// Open and Fence would, says what each finding costs and what to do, and an
+// [Inspection] can export what a replica holds.
+//
 // Whatever the bytes say, nothing panics, and nothing is allocated because the
 // bytes claim it. A damaged pool or replica gives a typed error that says what to
 // do. Memory does not grow with the pool, except on a volatile medium.

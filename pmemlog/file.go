@@ -153,7 +153,11 @@ func (m *File) ReadAt(p []byte, off int64) error {
 	if err := checkRange(m.size, off, len(p)); err != nil {
 		return err
 	}
-	_, err := m.f.ReadAt(p, off)
+	return readFile(m.f, p, off)
+}
+
+func readFile(f *os.File, p []byte, off int64) error {
+	_, err := f.ReadAt(p, off)
 	if errors.Is(err, io.EOF) {
 		return fmt.Errorf("file has been truncated: %w", io.ErrUnexpectedEOF)
 	}
@@ -186,8 +190,10 @@ func (m *File) Size() int64 { return m.size }
 func (m *File) Kind() Kind { return KindFile }
 
 // Close closes the file, which unlocks it. It may be called twice.
-func (m *File) Close() error {
-	if err := m.f.Close(); err != nil && !errors.Is(err, os.ErrClosed) {
+func (m *File) Close() error { return closeFile(m.f) }
+
+func closeFile(f *os.File) error {
+	if err := f.Close(); err != nil && !errors.Is(err, os.ErrClosed) {
 		return err
 	}
 	return nil

@@ -64,6 +64,16 @@ func use(m *pmemtest.Medium) {
 // of a good pool and its checksums made right again.
 func FuzzOpen(f *testing.F) {
 	good := goodPool(f)
+	addPools(f, good)
+	f.Fuzz(func(_ *testing.T, b []byte, at int, patch bool) {
+		if image := fuzzedPool(good, b, at, patch); image != nil {
+			use(pmemtest.Of(image, pmemtest.Options{}))
+		}
+	})
+}
+
+// addPools adds seeds for fuzzedPool.
+func addPools(f *testing.F, good []byte) {
 	f.Add([]byte(nil), 0, false)
 	f.Add(good, 0, false)
 	f.Add(good[:8192], 0, false)
@@ -74,20 +84,23 @@ func FuzzOpen(f *testing.F) {
 	for _, version := range []int{8, 4096 + 8, 8192 + 96, 16384 + 8, 16384 + 4096 + 8, 16384 + 8192 + 40, ringStart + 10} {
 		f.Add([]byte{2}, version, true)
 	}
-	f.Fuzz(func(_ *testing.T, b []byte, at int, patch bool) {
-		if !patch {
-			if len(b) <= 1<<20 {
-				use(pmemtest.Of(b, pmemtest.Options{}))
-			}
-			return
+}
+
+// fuzzedPool returns b, or a good pool with b in it and the checksums made right;
+// nil for what would take too long or can't be.
+func fuzzedPool(good, b []byte, at int, patch bool) []byte {
+	if !patch {
+		if len(b) > 1<<20 {
+			return nil
 		}
-		if at < 0 || at > len(good) {
-			return
-		}
-		image := append([]byte(nil), good...)
-		copy(image[at:], b)
-		use(pmemtest.Of(pmemlog.MendChecksums(image, 8), pmemtest.Options{}))
-	})
+		return b
+	}
+	if at < 0 || at > len(good) {
+		return nil
+	}
+	image := append([]byte(nil), good...)
+	copy(image[at:], b)
+	return pmemlog.MendChecksums(image, 8)
 }
 
 // FuzzWrite sends arbitrary bytes to a replica: it takes whole records only.

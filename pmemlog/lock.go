@@ -30,8 +30,12 @@ func lockFile(f *os.File) (*File, error) {
 
 // exclusive takes the lock of what has been opened, until it is closed:
 // [LockedError] when another has it.
-func exclusive(f *os.File, info os.FileInfo) error {
-	err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+func exclusive(f *os.File, info os.FileInfo) error { return flock(f, info, unix.LOCK_EX) }
+
+// flock takes a lock on f, LOCK_EX or LOCK_SH, or says who has one that is in
+// the way.
+func flock(f *os.File, info os.FileInfo, how int) error {
+	err := unix.Flock(int(f.Fd()), how|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		return lockedBy(f.Name(), info)
 	}
@@ -61,14 +65,14 @@ func lockedBy(path string, info os.FileInfo) error {
 	return held
 }
 
-// holder finds the process that holds an exclusive lock on the inode in the
-// text of /proc/locks, such as "1: FLOCK ADVISORY WRITE 708 08:01:1234 0 EOF";
-// 0 if there is none, or more than one.
+// holder finds the process that holds a lock on the inode in the text of
+// /proc/locks, such as "1: FLOCK ADVISORY WRITE 708 08:01:1234 0 EOF"; 0 if
+// there is none, or more than one, as when several look at a pool (READ).
 func holder(locks string, inode uint64) int {
 	found := 0
 	for line := range strings.Lines(locks) {
 		f := strings.Fields(line)
-		if len(f) < 6 || f[1] != "FLOCK" || f[3] != "WRITE" {
+		if len(f) < 6 || f[1] != "FLOCK" {
 			continue
 		}
 		at := strings.LastIndexByte(f[5], ':')

@@ -131,7 +131,7 @@ func Open(m Medium) (*Pool, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := super.validate(m); err != nil {
+	if err := super.validate(m.Kind(), m.Size()); err != nil {
 		return nil, err
 	}
 	p := &Pool{dev: newDevice(m), super: super, superAt: at, replicas: map[format.ID]*Replica{}}
@@ -172,8 +172,14 @@ func (s *scratch) take(n int64) []byte {
 func (p *Pool) Identity() Identity {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s := p.super
-	return Identity{Pool: s.pool, Cluster: s.cluster, Daemon: s.daemon, Incarnation: s.incarnation, Confirmed: s.confirmed, Kind: s.kind, Size: int64(s.size)}
+	return p.super.identity()
+}
+
+func (s *superblock) identity() Identity {
+	return Identity{
+		Pool: s.pool, Cluster: s.cluster, Daemon: s.daemon, Incarnation: s.incarnation, Confirmed: s.confirmed,
+		Kind: s.kind, Size: int64(min(s.size, math.MaxInt64)),
+	}
 }
 
 // BindCluster makes the pool one of a cluster's, for good: ErrIdentity if it is
@@ -297,18 +303,12 @@ func (p *Pool) Replicas() []Listed {
 func (p *Pool) Free() Space {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	start, end := p.regions()
-	space := Space{Total: end&^(pageSize-1) - start, Entries: len(p.dir.entries) - len(p.replicas)}
-	for _, gap := range p.dir.free(start, end) {
-		space.Free += gap.length
-		space.Largest = max(space.Largest, gap.length)
-	}
-	return space
+	return p.dir.space(p.super.regions())
 }
 
 // regions returns where regions may lie.
-func (p *Pool) regions() (start, end int64) {
-	return regionsStart(p.super.entries), int64(min(p.super.size, math.MaxInt64))
+func (s *superblock) regions() (start, end int64) {
+	return regionsStart(s.entries), int64(min(s.size, math.MaxInt64))
 }
 
 // Failure returns why the pool writes nothing any more: ErrPoisoned or

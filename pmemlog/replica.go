@@ -71,12 +71,19 @@ type Info struct {
 func loadReplica(p *Pool, e entry, buf *scratch) *Replica {
 	r := &Replica{pool: p, entry: e}
 	if err := r.load(buf.take(format.RingOffset)); err != nil {
-		if !errors.Is(err, ErrVersion) {
-			err = &CorruptError{Part: fmt.Sprintf("replica %s", e.replica), Offset: e.offset, Err: err}
-		}
+		err = r.corrupt(err)
 		r.damage, r.gone = err, err
 	}
 	return r
+}
+
+// corrupt says that the replica can't be used; one of another version is not
+// corrupt.
+func (r *Replica) corrupt(err error) error {
+	if errors.Is(err, ErrVersion) {
+		return err
+	}
+	return &CorruptError{Part: fmt.Sprintf("replica %s", r.entry.replica), Offset: r.entry.offset, Err: err}
 }
 
 func (r *Replica) load(head []byte) error {
@@ -86,6 +93,14 @@ func (r *Replica) load(head []byte) error {
 	if err := r.pool.dev.readAt(head, r.entry.offset); err != nil {
 		return err
 	}
+	if err := r.loadSlot(head); err != nil {
+		return err
+	}
+	return r.loadHint(head[format.HintOffset:])
+}
+
+// loadSlot takes the header slot that counts, if it is this replica's.
+func (r *Replica) loadSlot(head []byte) error {
 	var err error
 	if r.slot, r.slotAt, err = chooseSlot(head); err != nil {
 		return err
@@ -94,7 +109,7 @@ func (r *Replica) load(head []byte) error {
 		return err
 	}
 	r.hint = r.slot.Hint
-	return r.loadHint(head[format.HintOffset:])
+	return nil
 }
 
 // chooseSlot returns the header slot that counts and its place.

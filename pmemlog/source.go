@@ -15,7 +15,7 @@ func (r *Replica) source() format.Source {
 	if m, ok := r.pool.dev.medium.(mapped); ok {
 		return format.Ring(m.Bytes()[start : start+int64(r.entry.capacity)])
 	}
-	return &window{dev: r.pool.dev, start: start, capacity: r.entry.capacity}
+	return &window{read: r.pool.dev.readAt, start: start, capacity: r.entry.capacity}
 }
 
 // look has a ring read, where it lies if the medium can show it. A fault there
@@ -35,7 +35,7 @@ func (r *Replica) look(read func(format.Source) error) error {
 
 // window is a ring that is read through a buffer.
 type window struct {
-	dev      *device
+	read     func(p []byte, off int64) error
 	start    int64
 	capacity uint64
 	buf      []byte // allocated when first needed
@@ -66,7 +66,7 @@ func (w *window) fill(off int64, n int) error {
 		w.buf = make([]byte, n)
 	}
 	w.held = nil
-	if err := w.dev.readAt(w.buf[:n], w.start+off); err != nil {
+	if err := w.read(w.buf[:n], w.start+off); err != nil {
 		return err
 	}
 	w.at, w.held = off, w.buf[:n]

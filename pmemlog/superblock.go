@@ -101,13 +101,13 @@ func checkVersion(part string, is uint32) error {
 }
 
 // validate checks what a superblock claims against the medium that it was found
-// on, before anything is done with the claims.
-func (s *superblock) validate(m Medium) error {
-	if s.kind != m.Kind() {
-		return fmt.Errorf("%w: the pool was made on medium %q, this is %q", ErrWrongMedium, s.kind, m.Kind())
+// on, and the medium's size in bytes, before anything is done with the claims.
+func (s *superblock) validate(kind Kind, size int64) error {
+	if s.kind != kind {
+		return fmt.Errorf("%w: the pool was made on medium %q, this is %q", ErrWrongMedium, s.kind, kind)
 	}
-	if s.size > uint64(m.Size()) {
-		return &CorruptError{Part: "superblock", Err: fmt.Errorf("the pool has %d bytes, the medium only %d: it has been truncated; what lay behind is lost, so remove the pool and let its replicas be made anew elsewhere", s.size, m.Size())}
+	if s.size > uint64(size) {
+		return &CorruptError{Part: "superblock", Err: fmt.Errorf("the pool has %d bytes, the medium only %d: it has been truncated; what lay behind is lost, so remove the pool and let its replicas be made anew elsewhere", s.size, size)}
 	}
 	if s.entries == 0 || s.entries > MaxReplicas || s.size < uint64(regionsStart(s.entries)) {
 		return &CorruptError{Part: "superblock", Err: fmt.Errorf("a directory of %d entries in a pool of %d bytes", s.entries, s.size)}

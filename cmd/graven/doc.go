@@ -1,6 +1,6 @@
 // Command graven is the whole of Graven in one binary: the API server, the
-// replica daemon, a cluster on one machine for trying it out, and the client
-// commands.
+// replica daemon, a cluster on one machine for trying it out, the client
+// commands, and those that look into a pool without any of these.
 //
 // # What it promises
 //

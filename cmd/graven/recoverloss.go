@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"strings"
@@ -15,7 +14,7 @@ type lossQuestion struct {
 	*recovery
 	refuse context.CancelCauseFunc // ends the open
 	before func()                  // to be called before anything is written to stderr
-	lines  chan string             // what is typed, once there was a question
+	person *question               // nil until the first question
 }
 
 // refusedLoss says that nobody has agreed to what would be given up.
@@ -47,31 +46,11 @@ func (q *lossQuestion) ask(ctx context.Context, l core.Loss) bool {
 	return true
 }
 
-// answer reads a line from the terminal. It stays in that read, which nobody
-// needs any more, when ctx ends first.
 func (q *lossQuestion) answer(ctx context.Context) (text string, ok bool) {
-	fmt.Fprint(q.err, "Type the log's name to give this up for good: ")
-	if q.lines == nil {
-		q.lines = make(chan string)
-		go func() {
-			in := bufio.NewReader(q.in)
-			for {
-				text, err := in.ReadString('\n')
-				if err != nil {
-					close(q.lines) // no line, no answer
-					return
-				}
-				q.lines <- strings.TrimRight(text, "\r\n")
-			}
-		}()
+	if q.person == nil {
+		q.person = &question{in: q.in, out: q.err}
 	}
-	select {
-	case text := <-q.lines:
-		return text, true
-	case <-ctx.Done():
-		note(q.err, "")
-		return "", false
-	}
+	return q.person.ask(ctx, "Type the log's name to give this up for good: ")
 }
 
 // givenUp is what somebody gives up who lets a log go on.

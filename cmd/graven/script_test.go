@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"sync"
 	"testing"
@@ -18,6 +19,9 @@ import (
 //	dev ARGS...              start `graven dev` in $WORK/data, wait until it is
 //	                         ready, and set GRAVEN_API
 //	stopdev                  end it in order
+//	hurt FILE OFFSET [N]     flip a bit of the byte at OFFSET, or zero N bytes
+//	remember NAME REGEXP     set NAME to what the last standard output has for
+//	                         the regular expression's group
 func TestScripts(t *testing.T) {
 	t.Parallel()
 	var clusters sync.Map // of *cluster, by script
@@ -25,7 +29,9 @@ func TestScripts(t *testing.T) {
 		Dir:   "testdata/script",
 		Setup: writeInputs,
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"exits": exits,
+			"exits":    exits,
+			"hurt":     hurt,
+			"remember": remember,
 			"dev": func(ts *testscript.TestScript, _ bool, args []string) {
 				c := startDev(scriptT{ts}, ts.MkAbs("data"), args...)
 				clusters.Store(ts.Name(), c)
@@ -67,6 +73,42 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	if got != want {
 		ts.Fatalf("exit status %d, want %d", got, want)
 	}
+}
+
+func hurt(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 || len(args) > 3 {
+		ts.Fatalf("usage: hurt FILE OFFSET [N]")
+	}
+	f, err := os.OpenFile(ts.MkAbs(args[0]), os.O_RDWR, 0)
+	ts.Check(err)
+	defer f.Close()
+	off, err := strconv.ParseInt(args[1], 10, 64)
+	ts.Check(err)
+	b := make([]byte, 1)
+	if len(args) == 3 {
+		n, err := strconv.Atoi(args[2])
+		ts.Check(err)
+		b = make([]byte, n)
+	} else {
+		_, err = f.ReadAt(b, off)
+		ts.Check(err)
+		b[0] ^= 0x10
+	}
+	_, err = f.WriteAt(b, off)
+	ts.Check(err)
+}
+
+func remember(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: remember NAME REGEXP")
+	}
+	re, err := regexp.Compile(`(?m)` + args[1])
+	ts.Check(err)
+	m := re.FindStringSubmatch(ts.ReadFile("stdout"))
+	if len(m) != 2 {
+		ts.Fatalf("the last output has nothing for %s", args[1])
+	}
+	ts.Setenv(args[0], m[1])
 }
 
 // scriptT lets a script use what tests use.

@@ -19,6 +19,10 @@ type ScanInput struct {
 	Trim  TrimPoint
 	Seals []Seal   // in any order
 	Hint  Position // the newest one found
+
+	// OnBeyond, if not nil, sees the header of each record that Scan counts in
+	// ScanResult.Beyond, in the order of LSN.
+	OnBeyond func(Header)
 }
 
 // ScanResult is what the bytes prove.
@@ -245,6 +249,9 @@ func (s *scanner) testify(h Header, rec []byte) bool {
 	}
 	if h.Epoch >= s.res.Chain.Epoch {
 		s.res.Beyond++
+		if s.in.OnBeyond != nil {
+			s.in.OnBeyond(h)
+		}
 		s.res.Evidence = s.res.Evidence.Max(Position{Epoch: h.Epoch, LSN: h.Commit}) // rule: evidence of records
 	}
 	return true

@@ -83,7 +83,7 @@ func mutations() []mutation {
 		}},
 		{"space", []patch{
 			{coreAppend, "min(limit, r.trimmed+c.cfg.Capacity)) // rule: space per replica", "limit)"},
-			{writeGo, "uint64(len(p)) > room { // rule: space", "false && uint64(len(p)) > room {"},
+			{writeGo, "n > room { // rule: space", "false && n > room {"},
 		}},
 		{"sync before acknowledge", []patch{{writeGo, "if err := r.pool.dev.sync(); err != nil { // rule: sync before acknowledge", "if err := error(nil); err != nil {"}}},
 		{"suspect keeps its hint", []patch{
