@@ -50,7 +50,8 @@ type state struct {
 	durable uint64          // and not less than this
 	floor   format.Position // the hint is not lower
 	lost    format.Position // the evidence of a suspect; zero for a replica that has lost nothing
-	testify bool            // an alignment is under way: torn records of the chosen log may testify
+
+	testify []format.Position // while an alignment is under way: what records behind the tail may say that a quorum once had
 }
 
 func (b *book) clone() book {
@@ -156,6 +157,19 @@ func (h history) inEpoch(epoch uint64) history {
 	h.ends = slices.Clone(h.ends)
 	h.ends[len(h.ends)-1].Epoch = epoch
 	return h
+}
+
+// evidence is what its records say that a quorum once had.
+func (h history) evidence() []format.Position {
+	out := []format.Position{}
+	for _, at := range h.ends[:len(h.ends)-1] {
+		header, err := format.DecodeHeader(h.bytes[at.LSN-h.from:])
+		if err != nil {
+			panic(err)
+		}
+		out = append(out, format.Position{Epoch: header.Epoch, LSN: header.Commit})
+	}
+	return out
 }
 
 // grow returns the history with records of the given payload sizes, and their

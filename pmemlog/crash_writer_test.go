@@ -77,7 +77,7 @@ func (w *world) reported(b byte, rep *format.Report) error {
 	for _, log := range s.logs {
 		if n, ok := log.begins(rep.Trim.LSN, held); ok {
 			s.logs = []history{log.cut(n).inEpoch(rep.Last.Epoch)}
-			s.durable, s.floor, s.testify = rep.Tail, rep.Last.Max(s.lost), false
+			s.durable, s.floor, s.testify = rep.Tail, rep.Last.Max(s.lost), nil
 			r.acked = format.Position{}
 			return nil
 		}
@@ -91,7 +91,7 @@ func (s *state) checkEvidence(rep *format.Report) error {
 	switch {
 	case s.lost.After(rep.Evidence):
 		return fmt.Errorf("evidence is %s, lost was %s", rep.Evidence, s.lost)
-	case s.lost == none && rep.Suspect() && !s.testify:
+	case s.lost == none && rep.Suspect() && !slices.Contains(s.testify, rep.Evidence):
 		return fmt.Errorf("suspect though nothing was lost: last %s, evidence %s, acknowledged %d", rep.Last, rep.Evidence, s.durable)
 	case rep.Suspect():
 		s.lost = rep.Evidence
@@ -115,7 +115,7 @@ func (w *world) seal(b byte) error {
 	next.set = []format.ID{id(b)}
 	next.floor = format.Position{Epoch: own.Epoch, LSN: end.LSN}
 	next.logs = []history{next.log().inEpoch(own.Epoch)}
-	next.lost, next.testify = format.Position{}, false
+	next.lost, next.testify = format.Position{}, nil
 	in := pmemlog.SealIn{Seals: next.seals, Set: next.set, Hint: next.floor, Tail: end.LSN}
 	return w.change(b, next, func(s *pmemlog.Session) error { return s.Seal(in) })
 }
@@ -143,6 +143,9 @@ func (w *world) encode(b byte, sizes ...int) (lsn uint64, p []byte) {
 	r.stamp++
 	grown, p := s.log().grow(r.capacity, epoch, s.durable, r.stamp, sizes...)
 	s.logs = append([]history{grown}, s.logs[1:]...)
+	if s.testify != nil {
+		s.testify = append(slices.Clip(s.testify), grown.evidence()...)
+	}
 	return lsn, p
 }
 
@@ -208,7 +211,7 @@ func (w *world) align(b byte, lsn uint64) error {
 	old := s.log()
 	kept := old.cut(old.boundary(lsn))
 	s.logs = append([]history{kept}, s.logs...)
-	s.durable, s.testify = min(s.durable, lsn), true
+	s.durable, s.testify = min(s.durable, lsn), old.evidence()
 	w.book.replicas[b].acked = format.Position{}
 	return nil
 }
