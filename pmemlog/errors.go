@@ -66,7 +66,7 @@ func (e *FencedError) Unwrap() error { return ErrFenced }
 // more: what a failed sync has left behind can't be known. It is ErrPoisoned
 // and its cause.
 type PoisonedError struct {
-	Op  string // write, sync or zero
+	Op  string // write, flush, sync or zero
 	Err error
 }
 

@@ -94,6 +94,9 @@ func (r *Replica) corrupt(err error) error {
 }
 
 func (r *Replica) load(head []byte) error {
+	if err := r.pool.dev.settle(r.entry.offset, int64(len(head))); err != nil {
+		return err
+	}
 	if err := r.pool.dev.readAt(head, r.entry.offset); err != nil {
 		return err
 	}
