@@ -85,6 +85,7 @@ func (r *Replica) appended(chain format.Chain, hint format.Position, lags bool) 
 	if r.sealed {
 		r.acked = format.Position{Epoch: chain.Epoch, LSN: chain.LSN}
 	}
+	r.reviewDamage()
 	return r.durable
 }
 
@@ -221,6 +222,7 @@ func (s *Session) endFlush(f flushing) (uint64, error) {
 		if f.sealed {
 			r.acked = f.at
 		}
+		r.reviewDamage()
 	}
 	return r.durable, nil
 }

@@ -1,6 +1,7 @@
 package pmemlog
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -51,7 +52,14 @@ func (d *device) poison(op string, cause error) error {
 	return d.failure()
 }
 
-func (d *device) readAt(p []byte, off int64) error { return d.medium.ReadAt(p, off) }
+// readAt reads on after a failure of writes, too. What can't be read is
+// ErrUnreadable: for memory as for a disk, that is damage to one place.
+func (d *device) readAt(p []byte, off int64) error {
+	if err := d.medium.ReadAt(p, off); err != nil {
+		return fmt.Errorf("%w, bytes %d to %d of the pool: %w", ErrUnreadable, off, off+int64(len(p)), err)
+	}
+	return nil
+}
 
 func (d *device) writeAt(p []byte, off int64) error {
 	if err := d.failure(); err != nil {
@@ -104,6 +112,26 @@ func (d *device) writeBack(off, n int64) error {
 	default:
 		return fmt.Errorf("%w: nothing can be stored behind the back of a pool on medium %s", ErrWrongMedium, d.medium.Kind())
 	}
+}
+
+// settle makes sure that what is read of a range is persistent, though a process
+// that was killed, or a network card, may have left it in the CPU's cache. That
+// costs about as much as to read it. A medium that is synced is settled by that.
+// A [FaultError], without poison, where it can't be read either: what lies before
+// is settled.
+func (d *device) settle(off, n int64) error {
+	if d.persister == nil {
+		return nil
+	}
+	if err := d.failure(); err != nil {
+		return err
+	}
+	err := d.persister.WriteBack(off, n)
+	var fault *FaultError
+	if err != nil && !errors.As(err, &fault) {
+		return d.poison("flush", err)
+	}
+	return errors.Join(err, d.persist(nil))
 }
 
 // sync makes persistent all writes that returned before it was called. A sync

@@ -48,15 +48,47 @@
 // can know, so the pool is poisoned: [ErrPoisoned] from then on, until it is
 // opened anew. Of persistent memory, what was stored may survive in any subset of
 // its 8-byte words until its line was flushed, or it was streamed, and a fence came
-// behind; a fault of the mapping is damage like any other. Damage hits one place at a time; what has two copies (superblock,
-// directory) heals from it. Damage to the newest header slot of a replica
-// looks like the torn slot of a crash and brings the older one back; it is
-// noticed where a hint line refers to the lost one.
+// behind; a fault of the mapping is damage like any other. Damage hits one place at
+// a time; what has two copies (superblock, directory) heals from it. Damage to the
+// newest header slot of a replica looks like the torn slot of a crash and brings
+// the older one back; it is noticed where a hint line refers to the lost one.
+//
+// A sync that says it succeeded and did not breaks the promises. It is noticed, as
+// a suspect or a replica that is refused, wherever something that is persistent
+// tells: a hint that a later flush carried, a commit LSN in a later record, a hint
+// line of the lost header. Of the last flush before the power cut nothing does,
+// and nothing tells where all syncs lie.
+//
+// # Damage
+//
+// Bad memory and bad sectors are normal, and cost no more than what lies on them.
+// A read that fails is ErrUnreadable and its replica's business alone: a fence's
+// scan ends the log there, what can be read beside the bad page still testifies,
+// and the other replicas and the pool go on. What is known to be wrong with a
+// replica stays with it ([Info], Damage) until it has been rewritten, trimmed or
+// dropped, or a later look finds it good. It is kept in memory: after a restart the
+// next fence or scrub finds it again.
+//
+// A write or sync that fails poisons the pool, since nobody knows what it left.
+// Everything that only reads goes on: sessions that are read-only, [Replica.Scrub],
+// and Info, which says why nothing is written any more.
+//
+// Nothing is read by itself, so damage to what is seldom read would wait until it
+// hurts. [Replica.Scrub] and [Pool.Scrub] read all that has a CRC, at the pace of
+// their caller. The log's bytes can't be mended here: only its writer has them. A
+// header is written anew from memory, to both places; of superblock and directory
+// the bad copy is, and synced before the other one is looked at. A scrub takes no
+// lock while it reads that a write, flush or fence waits for: what lies in [trim,
+// durable) changes only after the trim LSN, or the count of rewinds, has changed,
+// so it looks at those when it has read. [BadBlocks] is what the kernel knows by
+// itself.
 //
 // # Why a crash does no harm
 //
 //   - Superblock and directory entry have two copies, written one after the other
-//     with a sync between. At most one is torn, the other stands; Open mends it.
+//     with a sync between and one behind. At most one is torn, the other stands. A
+//     torn entry is mended, persistently, by Open, since a change begins with the
+//     same copy each time; a change of the superblock begins with the torn one.
 //   - Format writes the first superblock's magic number last, a word by itself, so
 //     that a medium holds no pool or a whole one.
 //   - Create zeroes the region, writes its header, syncs, and only then writes the
@@ -66,13 +98,22 @@
 //     is whole and has the higher generation. Open syncs before it reads, since a
 //     process that was killed may have left in the cache what is not persistent.
 //     OpenFile has the cache given up, too: after a sync that failed the system
-//     keeps as clean what the disk never got.
+//     keeps as clean what the disk never got. Of persistent memory, where there is
+//     nothing to sync, the lines that are about to be believed are flushed: those
+//     of superblocks, directory and headers by Open, those of a ring by each fence.
 //   - Hint lines alternate, and each is persistent before the next is written. They
 //     name the generation of their header, so a header write replaces them all:
 //     that is how a hint is lowered, before an alignment rewrites anything.
 //   - A record is valid by itself and by what stands before it (see package format),
 //     so bytes that an alignment or a reset leaves behind its tail need not be
 //     erased: they join the log only if they are what would be written there.
+//   - A fence syncs between the header that promises the term and the scan, and
+//     writes its hint after it. With a term that was promised before there is no
+//     header write, and without that sync the hint could outlive the records: a
+//     replica that has lost nothing would be a suspect.
+//
+// The TestCrash cases break each operation off at each of these points, in three
+// ways, and its recovery again; TestMutation takes the calls away one at a time.
 //
 // # Concurrency
 //

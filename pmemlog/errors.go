@@ -15,6 +15,7 @@ var (
 	ErrWrongMedium  = errors.New("pmemlog: pool belongs on another kind of medium")
 	ErrLocked       = errors.New("pmemlog: pool is in use")
 	ErrPoisoned     = errors.New("pmemlog: medium failed, nothing more is written")
+	ErrUnreadable   = errors.New("pmemlog: medium can't be read")
 	ErrClosed       = errors.New("pmemlog: closed")
 	ErrIdentity     = errors.New("pmemlog: pool belongs to another")
 	ErrExists       = errors.New("pmemlog: exists already")
@@ -65,7 +66,7 @@ func (e *FencedError) Unwrap() error { return ErrFenced }
 // more: what a failed sync has left behind can't be known. It is ErrPoisoned
 // and its cause.
 type PoisonedError struct {
-	Op  string // write, sync or zero
+	Op  string // write, flush, sync or zero
 	Err error
 }
 

@@ -36,6 +36,9 @@ func (s *Session) Fence(term format.Fence) (format.Report, error) {
 	if err := r.pool.dev.sync(); err != nil { // rule: sync before scan
 		return format.Report{}, err
 	}
+	if err := r.settle(); err != nil {
+		return format.Report{}, err
+	}
 	res, err := r.scan()
 	if err != nil {
 		return format.Report{}, err
@@ -54,6 +57,22 @@ func (r *Replica) promise(term format.Fence) error {
 	next := r.nextHeader()
 	next.Fenced = term
 	return r.writeHeader(next)
+}
+
+// settle makes persistent what a scan will see, in the order of LSNs: the log ends
+// where the memory can't be touched.
+func (r *Replica) settle() error {
+	for _, part := range r.ringParts(r.slot.Trim.LSN, r.entry.capacity) {
+		err := r.pool.dev.settle(r.entry.offset+format.RingOffset+part.offset, part.length)
+		var fault *FaultError
+		if errors.As(err, &fault) {
+			return r.pool.dev.failure()
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // scan reads the ring and takes what it holds as the replica's state.
@@ -83,6 +102,7 @@ func (r *Replica) scan() (format.ScanResult, error) {
 		r.suspect = res.Suspect()
 		r.sealed = ownSeal(r.slot.Seals, r.term) != nil
 		r.rewinds++
+		r.damaged = scanDamage(&res) // rather than what was found before: all of it has been read anew
 	})
 	return res, nil
 }

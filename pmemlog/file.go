@@ -22,8 +22,9 @@ type File struct {
 
 // OpenFile opens an existing file or block device and locks it: [LockedError]
 // when another process, or another File of this one, has it, ErrLocked when it is
-// a device that is mounted or otherwise in use. What is read from it then comes
-// from the disk, not from what the system's cache has kept of earlier writes.
+// a device that is mounted or otherwise in use. What is read from it, once it has
+// been synced, then comes from the disk, or has been written to it: the system's
+// cache keeps nothing of writes that have failed.
 func OpenFile(path string) (*File, error) {
 	f, err := openExclusive(path)
 	if errors.Is(err, ErrLocked) {
@@ -42,12 +43,10 @@ func OpenFile(path string) (*File, error) {
 	return m, nil
 }
 
-// forgetCache has the system give up its cached pages. After a sync that failed
+// forgetCache has the system give up its clean pages. After a sync that failed
 // they hold, as if they were clean, what the disk never got; later syncs succeed.
+// Dirty pages stay, and the next sync writes them, or fails.
 func (m *File) forgetCache() error {
-	if err := m.Sync(); err != nil { // only clean pages are given up
-		return err
-	}
 	return os.NewSyscallError("fadvise", unix.Fadvise(int(m.f.Fd()), 0, 0, unix.FADV_DONTNEED))
 }
 

@@ -154,7 +154,7 @@ func (m *PMem) store(p []byte, off int64) error {
 // cache. It is persistent after the next Persist, if only of no spans.
 func (m *PMem) WriteBack(off, n int64) (err error) {
 	defer m.end(m.begin(), &err)
-	if err := m.check(off, n); err != nil {
+	if err := m.check(off, n); err != nil || n == 0 { // msync refuses to do nothing
 		return err
 	}
 	return m.mem.Flush(off, n)

@@ -143,6 +143,9 @@ func Open(m Medium) (*Pool, error) {
 		return nil, err
 	}
 	p := &Pool{dev: newDevice(m), super: super, superAt: at, replicas: map[format.ID]*Replica{}}
+	if err := p.dev.settle(0, regionsStart(super.entries)); err != nil {
+		return nil, err
+	}
 	if p.dir, err = readDirectory(p.dev, &buf, super.entries, int64(super.size)); err != nil {
 		return nil, err
 	}
@@ -154,6 +157,9 @@ func Open(m Medium) (*Pool, error) {
 			return nil, &CorruptError{Part: "directory", Offset: directoryOffset, Err: fmt.Errorf("replica %s is in it twice; %s", e.replica, removePool)}
 		}
 		p.replicas[e.replica] = loadReplica(p, e, &buf)
+	}
+	if err := p.dev.failure(); err != nil {
+		return nil, err
 	}
 	return p, nil
 }

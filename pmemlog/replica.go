@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/gravenio/graven/pmemlog/format"
 )
@@ -54,6 +55,9 @@ type Replica struct {
 	durable uint64       // LSN up to which all is persistent
 	acked   format.Position
 	rewinds uint64 // how often tail and durable have been set anew; a flush that began before does not raise them
+
+	damaged  *damaged  // what is known to be wrong with the ring; guarded by mu alone
+	scrubbed time.Time // when a scrub ended last; guarded by mu alone
 }
 
 // Info is what a replica says of itself without being fenced.
@@ -65,6 +69,9 @@ type Info struct {
 	Stop    error       // why the scan ended at its tail; for people
 	Media   Kind
 	Failure error // why the replica takes no more writes; nil while it does
+
+	Damage   *Damage   // what is known to be wrong with what it holds; nil for nothing
+	Scrubbed time.Time // when the last scrub of it ended; zero for none since the pool was opened
 }
 
 // loadReplica reads a region's header. What is wrong with it goes to damage.
@@ -87,6 +94,9 @@ func (r *Replica) corrupt(err error) error {
 }
 
 func (r *Replica) load(head []byte) error {
+	if err := r.pool.dev.settle(r.entry.offset, int64(len(head))); err != nil {
+		return err
+	}
 	if err := r.pool.dev.readAt(head, r.entry.offset); err != nil {
 		return err
 	}
@@ -173,6 +183,7 @@ func (r *Replica) info() Info {
 	i := Info{
 		Slot: r.slot.Clone(), Tail: r.chain.LSN, Durable: r.durable, Scanned: r.scanned,
 		Stop: r.stop, Media: r.pool.dev.medium.Kind(), Failure: r.failure(),
+		Damage: r.knownDamage(), Scrubbed: r.scrubbed,
 	}
 	i.Slot.Hint = r.hint
 	if !r.scanned {
@@ -205,6 +216,7 @@ func (r *Replica) publish(change func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	change()
+	r.reviewDamage()
 }
 
 // ringOffset returns where in the pool LSN lies.

@@ -1,36 +1,42 @@
 package pmemtest
 
-import "math/rand/v2"
+import (
+	"bytes"
+	"math"
+	"math/rand/v2"
+)
 
 // Crash takes the power away, for good as far as this medium goes, and returns
-// what survives as a new one: all that was synced, and of the rest any subset.
+// what survives as a new one: all that was synced, and of the rest any subset, torn as the unit allows. The same random numbers give
+// the same loss.
 func (m *Medium) Crash(rng *rand.Rand) *Medium {
 	return m.crash(func(out *image) {
-		now := m.safe.fork()
+		now, odds := m.safe.fork(), newSurvival(rng)
 		versions := map[int64]int{} // of a unit, beside the synced one
 		buf := make([]byte, m.opts.Unit)
 		for _, w := range m.writes {
 			now.write(m.written(&w), w.off)
+			o := odds.write()
 			for u, end := m.units(w.off, w.n); u < end; u++ {
 				versions[u]++
 				at := u * int64(m.opts.Unit)
 				version := buf[:min(int64(m.opts.Unit), m.Size()-at)]
 				now.read(version, at)
-				m.replace(rng, out, version, at, versions[u])
+				m.replace(out, version, at, func() bool { return odds.survives(o, versions[u]) }, o.torn)
 			}
 		}
 	})
 }
 
-// replace puts the n-th version of a unit in the place of an earlier one, or
-// not: with these odds each version is as likely in the end as the synced one.
-func (m *Medium) replace(rng *rand.Rand, out *image, version []byte, at int64, n int) {
+// replace puts a version of a unit in the place of an earlier one, or not, grain
+// by grain.
+func (m *Medium) replace(out *image, version []byte, at int64, survives func() bool, torn bool) {
 	grain := m.opts.Unit
-	if grain == Line {
+	if grain == Line && torn {
 		grain = word
 	}
 	for from := 0; from < len(version); from += grain {
-		if rng.IntN(n+1) == 0 {
+		if survives() {
 			out.write(version[from:min(from+grain, len(version))], at+int64(from))
 		}
 	}
@@ -43,10 +49,16 @@ func (m *Medium) CrashClean() *Medium {
 
 // CrashKeepingUnsynced is the death of a process, not of the machine: readers of
 // the new medium see all that was written, but what was not synced is still not
-// persistent.
+// persistent. Of persistent memory, what the process had on its way is in the
+// cache again: a fence is only for what its own process has flushed.
 func (m *Medium) CrashKeepingUnsynced() *Medium {
 	out := m.Clone()
-	out.dead, out.cutAt, out.failSync, out.failNext = false, 0, nil, nil
+	out.dead, out.cutAt, out.cutOp, out.plan = false, 0, 0, plan{}
+	if out.pmem != nil {
+		for i := range out.writes {
+			out.writes[i].sent = false
+		}
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.dead = true
@@ -71,8 +83,8 @@ func (m *Medium) Clone() *Medium {
 	defer m.mu.Unlock()
 	out := newMedium(m.opts, m.now.fork(), m.safe.fork())
 	out.writes = append([]write(nil), m.writes...)
-	out.dead, out.syncs, out.cutAt = m.dead, m.syncs, m.cutAt
-	out.failSync, out.failNext = m.failSync, m.failNext
+	out.dead, out.syncs, out.cutAt, out.plan = m.dead, m.syncs, m.cutAt, m.plan
+	out.ops, out.cutOp = m.ops, m.cutOp
 	out.badReads = append([][2]int64(nil), m.badReads...)
 	return out
 }
@@ -94,10 +106,31 @@ func (m *Medium) FlipBit(off int64, bit uint) {
 
 // FailNextSync makes the next sync fail with err; nothing becomes persistent by
 // it.
-func (m *Medium) FailNextSync(err error) {
+func (m *Medium) FailNextSync(err error) { m.FailAtSync(1, err) }
+
+// FailAtSync makes the n-th sync from now fail with err, the first being 1;
+// nothing becomes persistent by it. Syncs after it work, and persist what it did
+// not.
+func (m *Medium) FailAtSync(n int, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.failSync = err
+	m.failAt, m.failSync = m.syncs+n, err
+}
+
+// LieAtSync makes the n-th sync from now return nil without effect, the first
+// being 1. What it should have made persistent is gone after a crash, whatever
+// later syncs do, unless it is written again.
+func (m *Medium) LieAtSync(n int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.lieFrom, m.lieTo = m.syncs+n, m.syncs+n
+}
+
+// LieFromSync is LieAtSync for the n-th sync and all that follow it.
+func (m *Medium) LieFromSync(n int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.lieFrom, m.lieTo = m.syncs+n, math.MaxInt
 }
 
 // FailNextWrite makes the next write fail with err, without effect.
@@ -123,6 +156,21 @@ func (m *Medium) CutAtSync(n int) {
 	m.cutAt = m.syncs + n
 }
 
+// CutAtEvent makes the power go just before the n-th event from now, the first
+// being 1: a write, a sync, or what persistent memory has in place of them.
+func (m *Medium) CutAtEvent(n int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.cutOp = m.ops + n
+}
+
+// Counted returns how many events there have been.
+func (m *Medium) Counted() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.ops
+}
+
 // Dead reports whether the power has gone.
 func (m *Medium) Dead() bool {
 	m.mu.Lock()
@@ -130,7 +178,7 @@ func (m *Medium) Dead() bool {
 	return m.dead
 }
 
-// Syncs returns how many syncs have succeeded.
+// Syncs returns how many syncs have succeeded, or said so.
 func (m *Medium) Syncs() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -155,7 +203,10 @@ func (m *Medium) Persistent(off int64, n int) bool {
 			return false
 		}
 	}
-	return true
+	now, safe := make([]byte, n), make([]byte, n)
+	m.now.read(now, off)
+	m.safe.read(safe, off)
+	return bytes.Equal(now, safe) // or a sync has lied
 }
 
 // units returns the numbers of the first unit that [off, off+n) touches and of

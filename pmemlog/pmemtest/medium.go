@@ -82,8 +82,9 @@ func (o Options) withDefaults() Options {
 
 // Medium is a [pmemlog.Medium] in memory that forgets what was not synced when
 // it crashes. One of KindPmem is the product's own medium on a simulated cache,
-// whose fences count as syncs. Unsynced bytes take as much memory again for each time they are
-// written over; what a medium and its clones have in common is there once.
+// whose fences count as syncs. Unsynced bytes take as much memory again for each
+// time they are written over; what a medium and its clones have in common is
+// there once.
 type Medium struct {
 	opts Options
 	pmem *pmemlog.PMem // of KindPmem: what turns writes into stores, flushes and fences
@@ -95,10 +96,19 @@ type Medium struct {
 	dead     bool
 	syncs    int
 	cutAt    int // power goes before this sync; 0 for never
+	ops      int // events, with those that failed
+	cutOp    int // power goes before this event; 0 for never
 	events   []Event
-	failSync error
-	failNext error
 	badReads [][2]int64
+	plan
+}
+
+// plan is the faults to come. Syncs are counted as [Medium.Syncs] does; 0 is none.
+type plan struct {
+	failNext       error // of the next write
+	failSync       error // of the sync failAt
+	failAt         int
+	lieFrom, lieTo int // syncs that do nothing
 }
 
 // write is one that has not been synced.
@@ -177,9 +187,26 @@ func (m *Medium) mayWrite(p []byte, off int64) error {
 	if err := m.check(off, len(p)); err != nil {
 		return err
 	}
+	if err := m.count(); err != nil {
+		return err
+	}
 	err := m.failNext
 	m.failNext = nil
 	return err
+}
+
+// count counts an event that is about to happen, or takes the power away before
+// it. mu is held.
+func (m *Medium) count() error {
+	if m.dead {
+		return ErrPowerless
+	}
+	m.ops++
+	if m.cutOp > 0 && m.ops >= m.cutOp {
+		m.dead = true
+		return ErrPowerless
+	}
+	return nil
 }
 
 // Sync implements [pmemlog.Medium].
@@ -194,32 +221,33 @@ func (m *Medium) Sync() error {
 
 // commit makes persistent what has been sent. mu is held.
 func (m *Medium) commit(op Op) error {
-	if m.dead {
-		return ErrPowerless
-	}
-	if err := m.failSync; err != nil {
-		m.failSync = nil
+	if err := m.count(); err != nil {
 		return err
+	}
+	if m.failAt > 0 && m.syncs+1 >= m.failAt {
+		m.failAt = 0
+		return m.failSync
 	}
 	if m.cutAt > 0 && m.syncs+1 >= m.cutAt {
 		m.dead = true
 		return ErrPowerless
 	}
-	m.arrive()
+	m.arrive(m.lieFrom > 0 && m.lieFrom <= m.syncs+1 && m.syncs+1 <= m.lieTo)
 	m.syncs++
 	m.log(Event{Op: op})
 	return nil
 }
 
-// arrive makes persistent what has been sent; what still lies in a cache stays
-// there. mu is held.
-func (m *Medium) arrive() {
+// arrive makes persistent what has been sent, or loses it; what still lies in a
+// cache stays there. mu is held.
+func (m *Medium) arrive(lose bool) {
 	staying := m.writes[:0]
 	for i := range m.writes {
 		w := m.writes[i]
 		switch {
 		case !w.sent:
 			staying = append(staying, w)
+		case lose:
 		case w.data != nil: // written over since, by what may not be persistent
 			m.safe.write(w.data, w.off)
 		default:

@@ -301,3 +301,51 @@ func TestEveryVersionAndNoOther(t *testing.T) {
 		}
 	}
 }
+
+// TestLies: what a sync has lied about is gone, whatever later syncs do; what is
+// written again is not.
+func TestLies(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []pmemlog.Kind{pmemlog.KindFile, pmemlog.KindPmem} {
+		m := pmemtest.New(4096, pmemtest.Options{Kind: kind})
+		commit := func(b byte, off int64) { // one sync, or one fence
+			must(t, m.WriteAt(bytes.Repeat([]byte{b}, 128), off))
+			must(t, m.Sync())
+		}
+		commit(1, 0)
+		m.LieAtSync(2)
+		commit(2, 1024)
+		commit(3, 2048)
+		commit(4, 3072)
+		if m.Image()[2048] != 3 || m.Persistent(2048, 128) || !m.Persistent(3072, 128) || m.Syncs() != 4 {
+			t.Errorf("kind %s: after a lie: %d syncs", kind, m.Syncs())
+		}
+		left := m.Clone().Crash(rand.New(rand.NewPCG(1, 1))).Image()
+		if left[0] != 1 || left[1024] != 2 || left[2048] != 0 || left[3072] != 4 {
+			t.Errorf("kind %s: left are %d %d %d %d", kind, left[0], left[1024], left[2048], left[3072])
+		}
+		commit(3, 2048)
+		m.LieFromSync(2)
+		commit(5, 0)
+		commit(6, 1024)
+		commit(7, 3072)
+		left = m.Crash(rand.New(rand.NewPCG(1, 1))).Image()
+		if left[0] != 5 || left[1024] != 2 || left[2048] != 3 || left[3072] != 4 {
+			t.Errorf("kind %s: from now on: left are %d %d %d %d", kind, left[0], left[1024], left[2048], left[3072])
+		}
+	}
+}
+
+func TestCutAtEvent(t *testing.T) {
+	t.Parallel()
+	m := pmemtest.New(4096, pmemtest.Options{})
+	must(t, m.WriteAt([]byte{1}, 0))
+	m.CutAtEvent(2)
+	must(t, m.WriteAt([]byte{2}, 1))
+	if err := m.WriteAt([]byte{3}, 2); !errors.Is(err, pmemtest.ErrPowerless) || !m.Dead() {
+		t.Errorf("the second event: %v", err)
+	}
+	if b := m.CrashKeepingUnsynced().Image(); b[0] != 1 || b[1] != 2 || b[2] != 0 {
+		t.Errorf("left are %v", b[:3])
+	}
+}

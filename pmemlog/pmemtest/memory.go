@@ -1,6 +1,7 @@
 package pmemtest
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/gravenio/graven/pmemlog"
@@ -39,6 +40,9 @@ func (m *Medium) store(op Op, p []byte, off int64) error {
 		return err
 	}
 	m.keep(off, off+int64(len(p)))
+	if op == OpStream { // whatever the cache has of these lines is written back before
+		m.send(off, off+int64(len(p)))
+	}
 	m.now.write(p, off)
 	m.log(Event{Op: op, Off: off, Len: len(p)})
 	for end := off + int64(len(p)); off < end; {
@@ -55,17 +59,21 @@ func (c memory) Flush(off, n int64) error {
 	m := c.m
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if err := m.check(off, int(n)); err != nil {
+	if err := errors.Join(m.check(off, int(n)), m.count()); err != nil {
 		return err
 	}
-	from, to := off&^(Line-1), (off+n+Line-1)&^(Line-1)
+	m.send(off&^(Line-1), (off+n+Line-1)&^(Line-1))
+	m.log(Event{Op: OpFlush, Off: off, Len: int(n)})
+	return nil
+}
+
+// send puts on its way what has been written of whole lines. mu is held.
+func (m *Medium) send(from, to int64) {
 	for i := range m.writes {
 		if w := &m.writes[i]; w.off < to && from < w.end() {
 			w.sent = true
 		}
 	}
-	m.log(Event{Op: OpFlush, Off: off, Len: int(n)})
-	return nil
 }
 
 // Fence implements [pmemlog.Memory]: what was on its way has arrived.
@@ -81,6 +89,10 @@ func (c memory) Size() int64 { return c.m.Size() }
 
 // Close implements [pmemlog.Memory].
 func (c memory) Close() error { return nil }
+
+// PMem returns the product's own medium, through which all that a medium of
+// KindPmem is asked goes; nil for other kinds.
+func (m *Medium) PMem() *pmemlog.PMem { return m.pmem }
 
 // Persist carries out what the product's medium makes of several writes. Only a
 // medium of KindPmem has it, and WriteBack.
