@@ -119,15 +119,15 @@ func foreign(m Medium) (string, error) {
 	return "", nil
 }
 
-// wipeEnds zeroes the marks of what a medium held, for good, so that nothing
-// takes it for that again, and a pool that is being made on it not for one.
+// wipeEnds zeroes the marks of what a medium held, so that nothing takes it for
+// that again. The first sync of what is made on it then makes that persistent.
 func wipeEnds(m Medium) error {
 	for _, off := range ends(m) {
 		if err := m.WriteAt(make([]byte, min(claimSpan, m.Size())), off); err != nil {
 			return fmt.Errorf("wipe what is there: %w", err)
 		}
 	}
-	return m.Sync()
+	return nil
 }
 
 // ends returns where the first and the last claimSpan bytes begin.
