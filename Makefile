@@ -43,10 +43,16 @@ run: build ## build, then start a cluster on this machine; more flags in ARGS
 	@exec $(BIN)/graven dev --data $(CURDIR)/graven-data $(ARGS)
 
 .PHONY: bench
-bench: build ## benchmarks of the packages, then log against bare fabric
+bench: build ## benchmarks of the packages, then log against bare fabric, pools against libpmem and fio
 	go test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -benchmem ./...
 	$(BIN)/graven bench fabric
 	$(BIN)/graven bench log
+	$(BIN)/graven bench pmem
+
+.PHONY: bench-baseline
+bench-baseline: ## build bin/pmem_baseline, what `graven bench pmem` is measured beside; needs libpmem-dev
+	@mkdir -p $(BIN)
+	$(CC) -O2 -Wall -Wextra -Werror -msse4.2 -o $(BIN)/pmem_baseline bench/pmem_baseline.c -lpmem
 
 SIMTIME ?= 8760h
 SEED ?= $(shell date +%s)000

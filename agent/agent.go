@@ -28,6 +28,7 @@ type Agent struct {
 	api     *endpoints
 	results results
 	lane    *lane
+	scrubs  *scrubber
 	news    chan struct{} // there is something to tell the control plane soon
 
 	incarnation atomic.Uint64
@@ -83,6 +84,8 @@ func (a *Agent) init() error {
 	self := a.pool.Identity()
 	a.incarnation.Store(self.Incarnation)
 	a.catalog, a.chores, a.lane = newCatalog(a), newChores(a), newLane(a)
+	a.scrubs = newScrubber(a)
+	a.metrics.badBlocks = a.lookAtBadBlocks(sysfs)
 	if a.keys, err = loadKeys(a.opts.Dir, self.Cluster.String()); err != nil {
 		a.log.Warn("grant keys can't be read; writers are served once the agent is registered", "err", err)
 	}

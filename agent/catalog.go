@@ -184,6 +184,13 @@ func (c *catalog) pardon(id format.ID, h *hosted) {
 	}
 }
 
+// served returns a replica that a writer has asked for; nil for another.
+func (c *catalog) served(id format.ID) *hosted {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.hosted[id]
+}
+
 // all returns what is being served.
 func (c *catalog) all() []*hosted {
 	c.mu.Lock()

@@ -34,6 +34,13 @@
 // is reported with what it waits for, and tried again after a pause of up to
 // a minute.
 //
+// The pool is read through every Options.ScrubEvery, at Options.ScrubRate, in a lane
+// of its own. A replica that is found damaged is reported as suspect, with LSN and
+// reason, until it is good again. Its writer's session ends: the writer connects
+// again, the fence finds what is lost, and the writer sends that from its
+// mirror, which holds all from the trim LSN on. Without a writer the next open
+// does the same. In a pool that takes no writes nothing is ended.
+//
 // # What it assumes
 //
 // A grant's signature is enough to write: sessions are not bound to the

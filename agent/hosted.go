@@ -58,6 +58,19 @@ func (h *hosted) leave(t *target) {
 	h.sessions = slices.DeleteFunc(h.sessions, func(s *target) bool { return s == t })
 }
 
+// endFenced tells the sessions that have fenced the replica that they are over.
+// One that is about to fence it sees for itself what it holds.
+func (h *hosted) endFenced(why error) {
+	h.mu.Lock()
+	sessions := slices.Clone(h.sessions)
+	h.mu.Unlock()
+	for _, s := range sessions {
+		if s.fenced.Load() {
+			s.end.tell(why)
+		}
+	}
+}
+
 // endOlder tells the sessions that were admitted before t that they are over,
 // all of them if t is nil.
 func (h *hosted) endOlder(t *target, why error) {

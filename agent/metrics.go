@@ -18,6 +18,8 @@ type metrics struct {
 	flushes  atomic.Uint64
 	lease    atomic.Bool
 
+	badBlocks uint64 // bytes; never changes
+
 	syncs            prometheus.Histogram
 	fences           prometheus.Counter
 	renewals         prometheus.Counter
@@ -102,6 +104,14 @@ func (m *metrics) register(a *Agent) error {
 		number("free_bytes", "Room in the pool.", func() float64 { return float64(free(a.pool.Free())) }),
 		number("capacity_bytes", "Room in the pool when it is empty.", func() float64 { return float64(a.pool.Free().Total) }),
 		number("replicas", "Replicas in the pool.", func() float64 { return float64(len(a.pool.Replicas())) }),
+		number("damaged_replicas", "Replicas that are known to be damaged.", func() float64 { return float64(a.damaged()) }),
+		number("bad_block_bytes", "Bytes that the kernel knew to be bad on the device under the pool when the agent was started.", func() float64 { return float64(m.badBlocks) }),
+		total("scrub_read_bytes_total", "Bytes read by scrubs.", &a.scrubs.bytes),
+		total("scrub_records_total", "Records that scrubs have found good.", &a.scrubs.records),
+		total("scrub_runs_total", "Scrubs of the whole pool that have ended.", &a.scrubs.runs),
+		total("scrub_damage_total", "Damaged replicas, headers and copies of the pool's structures that scrubs have found, each time.", &a.scrubs.damage),
+		total("scrub_healed_total", "Headers and copies of the pool's structures that scrubs have rewritten.", &a.scrubs.healed),
+		number("scrub_age_seconds", "Time since a scrub of the whole pool has ended, or since the agent was started.", func() float64 { return a.scrubs.age().Seconds() }),
 		number("read_only", "1 when the medium has failed.", func() float64 { return truth(a.pool.Failure() != nil) }),
 	} {
 		if err := a.opts.Registry.Register(c); err != nil {

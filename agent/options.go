@@ -31,6 +31,12 @@ const DefaultPoolSize = 4 << 30
 // DefaultRecoverBytes is the largest log that is recovered, in bytes.
 const DefaultRecoverBytes = 1 << 30
 
+// DefaultScrubRate is how fast a pool is scrubbed, in bytes a second.
+const DefaultScrubRate = 64 << 20
+
+// DefaultScrubEvery is how often a pool is scrubbed.
+const DefaultScrubEvery = 24 * time.Hour
+
 // Bounds of Options. The server may ask for a longer lease.
 const (
 	minTTL       = time.Second
@@ -38,6 +44,7 @@ const (
 	maxLabels    = 32
 	maxEndpoints = 64
 	maxVersion   = 128 // bytes
+	minScrubRate = 64 << 10
 )
 
 // Options say what an agent is to be. Dir (for a file), ID and Endpoints are
@@ -122,6 +129,14 @@ type Options struct {
 	// away while others could be recovered.
 	RecoverPatience time.Duration
 
+	// ScrubEvery is how often the whole pool is read and checked, 24 hours by
+	// default; negative for never. The first time comes within a 24th of that.
+	ScrubEvery time.Duration
+
+	// ScrubRate is how fast, in bytes a second, DefaultScrubRate by default and
+	// at least 64 KiB.
+	ScrubRate int64
+
 	// wrap puts a medium of a test between pool and file.
 	wrap func(pmemlog.Medium) pmemlog.Medium
 }
@@ -156,6 +171,12 @@ func (o Options) withDefaults() Options {
 	}
 	if o.RecoverPatience == 0 {
 		o.RecoverPatience = 10 * time.Minute
+	}
+	if o.ScrubEvery == 0 {
+		o.ScrubEvery = DefaultScrubEvery
+	}
+	if o.ScrubRate == 0 {
+		o.ScrubRate = DefaultScrubRate
 	}
 	if o.wrap == nil {
 		o.wrap = func(m pmemlog.Medium) pmemlog.Medium { return m }
@@ -201,6 +222,8 @@ func (o *Options) validate() error {
 		return bad("RecoverBytes", "%d must be positive", o.RecoverBytes)
 	case o.RecoverPatience < 0:
 		return bad("RecoverPatience", "%v must be positive", o.RecoverPatience)
+	case o.ScrubRate < minScrubRate:
+		return bad("ScrubRate", "%d bytes a second must be at least %d; a negative ScrubEvery turns scrubs off", o.ScrubRate, minScrubRate)
 	case o.LeaseTTL != 0 && (o.LeaseTTL < minTTL || o.LeaseTTL > maxTTL || o.LeaseTTL%time.Second != 0):
 		return bad("LeaseTTL", "%v must be whole seconds from %v to %v", o.LeaseTTL, minTTL, maxTTL)
 	}

@@ -55,6 +55,7 @@ func TestOptionsAreChecked(t *testing.T) {
 		{"LeaseTTL", func(o *Options) { o.LeaseTTL = 2 * time.Hour }},
 		{"LeaveTimeout", func(o *Options) { o.LeaveTimeout = -1 }},
 		{"RecoverBytes", func(o *Options) { o.RecoverBytes = -1 }},
+		{"ScrubRate", func(o *Options) { o.ScrubRate = minScrubRate - 1 }},
 		{"RecoverPatience", func(o *Options) { o.RecoverPatience = -1 }},
 		{"Labels", func(o *Options) { o.Labels = map[string]string{"a b": "c"} }},
 		{"Labels", func(o *Options) { o.Labels = map[string]string{"a": "b/c"} }},

@@ -45,7 +45,7 @@ func TestPoolsThatCannotBeUsed(t *testing.T) {
 		want error
 	}{
 		{"truncated", func(b []byte) []byte { return b[:len(b)/2] }, pmemlog.ErrCorrupt},
-		{"empty", func([]byte) []byte { return nil }, pmemlog.ErrCorrupt},
+		{"empty", func([]byte) []byte { return nil }, pmemlog.ErrNoPool},
 		{"zeroed", func(b []byte) []byte { clear(b); return b }, pmemlog.ErrNoPool},
 		{"flipped in both superblocks", func(b []byte) []byte { b[50] ^= 1; b[4096+50] ^= 1; return b }, pmemlog.ErrCorrupt},
 		{"newer", func(b []byte) []byte {

@@ -3,6 +3,7 @@ package agent
 import (
 	"net"
 	"strconv"
+	"strings"
 
 	"github.com/gravenio/graven/openapi"
 	"github.com/gravenio/graven/pmemlog"
@@ -11,6 +12,15 @@ import (
 // maxReason bounds what the control plane is told of the daemon's health, in
 // bytes.
 const maxReason = 256
+
+// maxDamaged bounds of how many damaged replicas the control plane is told what
+// is wrong with them; of the others it hears that they are.
+const maxDamaged = 32
+
+// clip cuts a text for the control plane.
+func clip(text string) string {
+	return strings.ToValidUTF8(text[:min(len(text), maxReason)], "")
+}
 
 // The functions of this file say what the control plane is told. None of them
 // waits for I/O: the pool and its replicas answer from memory.
@@ -56,8 +66,7 @@ func (a *Agent) health() openapi.Health {
 	failure := a.pool.Failure()
 	switch {
 	case failure != nil:
-		reason := failure.Error()
-		return openapi.Health{State: openapi.HealthReadOnly, Reason: reason[:min(len(reason), maxReason)]}
+		return openapi.Health{State: openapi.HealthReadOnly, Reason: clip(failure.Error())}
 	case a.watch.stuck():
 		return openapi.Health{State: openapi.HealthDegraded, Reason: "the medium has not answered a sync for more than " + slowSync.String()}
 	}
@@ -68,6 +77,13 @@ func (a *Agent) health() openapi.Health {
 func (a *Agent) replicas() []openapi.ReplicaSummary {
 	listed := a.pool.Replicas()
 	out := make([]openapi.ReplicaSummary, 0, len(listed))
+	told := 0
+	damaged := func(s *openapi.ReplicaSummary, lsn uint64, err error) {
+		s.Suspect = true
+		if told++; told <= maxDamaged {
+			s.DamageLSN, s.Damage = openapi.LSN(lsn), clip(err.Error())
+		}
+	}
 	for _, l := range listed {
 		s := openapi.ReplicaSummary{ReplicaID: l.Replica.String(), LogID: l.Log.String(), Bytes: l.Bytes}
 		if r, err := a.pool.Replica(l.Replica); err == nil {
@@ -78,8 +94,11 @@ func (a *Agent) replicas() []openapi.ReplicaSummary {
 				known := openapi.LSN(max(i.Slot.Hint.LSN, i.Slot.Trim.LSN))
 				s.TailLSN, s.DurableLSN = known, known
 			}
-		} else {
-			s.Suspect = true // damaged: it can't be read any more
+			if i.Damage != nil {
+				damaged(&s, i.Damage.LSN, i.Damage.Err)
+			}
+		} else { // it can't be used any more
+			damaged(&s, 0, err)
 		}
 		out = append(out, s)
 	}

@@ -3,6 +3,7 @@ package agent
 import (
 	"crypto/sha256"
 	"sync"
+	"sync/atomic"
 
 	"github.com/gravenio/graven/pmemlog"
 	"github.com/gravenio/graven/pmemlog/format"
@@ -19,6 +20,7 @@ type target struct {
 	cheap   bool
 	end     end
 	closed  sync.Once
+	fenced  atomic.Bool
 }
 
 var (
@@ -62,6 +64,7 @@ func (t *target) Fence() (format.Report, error) {
 	if err != nil {
 		return format.Report{}, wireError(err)
 	}
+	t.fenced.Store(true)
 	t.hosted.fenced(t.term, t.grant)
 	t.hosted.endOlder(t, refuse(rdmaio.ErrSessionEnded, "epoch %d has fenced the replica", t.term.Epoch))
 	t.a.metrics.fences.Inc()

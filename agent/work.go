@@ -11,7 +11,7 @@ import (
 )
 
 // work is what goes on while an agent runs: the sessions, the chores, the
-// recoveries, the lease and the metrics, each in its own goroutine.
+// recoveries, the scrubs, the lease and the metrics, each in its own goroutine.
 type work struct {
 	a        *Agent
 	listener *tcp.Listener
@@ -68,6 +68,7 @@ func (w *work) run(ctx context.Context) error {
 	served := w.start(func() error { return w.listener.Run(serving) })
 	chores := w.start(func() error { return w.a.chores.run(serving) })
 	recovered := w.start(func() error { return w.a.lane.run(serving) })
+	scrubbed := w.start(func() error { return w.a.scrubs.run(serving) })
 	told := w.start(func() error { return newLease(w.a).run(telling) })
 	if w.http != nil {
 		w.start(func() error { return w.a.observe(telling, w.http) })
@@ -85,6 +86,7 @@ func (w *work) run(ctx context.Context) error {
 		<-served
 		<-chores
 		<-recovered
+		<-scrubbed
 		w.a.settle()
 		return nil
 	})

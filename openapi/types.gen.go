@@ -1307,6 +1307,14 @@ type ReplicaSummary struct {
 	// Example: 1048576
 	CommitLSN LSN `json:"commit_lsn,omitempty,omitzero"`
 
+	// Damage What is wrong with what it holds, as a fence, a read or a scrub has found; absent for nothing. Such a replica is `suspect`, too. A daemon says it of 32 replicas at most, so that its inventory stays small.
+	//
+	// Example: format: checksum does not match
+	Damage string `json:"damage,omitempty,omitzero"`
+
+	// DamageLSN With `damage`, where that begins; what lies before is whole.
+	DamageLSN LSN `json:"damage_lsn,omitempty,omitzero"`
+
 	// DurableLSN Byte position in the log's stream.
 	//
 	// Example: 1048576

@@ -1,6 +1,7 @@
 package pmemlog
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -37,7 +38,11 @@ func (s *Session) Align(lsn uint64) error {
 	if err != nil {
 		return err
 	}
-	at := format.Position{Epoch: max(chain.Epoch, r.sealedEpoch(lsn)), LSN: lsn}
+	sealed, err := r.sealedEpoch(lsn)
+	if err != nil {
+		return fmt.Errorf("align: %w", err)
+	}
+	at := format.Position{Epoch: max(chain.Epoch, sealed), LSN: lsn}
 	if !r.suspect && r.nextHeader().Hint.After(at) { // rule: suspect keeps its hint
 		if err := r.lowerHint(at); err != nil { // rule: hint lowered before rewriting
 			return err
@@ -69,6 +74,9 @@ func (r *Replica) boundary(lsn uint64) (format.Chain, error) {
 		chain, err = format.Boundary(ring, r.slot.Trim, lsn)
 		return err
 	})
+	if errors.Is(err, ErrUnreadable) {
+		return chain, fmt.Errorf("align: %w", err)
+	}
 	if err != nil {
 		return chain, fmt.Errorf("%w: align: %w", ErrRange, err)
 	}
@@ -80,18 +88,23 @@ func (r *Replica) boundary(lsn uint64) (format.Chain, error) {
 
 // sealedEpoch returns the highest epoch of the seals that match at or below
 // lsn. It counts for the replica's position there, not for what may follow: the
-// log that is written next need not know these seals.
-func (r *Replica) sealedEpoch(lsn uint64) uint64 {
+// log that is written next need not know these seals. ErrUnreadable where that
+// can't be known: the hint must not fall too low.
+func (r *Replica) sealedEpoch(lsn uint64) (uint64, error) {
 	var epoch uint64
 	for _, seal := range r.slot.Seals {
 		if seal.T > lsn {
 			continue
 		}
-		if crc, known, err := r.crcBefore(seal.T); err == nil && known && crc == seal.Prev {
+		crc, known, err := r.crcBefore(seal.T)
+		if errors.Is(err, ErrUnreadable) {
+			return 0, err
+		}
+		if err == nil && known && crc == seal.Prev {
 			epoch = max(epoch, seal.Epoch)
 		}
 	}
-	return epoch
+	return epoch, nil
 }
 
 // Reset drops all that the replica holds: it is empty and begins at the trim
@@ -266,6 +279,7 @@ func (r *Replica) crcBefore(lsn uint64) (uint32, bool, error) {
 	}
 	b := make([]byte, format.HeaderSize)
 	if err := r.pool.dev.readAt(b, r.ringOffset(lsn)); err != nil {
+		r.remember(lsn, err)
 		return 0, false, err
 	}
 	h, err := format.DecodeHeader(b)

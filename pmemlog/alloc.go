@@ -57,7 +57,7 @@ func (dir *directory) overlap() error {
 	taken := dir.taken()
 	for i := 1; i < len(taken); i++ {
 		if a, b := taken[i-1], taken[i]; a.end() > b.offset {
-			return &CorruptError{Part: "directory", Offset: directoryOffset, Err: fmt.Errorf("regions [%d, %d) and [%d, %d) overlap; remove the pool and let its replicas be made anew elsewhere", a.offset, a.end(), b.offset, b.end())}
+			return &CorruptError{Part: "directory", Offset: directoryOffset, Err: fmt.Errorf("regions [%d, %d) and [%d, %d) overlap; %s", a.offset, a.end(), b.offset, b.end(), removePool)}
 		}
 	}
 	return nil

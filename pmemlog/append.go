@@ -1,6 +1,7 @@
 package pmemlog
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/gravenio/graven/pmemlog/format"
@@ -84,6 +85,7 @@ func (r *Replica) appended(chain format.Chain, hint format.Position, lags bool) 
 	if r.sealed {
 		r.acked = format.Position{Epoch: chain.Epoch, LSN: chain.LSN}
 	}
+	r.reviewDamage()
 	return r.durable
 }
 
@@ -106,7 +108,7 @@ func (r *Replica) placed(lsn, n uint64) error {
 		return fmt.Errorf("%w: write at LSN %d, the tail is %d", ErrRange, lsn, r.chain.LSN)
 	}
 	if room := r.slot.Trim.LSN + r.entry.capacity - lsn; n > room { // rule: space
-		return fmt.Errorf("%w: write of %d bytes at LSN %d, the trim LSN %d leaves room for %d", ErrRange, n, lsn, r.slot.Trim.LSN, room)
+		return fmt.Errorf("%w: write of %d bytes at LSN %d, the trim LSN %d leaves room for %d; trim what is no longer needed, then write again", ErrRange, n, lsn, r.slot.Trim.LSN, room)
 	}
 	return nil
 }
@@ -118,7 +120,7 @@ func (r *Replica) follow(chain format.Chain, p []byte) (format.Chain, error) {
 		at := chain.LSN
 		h, err := chain.Follow(p) // rule: records follow
 		if err != nil {
-			return chain, fmt.Errorf("%w: at LSN %d: %w", ErrChain, at, err)
+			return chain, refused(at, len(p), err)
 		}
 		if h.Size() > format.ToEnd(at, r.entry.capacity) {
 			return chain, fmt.Errorf("%w: record of %d bytes at LSN %d crosses the end of the ring", ErrChain, h.Size(), at)
@@ -132,6 +134,14 @@ func (r *Replica) follow(chain format.Chain, p []byte) (format.Chain, error) {
 		p = p[h.Size():]
 	}
 	return chain, nil
+}
+
+// refused says why what is left of a write is no record that follows.
+func refused(at uint64, left int, why error) error {
+	if errors.Is(why, format.ErrLength) {
+		return fmt.Errorf("%w: at LSN %d: %w: %d bytes are no whole record of at most %d bytes of payload; write smaller ones, and each whole", ErrChain, at, why, left, format.MaxPayload)
+	}
+	return fmt.Errorf("%w: at LSN %d: %w", ErrChain, at, why)
 }
 
 // ringSpans appends to dst where p goes when it is written at lsn: two pieces
@@ -212,6 +222,7 @@ func (s *Session) endFlush(f flushing) (uint64, error) {
 		if f.sealed {
 			r.acked = f.at
 		}
+		r.reviewDamage()
 	}
 	return r.durable, nil
 }

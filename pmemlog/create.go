@@ -75,15 +75,17 @@ func (p *Pool) place(s Spec) (entry, int, error) {
 	start, end := p.super.regions()
 	index := p.dir.unused()
 	if index < 0 {
-		return entry{}, 0, fmt.Errorf("%w: all %d entries of the directory are taken", ErrNoSpace, len(p.dir.entries))
+		return entry{}, 0, fmt.Errorf("%w: all %d entries of the directory are taken; delete a replica, or choose another pool", ErrNoSpace, len(p.dir.entries))
 	}
 	if s.Capacity > uint64(end) {
-		return entry{}, 0, fmt.Errorf("%w: a ring of %d bytes in a pool of %d", ErrNoSpace, s.Capacity, end)
+		return entry{}, 0, fmt.Errorf("%w: a ring of %d bytes in a pool of %d; choose a smaller one, or another pool", ErrNoSpace, s.Capacity, end)
 	}
 	length := regionSize(s.Capacity)
 	offset, ok := p.dir.allocate(start, end, length)
 	if !ok {
-		return entry{}, 0, fmt.Errorf("%w: no free stretch of %d bytes", ErrNoSpace, length)
+		space := p.Free()
+		return entry{}, 0, fmt.Errorf("%w: a ring of %d bytes needs a stretch of %d, the longest that is free has %d of %d; delete a replica, choose a smaller ring, or another pool",
+			ErrNoSpace, s.Capacity, length, space.Largest, space.Total)
 	}
 	return entry{
 		generation: p.dir.entries[index].generation + 1, used: true,

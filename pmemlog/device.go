@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
-
-	"golang.org/x/sys/unix"
 )
 
 const (
@@ -54,7 +52,14 @@ func (d *device) poison(op string, cause error) error {
 	return d.failure()
 }
 
-func (d *device) readAt(p []byte, off int64) error { return d.medium.ReadAt(p, off) }
+// readAt reads on after a failure of writes, too. What can't be read is
+// ErrUnreadable: for memory as for a disk, that is damage to one place.
+func (d *device) readAt(p []byte, off int64) error {
+	if err := d.medium.ReadAt(p, off); err != nil {
+		return fmt.Errorf("%w, bytes %d to %d of the pool: %w", ErrUnreadable, off, off+int64(len(p)), err)
+	}
+	return nil
+}
 
 func (d *device) writeAt(p []byte, off int64) error {
 	if err := d.failure(); err != nil {
@@ -206,8 +211,8 @@ func (d *device) grow(p []byte, off int64) error {
 
 // zeroed judges how zeroing has ended.
 func (d *device) zeroed(err error) error {
-	if errors.Is(err, unix.ENOSPC) {
-		return fmt.Errorf("%w: %w", ErrNoSpace, err)
+	if full(err) {
+		return fmt.Errorf("%w: %w", ErrNoSpace, advise(err))
 	}
 	if err != nil {
 		return d.poison("zero", err)

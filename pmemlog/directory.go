@@ -1,6 +1,7 @@
 package pmemlog
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -24,7 +25,7 @@ const (
 
 var (
 	errNoEntry    = errors.New("no directory entry here")
-	errBothCopies = errors.New("both copies are damaged, which no crash does; remove the pool and let its replicas be made anew elsewhere")
+	errBothCopies = errors.New("both copies are damaged, which no crash does")
 )
 
 // States of an entry.
@@ -149,7 +150,7 @@ func formatDirectory(d *device, entries uint32) (*directory, error) {
 		copy(page[i*entrySize:], dir.entries[i].encode(i))
 	}
 	for c := range entryCopies {
-		if err := d.writeAt(page, entryOffset(0, c, entries)); err != nil {
+		if err := d.grow(page, entryOffset(0, c, entries)); err != nil {
 			return nil, err
 		}
 	}
@@ -157,30 +158,47 @@ func formatDirectory(d *device, entries uint32) (*directory, error) {
 }
 
 // readDirectory reads both copies, checks them and rewrites a copy that is
-// damaged or behind the other, so that the next damage finds two good ones. It
-// writes nothing to a directory that it refuses.
+// damaged or behind the other, so that the next damage finds two good ones. A page
+// that can't be read is damaged like any other. It writes nothing to a directory
+// that it refuses.
 func readDirectory(d *device, buf *scratch, entries uint32, size int64) (*directory, error) {
 	var pages [entryCopies][]byte
 	n := directorySize(entries)
 	b := buf.take(entryCopies * n)
+	var unreadable error
 	for c := range entryCopies {
 		pages[c] = b[int64(c)*n : int64(c+1)*n]
-		if err := d.readAt(pages[c], entryOffset(0, c, entries)); err != nil {
-			return nil, &CorruptError{Part: "directory", Offset: entryOffset(0, c, entries), Err: err}
-		}
+		unreadable = errors.Join(unreadable, readPages(d, pages[c], entryOffset(0, c, entries)))
 	}
 	dir := &directory{entries: make([]entry, entries)}
 	bad := make([]int, entries) // the copy of each entry that must be rewritten
 	for i := range dir.entries {
 		var err error
 		if dir.entries[i], bad[i], err = readEntry(pages, i, entries, size); err != nil {
-			return nil, err
+			return nil, errors.Join(err, unreadable)
 		}
 	}
 	if err := dir.overlap(); err != nil {
 		return nil, err
 	}
 	return dir, dir.heal(d, bad)
+}
+
+// readPages reads b from off on. Where pages can't be read it leaves zeroes, which
+// are no entries, and returns the first error.
+func readPages(d *device, b []byte, off int64) error {
+	if d.readAt(b, off) == nil {
+		return nil
+	}
+	var first error
+	for i := 0; i < len(b); i += pageSize {
+		page := b[i : i+pageSize]
+		if err := d.readAt(page, off+int64(i)); err != nil {
+			clear(page)
+			first = cmp.Or(first, err)
+		}
+	}
+	return first
 }
 
 // readEntry returns the entry that counts at index i, checked.
@@ -193,7 +211,7 @@ func readEntry(pages [entryCopies][]byte, i int, entries uint32, size int64) (en
 		err = e.validate(regionsStart(entries), size)
 	}
 	if err != nil {
-		return entry{}, -1, &CorruptError{Part: fmt.Sprintf("directory entry %d", i), Offset: entryOffset(i, 0, entries), Err: err}
+		return entry{}, -1, &CorruptError{Part: fmt.Sprintf("directory entry %d", i), Offset: entryOffset(i, 0, entries), Err: fmt.Errorf("%w; %s", err, removePool)}
 	}
 	return e, bad, nil
 }

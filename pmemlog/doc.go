@@ -59,12 +59,38 @@
 // line of the lost header. Of the last flush before the power cut nothing does,
 // and nothing tells where all syncs lie.
 //
+// # Damage
+//
+// Bad memory and bad sectors are normal, and cost no more than what lies on them.
+// A read that fails is ErrUnreadable and its replica's business alone: a fence's
+// scan ends the log there, what can be read beside the bad page still testifies,
+// and the other replicas and the pool go on. What is known to be wrong with a
+// replica stays with it ([Info], Damage) until it has been rewritten, trimmed or
+// dropped, or a later look finds it good. It is kept in memory: after a restart the
+// next fence or scrub finds it again.
+//
+// A write or sync that fails poisons the pool, since nobody knows what it left.
+// Everything that only reads goes on: sessions that are read-only, [Replica.Scrub],
+// and Info, which says why nothing is written any more.
+//
+// Nothing is read by itself, so damage to what is seldom read would wait until it
+// hurts. [Replica.Scrub] and [Pool.Scrub] read all that has a CRC, at the pace of
+// their caller. The log's bytes can't be mended here: only its writer has them. A
+// header is written anew from memory, to both places; of superblock and directory
+// the bad copy is, and synced before the other one is looked at. A scrub takes no
+// lock while it reads that a write, flush or fence waits for: what lies in [trim,
+// durable) changes only after the trim LSN, or the count of rewinds, has changed,
+// so it looks at those when it has read. [BadBlocks] is what the kernel knows by
+// itself.
+//
 // # Why a crash does no harm
 //
 //   - Superblock and directory entry have two copies, written one after the other
 //     with a sync between and one behind. At most one is torn, the other stands. A
 //     torn entry is mended, persistently, by Open, since a change begins with the
 //     same copy each time; a change of the superblock begins with the torn one.
+//   - Format writes the first superblock's magic number last, a word by itself, so
+//     that a medium holds no pool or a whole one.
 //   - Create zeroes the region, writes its header, syncs, and only then writes the
 //     entry. Delete writes the entry first; the space is used again after that.
 //     Which space is free is not stored but follows from the entries.
@@ -116,7 +142,7 @@
 //
 //	0    u64  magic "GRVNPOOL"
 //	8    u32  version, 1
-//	12   u32  kind of the medium: 1 file, 2 volatile, 3 pmem
+//	12   u32  kind of the medium: 1 file or block device, 2 volatile, 3 pmem
 //	16   u64  generation
 //	24   u64  size of the pool in bytes
 //	32   u64  incarnation of the daemon

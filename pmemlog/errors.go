@@ -15,9 +15,11 @@ var (
 	ErrWrongMedium  = errors.New("pmemlog: pool belongs on another kind of medium")
 	ErrLocked       = errors.New("pmemlog: pool is in use")
 	ErrPoisoned     = errors.New("pmemlog: medium failed, nothing more is written")
+	ErrUnreadable   = errors.New("pmemlog: medium can't be read")
 	ErrClosed       = errors.New("pmemlog: closed")
 	ErrIdentity     = errors.New("pmemlog: pool belongs to another")
 	ErrExists       = errors.New("pmemlog: exists already")
+	ErrForeign      = errors.New("pmemlog: the medium holds something else")
 	ErrRemoved      = errors.New("pmemlog: replica has been removed from this pool")
 	ErrNotFound     = errors.New("pmemlog: no such replica")
 	ErrNoSpace      = errors.New("pmemlog: no room in the pool")
@@ -68,8 +70,10 @@ type PoisonedError struct {
 	Err error
 }
 
-// Error renders the operation and its failure.
-func (e *PoisonedError) Error() string { return fmt.Sprintf("%v: %s: %v", ErrPoisoned, e.Op, e.Err) }
+// Error renders the operation, its failure and what to do.
+func (e *PoisonedError) Error() string {
+	return fmt.Sprintf("%v: %s: %v; see to the medium, then open the pool anew", ErrPoisoned, e.Op, advise(e.Err))
+}
 
 // Unwrap returns ErrPoisoned and the cause.
 func (e *PoisonedError) Unwrap() []error { return []error{ErrPoisoned, e.Err} }

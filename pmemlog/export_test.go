@@ -51,3 +51,6 @@ func Syncs(p *Pool) uint64 {
 	defer p.dev.mu.Unlock()
 	return p.dev.begun
 }
+
+// Claim makes a pool on a medium as CreateFilePool does on a block device.
+func Claim(m Medium, opts FormatOptions) (*Pool, error) { return claim(m, opts) }

@@ -102,6 +102,7 @@ func (r *Replica) scan() (format.ScanResult, error) {
 		r.suspect = res.Suspect()
 		r.sealed = ownSeal(r.slot.Seals, r.term) != nil
 		r.rewinds++
+		r.damaged = scanDamage(&res) // rather than what was found before: all of it has been read anew
 	})
 	return res, nil
 }

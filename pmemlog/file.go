@@ -10,23 +10,28 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// File is a medium in a file, written with pwrite and synced with fdatasync. It
-// is not mapped, so a large pool takes no more memory than a small one. The
-// file is locked while it is open; a process that dies, however it dies, gives
-// the lock up.
+// File is a medium in a file or on a block device, written with pwrite and synced
+// with fdatasync. It is not mapped, so a large pool takes no more memory than a
+// small one. The file is locked while it is open; a process that dies, however it
+// dies, gives the lock up. A block device is held for this process alone, too, so
+// nothing mounts it meanwhile.
 type File struct {
 	f    *os.File
 	size int64
 }
 
-// OpenFile opens an existing file and locks it: [LockedError] when another
-// process, or another File of this one, has it. What is read from it, once it has
+// OpenFile opens an existing file or block device and locks it: [LockedError]
+// when another process, or another File of this one, has it, ErrLocked when it is
+// a device that is mounted or otherwise in use. What is read from it, once it has
 // been synced, then comes from the disk, or has been written to it: the system's
 // cache keeps nothing of writes that have failed.
 func OpenFile(path string) (*File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	f, err := openExclusive(path)
+	if errors.Is(err, ErrLocked) {
+		return nil, err
+	}
 	if err != nil {
-		return nil, fmt.Errorf("pmemlog: open pool: %w", err)
+		return nil, fmt.Errorf("pmemlog: open pool: %w", advise(err))
 	}
 	m, err := lockFile(f)
 	if err != nil {
@@ -49,7 +54,16 @@ func (m *File) forgetCache() error {
 // until replicas are created in it. The file gets its name only when the pool
 // in it is complete, so a crash leaves no half-made pool behind. ErrExists when
 // there is a file of that name.
+//
+// When path is, or links to, a block device, the pool is made on that, in place,
+// with opts.Size bytes of it, all of them for 0. ErrExists when a pool is there;
+// ErrForeign when its first or last 128 KiB hold anything else, unless
+// opts.Overwrite says that nothing of it is needed. A crash leaves no pool there, or
+// a whole one.
 func CreateFilePool(path string, opts FormatOptions) (*Pool, error) {
+	if isBlockDevice(path) {
+		return createOnDevice(path, opts)
+	}
 	m, err := newFile(path, opts.Size)
 	if err != nil {
 		return nil, err
@@ -92,25 +106,31 @@ func newFile(path string, size int64) (*File, error) {
 	}
 	f, err := os.OpenFile(newName(path), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("pmemlog: create pool: %w", err)
+		return nil, fmt.Errorf("pmemlog: create pool: %w", advise(err))
 	}
 	m, err := lockFile(f)
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	err = unclaimed(path, f)
-	if err == nil {
-		err = errors.Join(f.Truncate(0), f.Truncate(size))
-	}
-	if err != nil {
+	if err := unclaimed(path, f); err != nil {
 		return nil, errors.Join(fmt.Errorf("pmemlog: create pool: %w", err), m.Close())
+	}
+	if err := errors.Join(f.Truncate(0), f.Truncate(size)); err != nil {
+		return nil, errors.Join(fmt.Errorf("pmemlog: create pool: %w", advise(err)), m.Close(), os.Remove(newName(path)))
 	}
 	m.size = size
 	return m, nil
 }
 
 func absent(path string) error {
-	if _, err := os.Lstat(path); err == nil {
+	info, err := os.Lstat(path)
+	if err == nil && info.IsDir() {
+		return fmt.Errorf("%w: %s is a folder; name the pool's file in it", ErrExists, path)
+	}
+	if err == nil && info.Mode()&(os.ModeDevice|os.ModeNamedPipe|os.ModeSocket) != 0 {
+		return fmt.Errorf("%w: %s is a device, a pipe or a socket that this medium can't use; name a file that is not there yet", ErrExists, path)
+	}
+	if err == nil {
 		return fmt.Errorf("%w: %s; open it, or remove it if nothing in it is needed", ErrExists, path)
 	}
 	return nil

@@ -85,7 +85,7 @@ func (r *Replica) loadHint(page []byte) error {
 			continue
 		}
 		if l.Generation > r.slot.Generation { // lines are written after their header is persistent
-			return fmt.Errorf("the header has generation %d, but a hint line belongs to generation %d: the newest header is damaged, and with it what the replica has promised; delete the replica, a new one is filled from the others", r.slot.Generation, l.Generation)
+			return fmt.Errorf("the header has generation %d, but a hint line belongs to generation %d: the newest header is damaged, and with it what the replica has promised; %s", r.slot.Generation, l.Generation, deleteReplica)
 		}
 		if l.Generation < r.slot.Generation || l.Sequence < r.lineSeq { // rule: old hint lines are void
 			continue

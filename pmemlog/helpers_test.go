@@ -2,7 +2,9 @@ package pmemlog_test
 
 import (
 	"encoding/binary"
+	"errors"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"github.com/gravenio/graven/pmemlog"
@@ -160,6 +162,20 @@ func seeded(t testing.TB, seed uint64) *rand.Rand {
 	var key [32]byte
 	binary.LittleEndian.PutUint64(key[:], seed)
 	return rand.New(rand.NewChaCha8(key))
+}
+
+// checkSays checks that an error is want and tells people all of the words.
+func checkSays(t testing.TB, name string, err, want error, words ...string) {
+	t.Helper()
+	if !errors.Is(err, want) || (err == nil) != (want == nil) {
+		t.Errorf("%s: %v, want %v", name, err, want)
+		return
+	}
+	for _, w := range words {
+		if !strings.Contains(err.Error(), w) {
+			t.Errorf("%s: %v; it does not say %q", name, err, w)
+		}
+	}
 }
 
 // tryAppend encodes a record of n bytes and appends it.

@@ -19,13 +19,17 @@ func lockFile(f *os.File) (*File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("pmemlog: lock pool: %w", err)
 	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%w: %s is no regular file", ErrNoPool, f.Name())
+	if !info.Mode().IsRegular() && !blockDevice(info) {
+		return nil, fmt.Errorf("%w: %s is neither a file nor a block device; name one", ErrNoPool, f.Name())
 	}
 	if err := exclusive(f, info); err != nil {
 		return nil, err
 	}
-	return &File{f: f, size: info.Size()}, nil
+	size, err := sizeOf(f, info)
+	if err != nil {
+		return nil, fmt.Errorf("pmemlog: size of pool: %w", err)
+	}
+	return &File{f: f, size: size}, nil
 }
 
 // exclusive takes the lock of what has been opened, until it is closed:

@@ -11,7 +11,7 @@ type Kind uint32
 
 // The kinds of media.
 const (
-	KindFile     Kind = 1 // a file: fdatasync makes persistent
+	KindFile     Kind = 1 // a file or block device: fdatasync makes persistent
 	KindVolatile Kind = 2 // memory, for tests and demonstrations: gone with the process
 	KindPmem     Kind = 3 // persistent memory: the CPU's instructions make persistent
 )

@@ -86,7 +86,7 @@ func TestPMemRefusesWhatIsNoPool(t *testing.T) {
 	for path, want := range map[string]error{
 		file:                     pmemlog.ErrWrongMedium,
 		empty:                    pmemlog.ErrNoPool,
-		short:                    pmemlog.ErrCorrupt,
+		short:                    pmemlog.ErrNoPool,
 		filepath.Join(dir, "no"): fs.ErrNotExist,
 		"/dev/null":              pmemlog.ErrNoPool,
 	} {

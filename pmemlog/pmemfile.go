@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,7 +14,7 @@ import (
 func OpenPMem(path string, d Durability) (*PMem, error) {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
-		return nil, fmt.Errorf("pmemlog: open pool: %w", err)
+		return nil, fmt.Errorf("pmemlog: open pool: %w", advise(err))
 	}
 	m, err := lockPMem(f, d)
 	if err != nil {
@@ -62,7 +61,8 @@ func mapPMem(f *os.File, d Durability) (*PMem, error) {
 
 // CreatePMemPool makes a pool in a new file on a DAX file system, which gets its
 // name only when the pool in it is complete, or in an existing device-dax, whole.
-// ErrExists when there is such a file, or a pool on the device.
+// ErrExists when there is such a file, or a pool on the device; ErrForeign when that
+// holds anything else that opts.Overwrite does not give up; see [CreateFilePool].
 func CreatePMemPool(path string, opts FormatOptions, d Durability) (*Pool, error) {
 	info, err := os.Stat(path)
 	if err == nil && info.Mode()&os.ModeCharDevice != 0 {
@@ -87,11 +87,7 @@ func formatDevice(path string, opts FormatOptions, d Durability) (*Pool, error) 
 	if err != nil {
 		return nil, err
 	}
-	p, err := Format(m, opts)
-	if err != nil {
-		return nil, errors.Join(err, m.Close())
-	}
-	return p, nil
+	return claimAt(path, m, opts)
 }
 
 // newPMemFile maps a new file whose beginning, where Format writes, has its
@@ -120,8 +116,8 @@ func newPMemFile(path string, opts FormatOptions, d Durability) (*PMem, error) {
 
 // noRoom makes ErrNoSpace of what a full file system answers.
 func noRoom(err error) error {
-	if errors.Is(err, syscall.ENOSPC) {
-		return fmt.Errorf("%w: %w", ErrNoSpace, err)
+	if full(err) {
+		return fmt.Errorf("%w: %w", ErrNoSpace, advise(err))
 	}
 	return err
 }

@@ -19,6 +19,7 @@ type FormatOptions struct {
 	ClusterID format.ID // may be left zero until the pool is registered
 	Size      int64     // bytes; zero means all of the medium
 	Replicas  int       // entries of the directory, 1 to MaxReplicas; DefaultReplicas if zero
+	Overwrite bool      // make the pool on a block device that holds something else, which is lost; never over a pool
 }
 
 func (o FormatOptions) withDefaults(m Medium) FormatOptions {
@@ -98,9 +99,7 @@ func Format(m Medium, opts FormatOptions) (*Pool, error) {
 	if err := opts.validate(m); err != nil {
 		return nil, err
 	}
-	if s, _, err := readSuperblock(m, &scratch{}); err == nil {
-		return nil, fmt.Errorf("%w: pool %s is on this medium", ErrExists, s.pool)
-	} else if errors.Is(err, ErrVersion) {
+	if err := vacant(m); err != nil {
 		return nil, err
 	}
 	p := &Pool{dev: newDevice(m), replicas: map[format.ID]*Replica{}}
@@ -109,13 +108,22 @@ func Format(m Medium, opts FormatOptions) (*Pool, error) {
 		pool: opts.PoolID, cluster: opts.ClusterID, size: uint64(opts.Size),
 	}
 	var err error
-	if p.dir, err = formatDirectory(p.dev, p.super.entries); err != nil {
-		return nil, err
-	}
-	if err := writeSuperblock(p.dev, &p.super, 0); err != nil {
+	if p.dir, err = layOut(p.dev, &p.super); err != nil {
 		return nil, err
 	}
 	return p, nil
+}
+
+// vacant refuses a medium with a pool on it.
+func vacant(m Medium) error {
+	s, _, err := readSuperblock(m, &scratch{})
+	if err == nil {
+		return fmt.Errorf("%w: pool %s is on this medium; open it, or if nothing in it is needed, zero its first %d bytes", ErrExists, s.pool, directoryOffset)
+	}
+	if errors.Is(err, ErrVersion) {
+		return err
+	}
+	return nil
 }
 
 // Open opens the pool on a medium and owns the medium from then on. When Open
@@ -146,7 +154,7 @@ func Open(m Medium) (*Pool, error) {
 			continue
 		}
 		if _, twice := p.replicas[e.replica]; twice {
-			return nil, &CorruptError{Part: "directory", Offset: directoryOffset, Err: fmt.Errorf("replica %s is in it twice", e.replica)}
+			return nil, &CorruptError{Part: "directory", Offset: directoryOffset, Err: fmt.Errorf("replica %s is in it twice; %s", e.replica, removePool)}
 		}
 		p.replicas[e.replica] = loadReplica(p, e, &buf)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/gravenio/graven/pmemlog/format"
 )
@@ -54,6 +55,9 @@ type Replica struct {
 	durable uint64       // LSN up to which all is persistent
 	acked   format.Position
 	rewinds uint64 // how often tail and durable have been set anew; a flush that began before does not raise them
+
+	damaged  *damaged  // what is known to be wrong with the ring; guarded by mu alone
+	scrubbed time.Time // when a scrub ended last; guarded by mu alone
 }
 
 // Info is what a replica says of itself without being fenced.
@@ -65,6 +69,9 @@ type Info struct {
 	Stop    error       // why the scan ended at its tail; for people
 	Media   Kind
 	Failure error // why the replica takes no more writes; nil while it does
+
+	Damage   *Damage   // what is known to be wrong with what it holds; nil for nothing
+	Scrubbed time.Time // when the last scrub of it ended; zero for none since the pool was opened
 }
 
 // loadReplica reads a region's header. What is wrong with it goes to damage.
@@ -127,7 +134,7 @@ func chooseSlot(head []byte) (format.Slot, int, error) {
 		}
 	}
 	if at < 0 {
-		return format.Slot{}, 0, fmt.Errorf("neither header slot can be used (A: %w; B: %w); delete the replica, a new one is filled from the others", errs[0], errs[1])
+		return format.Slot{}, 0, fmt.Errorf("neither header slot can be used (A: %w; B: %w); %s", errs[0], errs[1], deleteReplica)
 	}
 	return best, at, nil
 }
@@ -135,10 +142,10 @@ func chooseSlot(head []byte) (format.Slot, int, error) {
 func (r *Replica) checkSlot() error {
 	s, e := &r.slot, &r.entry
 	if s.Cluster != e.cluster || s.Log != e.log || s.Replica != e.replica || s.Capacity != e.capacity {
-		return fmt.Errorf("the header is replica %s of log %s with a ring of %d bytes, the directory says replica %s of log %s with %d", s.Replica, s.Log, s.Capacity, e.replica, e.log, e.capacity)
+		return fmt.Errorf("the header is replica %s of log %s with a ring of %d bytes, the directory says replica %s of log %s with %d; %s", s.Replica, s.Log, s.Capacity, e.replica, e.log, e.capacity, deleteReplica)
 	}
 	if s.Trim.LSN%format.Align != 0 || s.Trim.LSN > maxLSN {
-		return fmt.Errorf("trim LSN %d is no multiple of %d, or beyond %d", s.Trim.LSN, format.Align, uint64(maxLSN))
+		return fmt.Errorf("trim LSN %d is no multiple of %d, or beyond %d; %s", s.Trim.LSN, format.Align, uint64(maxLSN), deleteReplica)
 	}
 	return nil
 }
@@ -176,6 +183,7 @@ func (r *Replica) info() Info {
 	i := Info{
 		Slot: r.slot.Clone(), Tail: r.chain.LSN, Durable: r.durable, Scanned: r.scanned,
 		Stop: r.stop, Media: r.pool.dev.medium.Kind(), Failure: r.failure(),
+		Damage: r.knownDamage(), Scrubbed: r.scrubbed,
 	}
 	i.Slot.Hint = r.hint
 	if !r.scanned {
@@ -208,6 +216,7 @@ func (r *Replica) publish(change func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	change()
+	r.reviewDamage()
 }
 
 // ringOffset returns where in the pool LSN lies.

@@ -76,7 +76,8 @@ func (s *Session) Info() (Info, error) {
 
 // Read fills p with the ring's bytes from lsn on, as they are: the caller checks
 // what they mean. [lsn, lsn+len(p)) must lie within the window from the trim
-// LSN to trim + capacity, else ErrRange.
+// LSN to trim + capacity, else ErrRange. ErrUnreadable where the medium fails; the
+// replica remembers that as damage.
 func (s *Session) Read(lsn uint64, p []byte) error {
 	r := s.r
 	r.use.RLock()
@@ -87,7 +88,9 @@ func (s *Session) Read(lsn uint64, p []byte) error {
 	for len(p) > 0 {
 		n := min(uint64(len(p)), format.ToEnd(lsn, r.entry.capacity))
 		if err := r.pool.dev.readAt(p[:n], r.ringOffset(lsn)); err != nil {
-			return fmt.Errorf("pmemlog: read LSN %d: %w", lsn, err)
+			at, err := r.unreadable(lsn, p[:n], err)
+			r.remember(at, err)
+			return fmt.Errorf("read LSN %d: %w", at, err)
 		}
 		lsn, p = lsn+n, p[n:]
 	}

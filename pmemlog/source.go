@@ -35,12 +35,13 @@ func (r *Replica) look(read func(format.Source) error) error {
 
 // window is a ring that is read through a buffer.
 type window struct {
-	read     func(p []byte, off int64) error
-	start    int64
+	read     func(p []byte, off int64) error // off in the pool
+	start    int64                           // of the ring in the pool
 	capacity uint64
 	buf      []byte // allocated when first needed
 	at       int64  // ring offset of held
 	held     []byte
+	doubt    [2]int64 // where reading ahead has failed: from, to; there no more than asked for is read
 }
 
 // Capacity implements [format.Source].
@@ -51,9 +52,11 @@ func (w *window) View(off int64, n int) ([]byte, error) {
 	if from := off - w.at; from >= 0 && from+int64(n) <= int64(len(w.held)) {
 		return w.held[from : from+int64(n)], nil
 	}
-	rest := int64(w.capacity) - off
-	if err := w.fill(off, int(min(rest, max(readAhead, int64(n))))); err == nil {
-		return w.held[:n], nil
+	if ahead := min(int64(w.capacity)-off, max(readAhead, int64(n))); off < w.doubt[0] || off >= w.doubt[1] {
+		if err := w.fill(off, int(ahead)); err == nil {
+			return w.held[:n], nil
+		}
+		w.doubt = [2]int64{off, off + ahead}
 	}
 	if err := w.fill(off, n); err != nil { // what lies ahead must not hide what can be read
 		return nil, err

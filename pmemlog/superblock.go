@@ -104,13 +104,13 @@ func checkVersion(part string, is uint32) error {
 // on, and the medium's size in bytes, before anything is done with the claims.
 func (s *superblock) validate(kind Kind, size int64) error {
 	if s.kind != kind {
-		return fmt.Errorf("%w: the pool was made on medium %q, this is %q", ErrWrongMedium, s.kind, kind)
+		return fmt.Errorf("%w: the pool was made on medium %q, this is %q; open it as what it is, or have one made anew on this medium", ErrWrongMedium, s.kind, kind)
 	}
 	if s.size > uint64(size) {
-		return &CorruptError{Part: "superblock", Err: fmt.Errorf("the pool has %d bytes, the medium only %d: it has been truncated; what lay behind is lost, so remove the pool and let its replicas be made anew elsewhere", s.size, size)}
+		return &CorruptError{Part: "superblock", Err: fmt.Errorf("the pool has %d bytes, the medium only %d: it has been truncated, and what lay behind is lost; %s", s.size, size, removePool)}
 	}
 	if s.entries == 0 || s.entries > MaxReplicas || s.size < uint64(regionsStart(s.entries)) {
-		return &CorruptError{Part: "superblock", Err: fmt.Errorf("a directory of %d entries in a pool of %d bytes", s.entries, s.size)}
+		return &CorruptError{Part: "superblock", Err: fmt.Errorf("a directory of %d entries in a pool of %d bytes; %s", s.entries, s.size, removePool)}
 	}
 	return nil
 }
@@ -119,6 +119,9 @@ func (s *superblock) validate(kind Kind, size int64) error {
 func readSuperblock(m Medium, buf *scratch) (superblock, int, error) {
 	var best superblock
 	at := -1
+	if err := longEnough(m); err != nil {
+		return best, at, err
+	}
 	var errs [superblocks]error
 	b := buf.take(superblockSize)
 	for i := range superblocks {
@@ -140,11 +143,55 @@ func readSuperblock(m Medium, buf *scratch) (superblock, int, error) {
 	return best, at, nil
 }
 
+// longEnough refuses a medium on which there was never room for a pool, or is not
+// any more.
+func longEnough(m Medium) error {
+	if m.Size() >= superblocks*superblockSize {
+		return nil
+	}
+	magic := make([]byte, 8)
+	if m.ReadAt(magic, 0) == nil && binary.LittleEndian.Uint64(magic) == superblockMagic {
+		return &CorruptError{Part: "superblock", Err: fmt.Errorf("the medium has only %d bytes: it has been truncated, and what lay behind is lost; %s", m.Size(), removePool)}
+	}
+	return fmt.Errorf("%w: %d bytes are too few for one; name another, or make a pool under a name of its own", ErrNoPool, m.Size())
+}
+
 func noSuperblock(errs [superblocks]error) error {
 	if errors.Is(errs[0], errNoMagic) && errors.Is(errs[1], errNoMagic) {
-		return fmt.Errorf("%w: %w at both places of a superblock; this is no pool, or its beginning has been wiped", ErrNoPool, errNoMagic)
+		return fmt.Errorf("%w: %w at both places of a superblock; this is no pool, or its beginning has been wiped; name another, or make a pool under a name of its own", ErrNoPool, errNoMagic)
 	}
-	return &CorruptError{Part: "superblock", Err: fmt.Errorf("neither copy can be used (A: %w; B: %w); remove the pool and let its replicas be made anew elsewhere", errs[0], errs[1])}
+	return &CorruptError{Part: "superblock", Err: fmt.Errorf("neither copy can be used (A: %w; B: %w); %s", errs[0], errs[1], removePool)}
+}
+
+// layOut writes the structures of an empty pool. The magic number of a superblock
+// comes last, a word by itself, when all else is persistent: at any time before
+// that there is no pool, and from then on a whole one.
+func layOut(d *device, s *superblock) (*directory, error) {
+	if err := d.grow(make([]byte, superblocks*superblockSize), 0); err != nil {
+		return nil, err
+	}
+	if err := d.sync(); err != nil { // rule: no magic before the rest
+		return nil, err
+	}
+	dir, err := formatDirectory(d, s.entries)
+	if err != nil {
+		return nil, err
+	}
+	b := s.encode()
+	const magic = 8 // bytes of it
+	for _, part := range []struct{ from, to, off int }{
+		{magic, superblockSize, superblockSize + magic},
+		{0, magic, superblockSize},
+		{0, superblockSize, 0},
+	} {
+		if err := d.writeAt(b[part.from:part.to], int64(part.off)); err != nil {
+			return nil, err
+		}
+		if err := d.sync(); err != nil { // rule: one after the other
+			return nil, err
+		}
+	}
+	return dir, nil
 }
 
 // writeSuperblock persists s in both places, first in the one that does not

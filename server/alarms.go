@@ -31,8 +31,7 @@ func logAlarms(l *store.Log) (unavailable, other []openapi.Alarm) {
 		}
 		if r.Reported != nil && r.Reported.Suspect {
 			other = append(other, logAlarm(openapi.AlarmReplicaSuspect, l, r.DaemonID,
-				fmt.Sprintf("the replica of log %s on daemon %s has lost something that it once had; the next open repairs it",
-					l.Name, r.DaemonID)))
+				suspicion(l, &r)))
 		}
 	}
 	text := fmt.Sprintf("log %s has %d of %d replicas here and needs %d", l.Name, here, set, l.AckQuorum)
@@ -43,6 +42,19 @@ func logAlarms(l *store.Log) (unavailable, other []openapi.Alarm) {
 		other = append(other, logAlarm(openapi.AlarmLogDegraded, l, "", text))
 	}
 	return unavailable, other
+}
+
+// suspicion says what is wrong with a replica and who repairs it.
+func suspicion(l *store.Log, r *store.Replica) string {
+	what := "has lost something that it once had"
+	if r.Reported.Damage != "" {
+		what = fmt.Sprintf("is damaged from LSN %d on (%s)", r.Reported.DamageLSN, r.Reported.Damage)
+	}
+	who := "the next open repairs it"
+	if l.Writer != nil {
+		who = "its writer repairs it when it connects again"
+	}
+	return fmt.Sprintf("the replica of log %s on daemon %s %s; %s", l.Name, r.DaemonID, what, who)
 }
 
 // replacementAlarm tells of a replacement while it is under way. It is no

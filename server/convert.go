@@ -31,7 +31,7 @@ func storeSummaries(rs []openapi.ReplicaSummary) []store.ReplicaSummary {
 		out[i] = store.ReplicaSummary{
 			ReplicaID: r.ReplicaID, LogID: r.LogID, Bytes: r.Bytes, Epoch: uint64(r.Epoch),
 			TrimLSN: uint64(r.TrimLSN), TailLSN: uint64(r.TailLSN), DurableLSN: uint64(r.DurableLSN),
-			CommitLSN: uint64(r.CommitLSN), Suspect: r.Suspect,
+			CommitLSN: uint64(r.CommitLSN), Suspect: r.Suspect, Damage: r.Damage, DamageLSN: uint64(r.DamageLSN),
 		}
 	}
 	return out
@@ -44,7 +44,7 @@ func summary(r *store.ReplicaSummary) *openapi.ReplicaSummary {
 	return &openapi.ReplicaSummary{
 		ReplicaID: r.ReplicaID, LogID: r.LogID, Bytes: r.Bytes, Epoch: int64(r.Epoch),
 		TrimLSN: int64(r.TrimLSN), TailLSN: int64(r.TailLSN), DurableLSN: int64(r.DurableLSN),
-		CommitLSN: int64(r.CommitLSN), Suspect: r.Suspect,
+		CommitLSN: int64(r.CommitLSN), Suspect: r.Suspect, Damage: r.Damage, DamageLSN: int64(r.DamageLSN),
 	}
 }
 

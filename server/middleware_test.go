@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -125,6 +126,34 @@ func TestStatusAlarms(t *testing.T) {
 	}
 	if s.Daemons.Down != 2 || s.Daemons.Up != 2 || s.Logs.Degraded != 1 || s.AlarmCount != 4 {
 		t.Errorf("counts %+v", s)
+	}
+}
+
+// A suspect is shown with what is wrong with it and who repairs it.
+func TestSuspectAlarmSaysWhatIsWrong(t *testing.T) {
+	t.Parallel()
+	c := start(t, setup{})
+	c.three()
+	l := c.createLog("l1")
+	r := l.Replicas[0]
+	for name, tt := range map[string]struct{ says, want string }{
+		"lost":    {`"suspect":true`, "has lost something that it once had; the next open repairs it"},
+		"damaged": {`"suspect":true,"damage":"bad checksum","damage_lsn":640`, "is damaged from LSN 640 on (bad checksum); the next open repairs it"},
+	} {
+		body := fmt.Sprintf(`{"incarnation":1,"free_bytes":0,"health":{"state":"ok"},"replicas":[{"replica_id":%q,"log_id":%q,"bytes":4096,"epoch":1,"trim_lsn":0,"tail_lsn":0,"durable_lsn":0,%s}]}`,
+			r.ReplicaID, l.LogID, tt.says)
+		if a := c.do(http.MethodPost, "/v1/daemons/"+r.DaemonID+"/heartbeat", body); a.status != http.StatusOK {
+			t.Fatalf("%s: %d %s", name, a.status, a.body)
+		}
+		found := ""
+		for _, a := range get[openapi.Status](c, "/v1/status").Alarms {
+			if a.Kind == openapi.AlarmReplicaSuspect {
+				found += a.Detail
+			}
+		}
+		if !strings.HasSuffix(found, "on daemon "+r.DaemonID+" "+tt.want) {
+			t.Errorf("%s: alarm %q, want %q", name, found, tt.want)
+		}
 	}
 }
 

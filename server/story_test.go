@@ -123,6 +123,9 @@ func TestLargestInventory(t *testing.T) {
 			TrimLSN: far, TailLSN: far, DurableLSN: far, CommitLSN: far, Suspect: true,
 		})
 	}
+	for i := range 32 {
+		d.Replicas[i].DamageLSN, d.Replicas[i].Damage = far, strings.Repeat("x", 256)
+	}
 	rsp, err := c.api().RegisterDaemonWithResponse(t.Context(), "d1", d)
 	if err != nil {
 		t.Fatal(err)

@@ -150,6 +150,9 @@ func checkInventory(replicas []ReplicaSummary) error {
 		if r.Bytes < 0 || r.Bytes > MaxBytes {
 			return invalid("replicas.bytes", "must be 0 to %d, not %d", MaxBytes, r.Bytes)
 		}
+		if len(r.Damage) > maxText {
+			return invalid("replicas.damage", "must be at most %d bytes, not %d", maxText, len(r.Damage))
+		}
 		if _, twice := seen[r.ReplicaID]; twice {
 			return invalid("replicas.replica_id", "%s is listed twice", r.ReplicaID)
 		}

@@ -217,7 +217,7 @@ func (s *Store) freeMoved(id string, old, now int64) bool {
 func sameReplicas(a, b []ReplicaSummary) bool {
 	return slices.EqualFunc(a, b, func(x, y ReplicaSummary) bool {
 		return x.ReplicaID == y.ReplicaID && x.LogID == y.LogID && x.Bytes == y.Bytes &&
-			x.Epoch == y.Epoch && x.Suspect == y.Suspect
+			x.Epoch == y.Epoch && x.Suspect == y.Suspect && x.Damage == y.Damage && x.DamageLSN == y.DamageLSN
 	})
 }
 

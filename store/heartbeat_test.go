@@ -167,6 +167,12 @@ func TestLiveIsRewrittenForBigChangesOnly(t *testing.T) {
 	if beat(func(h *HeartbeatRequest) { h.Free -= r.Capacity / 100; h.Replicas[0].DurableLSN = 99 }) {
 		t.Error("an LSN moved and live was rewritten at once")
 	}
+	if !beat(func(h *HeartbeatRequest) { h.Replicas[0].Damage, h.Replicas[0].DamageLSN = "bad", 7 }) {
+		t.Error("damage was found and live was not rewritten")
+	}
+	if !beat(func(h *HeartbeatRequest) { h.Replicas[0].Damage, h.Replicas[0].DamageLSN = "bad", 6 }) {
+		t.Error("damage was found before and live was not rewritten")
+	}
 	if !beat(func(h *HeartbeatRequest) { h.Health = Health{Status: "degraded"} }) {
 		t.Error("health changed and live was not rewritten")
 	}

@@ -69,6 +69,10 @@ type ReplicaSummary struct {
 	CommitLSN  uint64 `json:"commit_lsn"`
 	// Suspect says that the replica noticed the loss of something it once had.
 	Suspect bool `json:"suspect,omitempty"`
+	// Damage says what is wrong with what it holds from DamageLSN on; empty for
+	// nothing.
+	Damage    string `json:"damage,omitempty"`
+	DamageLSN uint64 `json:"damage_lsn,omitempty"`
 }
 
 // Daemon is a replica daemon as the view has it.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -98,6 +99,11 @@ func TestRegisterRefusesBadFields(t *testing.T) {
 		{"lease_ttl_seconds", func(r *RegisterRequest) { r.LeaseTTL = 1999 * time.Millisecond }},
 		{"lease_ttl_seconds", func(r *RegisterRequest) { r.LeaseTTL = 2 * time.Hour }},
 		{"replicas.replica_id", func(r *RegisterRequest) { r.Replicas = []ReplicaSummary{summary, summary} }},
+		{"replicas.damage", func(r *RegisterRequest) {
+			bad := summary
+			bad.Damage = strings.Repeat("x", maxText+1)
+			r.Replicas = []ReplicaSummary{bad}
+		}},
 		{"replicas.bytes", func(r *RegisterRequest) { bad := summary; bad.Bytes = -1; r.Replicas = []ReplicaSummary{bad} }},
 	} {
 		r := daemonReq(t)

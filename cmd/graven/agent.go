@@ -17,12 +17,12 @@ import (
 type agentFlags struct {
 	id, dir, path, listen, advertise, media, durability, metrics, level string
 	labels                                                              []string
-	pool, recovered                                                     size
-	ttl                                                                 time.Duration
+	pool, recovered, scrubRate                                          size
+	ttl, scrubEvery                                                     time.Duration
 }
 
 func newAgent(a *app) *cobra.Command {
-	fl := agentFlags{pool: agent.DefaultPoolSize, recovered: agent.DefaultRecoverBytes}
+	fl := agentFlags{pool: agent.DefaultPoolSize, recovered: agent.DefaultRecoverBytes, scrubRate: agent.DefaultScrubRate}
 	cmd := &cobra.Command{
 		Use:   "agent",
 		Short: "Run a replica daemon that serves one pool",
@@ -44,6 +44,8 @@ the API. The pool is made at the first start and remembers its daemon ID.`,
 	durabilityFlag(f, &fl.durability)
 	f.Var(&fl.pool, "pool-size", "size of a pool that is made anew; a file is sparse until it is used")
 	f.Var(&fl.recovered, "recover-bytes", "largest log to recover when it has no writer; takes as much memory meanwhile")
+	f.DurationVar(&fl.scrubEvery, "scrub-every", agent.DefaultScrubEvery, "how often to read and check the whole pool; negative for never")
+	f.Var(&fl.scrubRate, "scrub-rate", "how fast to do so, in bytes a second")
 	f.DurationVar(&fl.ttl, "ttl", 0, "lease to ask for, in whole seconds (default the server's)")
 	f.StringVar(&fl.metrics, "metrics-listen", "", "`HOST:PORT` to serve /metrics and /healthz on (default nowhere)")
 	f.StringVar(&fl.level, "log-level", "info", "least `LEVEL` to log: debug, info, warn or error")
@@ -59,6 +61,8 @@ the API. The pool is made at the first start and remembers its daemon ID.`,
 }
 
 var idPattern = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,62}$`)
+
+const minScrubRate = 64 << 10 // bytes a second
 
 func (fl *agentFlags) options(a *app) (agent.Options, error) {
 	var o agent.Options
@@ -95,6 +99,9 @@ func (fl *agentFlags) options(a *app) (agent.Options, error) {
 	if fl.recovered < 1 {
 		return o, usagef("--recover-bytes must be positive")
 	}
+	if fl.scrubRate < minScrubRate {
+		return o, usagef("--scrub-rate must be at least 64KiB; --scrub-every -1s turns scrubs off")
+	}
 	bases, err := parseEndpoints(a.endpoints)
 	if err != nil {
 		return o, err
@@ -107,7 +114,7 @@ func (fl *agentFlags) options(a *app) (agent.Options, error) {
 		ID: fl.id, Dir: fl.dir, Pool: fl.path, Media: fl.media, Durability: pmemlog.Durability(fl.durability), PoolSize: int64(fl.pool),
 		Listen: fl.listen, Advertise: fl.advertise, MetricsListen: fl.metrics,
 		LeaseTTL: fl.ttl, Labels: labels, Version: version, Logger: log,
-		RecoverBytes: int64(fl.recovered),
+		RecoverBytes: int64(fl.recovered), ScrubEvery: fl.scrubEvery, ScrubRate: int64(fl.scrubRate),
 	}
 	for _, b := range bases {
 		o.Endpoints = append(o.Endpoints, b.String())

@@ -36,7 +36,7 @@ const (
 func newBench(a *app) *cobra.Command {
 	return group("bench", "Measure a log, and the bare exchange beside it",
 		"Measure a log, and the bare exchange of the same bytes beside it, on this machine.",
-		newBenchLog(a), newBenchFabric(a), newBenchServe(a))
+		newBenchLog(a), newBenchFabric(a), newBenchPMem(a), newBenchServe(a))
 }
 
 func newBenchLog(a *app) *cobra.Command {

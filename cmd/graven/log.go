@@ -186,6 +186,9 @@ func logDetails(t *table, l *openapi.Log) {
 		if r.Reported.Suspect {
 			state += ", suspect"
 		}
+		if d := r.Reported.Damage; d != "" {
+			state += fmt.Sprintf(": damaged from LSN %d on (%s)", r.Reported.DamageLSN, d)
+		}
 		reported := ""
 		if r.ReportedAt != nil {
 			reported = stamp(*r.ReportedAt)

@@ -20,6 +20,7 @@ type poolFormatFlags struct {
 	size                       size
 	replicas                   int
 	media, durability, cluster string
+	overwrite                  bool
 }
 
 func newPoolFormat(a *app) *cobra.Command {
@@ -28,8 +29,9 @@ func newPoolFormat(a *app) *cobra.Command {
 		Use:   "format PATH",
 		Short: "Make an empty pool",
 		Long: `Make an empty pool in a new file, or on a device. In a folder it gets the name
-under which an agent whose --dir is that folder looks for it. What exists is never
-overwritten.
+under which an agent whose --dir is that folder looks for it. A pool is never
+overwritten, and a file neither; a device that holds something else only with
+--overwrite.
 
 An agent makes its pool by itself at its first start; making it before lets you
 choose how many replicas it has entries for, and fix the cluster that it is for.
@@ -45,6 +47,7 @@ The file is sparse until replicas are made in it.`,
 	f.StringVar(&fl.media, "media", agent.MediaFile, "`MEDIUM` that the pool lies on: file, or pmem (persistent memory)")
 	durabilityFlag(f, &fl.durability)
 	f.StringVar(&fl.cluster, "cluster", "", "`UUID` of the only cluster that may use it (default the first that does)")
+	f.BoolVar(&fl.overwrite, "overwrite", false, "make the pool on a device that holds something else, which is lost")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		o, err := fl.options(args[0], cmd.Flags().Changed("size"))
 		if err != nil {
@@ -80,7 +83,7 @@ func (fl *poolFormatFlags) options(path string, sized bool) (*newPoolOptions, er
 		return nil, usagef("--replicas is %d: must be 1 to %d", fl.replicas, pmemlog.MaxReplicas)
 	}
 	o := &newPoolOptions{path: path, media: fl.media, durability: pmemlog.Durability(fl.durability)}
-	o.PoolID, o.Size, o.Replicas = format.ID(uuid.New()), int64(fl.size), fl.replicas
+	o.PoolID, o.Size, o.Replicas, o.Overwrite = format.ID(uuid.New()), int64(fl.size), fl.replicas, fl.overwrite
 	if fl.cluster != "" {
 		id, err := uuid.Parse(fl.cluster)
 		if err != nil || id == uuid.Nil {
@@ -113,6 +116,8 @@ func (o *newPoolOptions) make() error {
 		return usagef("%s", err)
 	case errors.Is(err, fs.ErrNotExist):
 		return withHint(fmt.Errorf("folder %s does not exist", filepath.Dir(o.path)), "make it first; who runs the agent must be able to write to it")
+	case errors.Is(err, pmemlog.ErrForeign):
+		return withHint(poolFailed(o.path, err), "--overwrite makes the pool all the same")
 	case err != nil:
 		return poolFailed(o.path, err)
 	}

@@ -6,9 +6,13 @@ import (
 	"fmt"
 )
 
+// ErrStopped is what a [Source] fails with when the scan is to end, whatever the
+// medium holds: because its caller has gone away, or what is read has changed.
+var ErrStopped = errors.New("format: scan stopped by its source")
+
 // Source is a ring to scan. View returns the n bytes at offset off, which lie
 // within the ring; they stay valid until the next call. An error means that
-// the medium could not read them.
+// the medium could not read them, unless it is ErrStopped, which ends the scan.
 type Source interface {
 	Capacity() uint64
 	View(off int64, n int) ([]byte, error)
@@ -53,7 +57,8 @@ func (r *ScanResult) Suspect() bool { return r.Evidence.After(r.Last) }
 //
 // visit, if not nil, sees each valid record with its payload, which it may keep
 // only until it returns; an error of its ends the scan. A source that can't
-// read a record ends the log there, with the source's error in Stop.
+// read a record ends the log there, with the source's error in Stop. Behind it,
+// what can be read beside a page that can't still testifies.
 //
 // A record of another version that stands where the next one must and is whole
 // makes Scan fail with ErrVersion: taken for the end, it would be overwritten.
@@ -69,8 +74,8 @@ func Scan(src Source, in ScanInput, visit func(Header, []byte) error) (ScanResul
 	}
 	s.res.Last = Position{Epoch: s.res.Chain.Epoch, LSN: s.res.Chain.LSN}
 	s.res.Evidence = in.Hint // rule: evidence of the hint
-	s.lookBeyond()
-	return s.res, nil
+	err := s.lookBeyond()
+	return s.res, err
 }
 
 type scanner struct {
@@ -125,6 +130,9 @@ func (s *scanner) follow(visit func(Header, []byte) error) error {
 		if errors.Is(err, ErrVersion) { // rule: another version is not the end
 			s.res.Stop = err
 			return fmt.Errorf("record at LSN %d: %w", c.LSN, err)
+		}
+		if errors.Is(err, ErrStopped) {
+			return err
 		}
 		if err != nil {
 			s.res.Stop = err
@@ -192,26 +200,42 @@ func (s *scanner) record(lsn uint64) ([]byte, error) {
 	return s.src.View(off, int(h.Size()))
 }
 
-// beyondChunk is how much of the ring is looked through at a time.
-const beyondChunk = 256 << 10
+// How much of the ring is looked through at a time, in bytes: a chunk, or where
+// the medium can't read, as little as a page, which is what memory loses at once.
+const (
+	beyondChunk = 256 << 10
+	beyondPage  = 4 << 10
+)
 
 // lookBeyond goes through the rest of the window, from the tail to trim +
 // capacity, for records of this lap with a good CRC and an epoch that is not
 // lower than the log's. A record of another version testifies, too: all that is
 // asked of it stands at the same place in every version. One whose CRC does not
 // match is no evidence, whatever version it names.
-func (s *scanner) lookBeyond() {
+//
+// What can't be read is narrowed down to pages, so that it hides no more than
+// itself. The size of a look falls by half with each failure and doubles with
+// each success, so that a page costs one failed look however many are bad.
+func (s *scanner) lookBeyond() error {
 	capacity := s.src.Capacity()
 	limit := s.in.Trim.LSN + capacity
-	for lsn := s.res.Chain.LSN; lsn < limit; {
-		n := min(limit-lsn, ToEnd(lsn, capacity), beyondChunk)
-		chunk, err := s.src.View(int64(lsn%capacity), int(n))
-		if err != nil { // unreadable: it can't testify
+	for lsn, size := s.res.Chain.LSN, uint64(beyondChunk); lsn < limit; {
+		off := lsn % capacity
+		n := min(limit-lsn, capacity-off, size-off%beyondPage)
+		chunk, err := s.src.View(int64(off), int(n))
+		switch {
+		case err == nil:
+			lsn += s.lookThrough(lsn, chunk)
+			size = min(2*size, beyondChunk)
+		case errors.Is(err, ErrStopped):
+			return err
+		case size > beyondPage:
+			size /= 2
+		default: // unreadable: it can't testify
 			lsn += n
-			continue
 		}
-		lsn += s.lookThrough(lsn, chunk)
 	}
+	return nil
 }
 
 // lookThrough returns how far it got: through the whole chunk, or just past the
@@ -260,7 +284,8 @@ func (s *scanner) testify(h Header, rec []byte) bool {
 // Boundary checks that a record ends at LSN, in [trim, tail) of a ring, and
 // returns the chain there: what the next record must follow. It reads from the
 // trim LSN on and leaves seals aside, since what follows may be another
-// writer's rewriting.
+// writer's rewriting. Where the log ends before LSN, the error is also why it
+// does, such as the source's.
 func Boundary(src Source, trim TrimPoint, lsn uint64) (Chain, error) {
 	s := scanner{src: src, in: ScanInput{Trim: trim}}
 	s.begin()
@@ -282,9 +307,18 @@ func Boundary(src Source, trim TrimPoint, lsn uint64) (Chain, error) {
 		return Chain{}, err
 	}
 	if at.LSN != lsn {
-		return Chain{}, fmt.Errorf("format: LSN %d is no record boundary of a log that goes from %d to %d", lsn, trim.LSN, at.LSN)
+		return Chain{}, fmt.Errorf("format: LSN %d is no record boundary of a log that goes from %d to %d: %w", lsn, trim.LSN, at.LSN, s.stop())
 	}
 	return at, nil
 }
 
 var errReached = errors.New("format: reached")
+
+// stop returns why the log ends where it does: ErrNoRecord if it goes on, but no
+// record of it ends where it was asked to.
+func (s *scanner) stop() error {
+	if s.res.Stop == nil {
+		return ErrNoRecord
+	}
+	return s.res.Stop
+}

@@ -185,6 +185,7 @@ function replica(r, of) {
   if (r.daemon_state !== "up") notes.push(" ", tag(r.daemon_state));
   if (r.missing) notes.push(" ", tag("missing"));
   if (r.reported?.suspect) notes.push(" ", tag("suspect"));
+  if (r.reported?.damage) notes.push(" ", el("span", { class: "dim" }, `damaged from LSN ${r.reported.damage_lsn ?? 0} on: ${r.reported.damage}`));
   if (r.reported) notes.push(" ", el("span", { class: "dim" }, `durable to ${r.reported.durable_lsn}, epoch ${r.reported.epoch}`));
   return el("li", {}, `${r.daemon_id} `, tag(r.state), ...notes);
 }
