@@ -22,11 +22,12 @@ const mutationTries = 12
 // can show.
 func watched() map[string]string {
 	return map[string]string{
-		"device.go:device.zero#1":     "^TestCreateSyncsAsItZeroes$",
-		"file.go:File.Sync#1":         "^TestFileSyncIsWritten$",
-		"mapping.go:mapping.Flush#1":  "^TestMsyncIsWritten$",
-		"mapping.go:mapping.Stream#1": "^TestMsyncIsWritten$",
-		"mapping.go:mapping.Zero#2":   "^TestMsyncIsWritten$",
+		"device.go:device.zero#1":              "^TestCreateSyncsAsItZeroes$",
+		"file.go:File.Sync#1":                  "^TestFileSyncIsWritten$",
+		"scrub_header.go:Replica.healHeader#1": "Scrub",
+		"mapping.go:mapping.Flush#1":           "^TestMsyncIsWritten$",
+		"mapping.go:mapping.Stream#1":          "^TestMsyncIsWritten$",
+		"mapping.go:mapping.Zero#2":            "^TestMsyncIsWritten$",
 	}
 }
 
@@ -39,6 +40,7 @@ func unnoticed() map[string]string {
 	)
 	return map[string]string{
 		"device.go:device.writeAndSync#1": "only volatile pools take what has arrived without being asked to persist it, and they have nothing to make persistent",
+		"blockdev.go:wipeEnds#1":          "only a block device gets here, which takes the hardware",
 		"file.go:File.Sync#1@2":           "it is made twice only when a signal has come in between",
 		"file.go:publish#1":               folder,
 		"mapping.go:mapping.Fence#1":      cpu,

@@ -170,10 +170,7 @@ func layOut(d *device, s *superblock) (*directory, error) {
 	if err := d.grow(make([]byte, superblocks*superblockSize), 0); err != nil {
 		return nil, err
 	}
-	if err := d.sync(); err != nil { // rule: no magic before the rest
-		return nil, err
-	}
-	dir, err := formatDirectory(d, s.entries)
+	dir, err := formatDirectory(d, s.entries) // which syncs the zeroes, too
 	if err != nil {
 		return nil, err
 	}
