@@ -58,7 +58,7 @@ func (w *world) open() error {
 	if errors.Is(err, pmemtest.ErrPowerless) {
 		return err
 	}
-	if err != nil && !w.book.formatted { // nothing half-made may stand in the way
+	if errors.Is(err, pmemlog.ErrNoPool) && !w.book.formatted { // nothing half-made may stand in the way
 		return w.format()
 	}
 	if err != nil {

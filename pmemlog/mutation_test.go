@@ -22,13 +22,14 @@ const mutationTries = 12
 // can show.
 func watched() map[string]string {
 	return map[string]string{
-		"device.go:device.zero#1":        "^TestCreateSyncsAsItZeroes$",
-		"directory.go:formatDirectory#1": "^TestFormatPersistsOnePartAfterTheOther$",
-		"superblock.go:layOut#1":         "^TestClaimIsWholeOrNothing$",
-		"file.go:File.Sync#1":            "^TestFileSyncIsWritten$",
-		"mapping.go:mapping.Flush#1":     "^TestMsyncIsWritten$",
-		"mapping.go:mapping.Stream#1":    "^TestMsyncIsWritten$",
-		"mapping.go:mapping.Zero#2":      "^TestMsyncIsWritten$",
+		"device.go:device.zero#1":              "^TestCreateSyncsAsItZeroes$",
+		"file.go:File.Sync#1":                  "^TestFileSyncIsWritten$",
+		"scrub_header.go:Replica.healHeader#1": "Scrub",
+		"mapping.go:mapping.Flush#1":           "^TestMsyncIsWritten$",
+		"mapping.go:mapping.Stream#1":          "^TestMsyncIsWritten$",
+		"mapping.go:mapping.Zero#2":            "^TestMsyncIsWritten$",
+		"directory.go:formatDirectory#1":       "^TestFormatPersistsOnePartAfterTheOther$",
+		"superblock.go:layOut#1":               "^TestClaimIsWholeOrNothing$",
 	}
 }
 

@@ -20,14 +20,15 @@ type Readable interface {
 	Size() int64
 }
 
-// ReadOnly is a pool's file or block device, opened to be looked at: it can't be
-// written through this, and needs no permission to. A shared lock keeps agents
+// ReadOnly is a pool's file, block device or device-dax, opened to be looked at: it
+// can't be written through this, and needs no permission to. A shared lock keeps agents
 // away while it is open; others that only look are let in. All methods but Close
 // may be called from any goroutine.
 type ReadOnly struct {
-	f    *os.File
-	size int64
-	node string
+	f      *os.File
+	size   int64
+	node   string
+	mapped *PMem // of a device-dax, which can't be read otherwise
 }
 
 // OpenReadOnly opens what lies at path: fs.ErrNotExist if nothing does,
@@ -58,9 +59,24 @@ func (m *ReadOnly) lock() error {
 	if err := flock(m.f, info, unix.LOCK_SH); err != nil {
 		return err
 	}
+	if m.node == nodeDAX {
+		return m.mapDevice()
+	}
 	// After a sync that failed the system keeps as clean what the disk never got. A
 	// device that can't be told so is read as it is.
 	_ = unix.Fadvise(int(m.f.Fd()), 0, 0, unix.FADV_DONTNEED)
+	return nil
+}
+
+// nodeDAX is what a device-dax is called.
+const nodeDAX = "device-dax"
+
+func (m *ReadOnly) mapDevice() error {
+	data, err := unix.Mmap(int(m.f.Fd()), 0, int(m.size), unix.PROT_READ, unix.MAP_SHARED)
+	if err != nil {
+		return fmt.Errorf("pmemlog: map pool to look at it: %w", err)
+	}
+	m.mapped = NewPMem(&mapping{f: m.f, size: m.size, device: true, data: data})
 	return nil
 }
 
@@ -71,7 +87,12 @@ func measure(f *os.File, mode fs.FileMode) (node string, size int64, err error) 
 	case mode.IsRegular():
 		node = "file"
 	case mode&fs.ModeCharDevice != 0:
-		return "", 0, fmt.Errorf("%w: it is a character device, such as device-dax, which this program can't look at", ErrNoPool)
+		var st unix.Stat_t
+		if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+			return "", 0, fmt.Errorf("pmemlog: measure pool: %w", os.NewSyscallError("fstat", err))
+		}
+		size, err := deviceSize(sysRoot, &st)
+		return nodeDAX, size, err
 	case mode&fs.ModeDevice != 0:
 		node = "block device"
 	case mode.IsDir():
@@ -87,6 +108,9 @@ func measure(f *os.File, mode fs.FileMode) (node string, size int64, err error) 
 
 // ReadAt implements [Readable].
 func (m *ReadOnly) ReadAt(p []byte, off int64) error {
+	if m.mapped != nil {
+		return m.mapped.ReadAt(p, off)
+	}
 	if err := checkRange(m.size, off, len(p)); err != nil {
 		return err
 	}
@@ -96,7 +120,7 @@ func (m *ReadOnly) ReadAt(p []byte, off int64) error {
 // Size implements [Readable].
 func (m *ReadOnly) Size() int64 { return m.size }
 
-// Node says what the pool lies in: "file" or "block device". On what medium it
+// Node says what the pool lies in: "file", "block device" or "device-dax". On what medium it
 // was made, only the pool knows.
 func (m *ReadOnly) Node() string { return m.node }
 
@@ -115,7 +139,12 @@ func (m *ReadOnly) NextData(off int64) int64 {
 }
 
 // Close gives up file and lock. It may be called twice.
-func (m *ReadOnly) Close() error { return closeFile(m.f) }
+func (m *ReadOnly) Close() error {
+	if m.mapped != nil {
+		return m.mapped.Close()
+	}
+	return closeFile(m.f)
+}
 
 // interruptible fails reads once ctx has ended, so that an examination of hours
 // ends soon after.

@@ -170,7 +170,7 @@ func layOut(d *device, s *superblock) (*directory, error) {
 	if err := d.grow(make([]byte, superblocks*superblockSize), 0); err != nil {
 		return nil, err
 	}
-	dir, err := formatDirectory(d, s.entries) // its sync is for the magic that is gone, too
+	dir, err := formatDirectory(d, s.entries) // which syncs the zeroes, too
 	if err != nil {
 		return nil, err
 	}

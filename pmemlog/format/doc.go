@@ -50,6 +50,9 @@
 //	48  16 bytes of the caller's metadata
 //	64  payload, then zeroes up to the next multiple of 64
 //
+// No checksum covers those zeroes: a torn write may leave a record that is whole
+// and older bytes behind its payload, so nothing reads or compares them.
+//
 // A header slot; of the two, the valid one with the higher generation counts:
 //
 //	0    u64  magic "GRVNSLOT"
