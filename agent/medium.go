@@ -82,6 +82,9 @@ func (m observedPMem) WriteAt(p []byte, off int64) error { return m.told(m.PMem.
 // Persist persists several writes at once.
 func (m observedPMem) Persist(spans []pmemlog.Span) error { return m.told(m.PMem.Persist(spans)) }
 
+// PersistFeed persists what a feed hands out.
+func (m observedPMem) PersistFeed(f pmemlog.Feed) error { return m.told(m.PMem.PersistFeed(f)) }
+
 // WriteBack begins to persist what has arrived.
 func (m observedPMem) WriteBack(off, n int64) error { return m.told(m.PMem.WriteBack(off, n)) }
 

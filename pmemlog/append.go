@@ -17,19 +17,35 @@ func (s *Session) Write(lsn uint64, p []byte) error {
 	r := s.r
 	r.op.Lock()
 	defer r.op.Unlock()
-	chain, err := s.admit(lsn, p)
-	if err != nil {
+	if err := s.admit(lsn, p); err != nil {
 		return err
 	}
-	for _, span := range r.ringSpans(r.spans[:0], lsn, p) {
-		if err := r.pool.dev.writeAt(span.Bytes, span.Off); err != nil {
-			return err
-		}
+	chain, err := r.put(lsn, p)
+	if err != nil {
+		return err
 	}
 	r.mu.Lock()
 	r.chain = chain
 	r.mu.Unlock()
 	return nil
+}
+
+// put checks records, writes them and returns the chain behind them.
+func (r *Replica) put(lsn uint64, p []byte) (format.Chain, error) {
+	if r.pool.dev.persister != nil {
+		f, err := r.feed(p, false)
+		return f.chain, err
+	}
+	chain, err := r.follow(r.chain, p)
+	if err != nil {
+		return chain, err
+	}
+	for _, span := range r.ringSpans(r.spans[:0], lsn, p) {
+		if err := r.pool.dev.writeAt(span.Bytes, span.Off); err != nil {
+			return chain, err
+		}
+	}
+	return chain, nil
 }
 
 // Append is Write and then Flush: when it returns, p and all that was written
@@ -47,22 +63,17 @@ func (s *Session) Append(lsn uint64, p []byte) (uint64, error) {
 	defer r.flush.Unlock()
 	r.op.Lock()
 	defer r.op.Unlock()
-	chain, err := s.admit(lsn, p)
-	if err != nil {
+	if err := s.admit(lsn, p); err != nil {
 		return 0, err
 	}
-	return r.appendPersist(lsn, p, chain)
-}
-
-// appendPersist persists records and, beside them, the hint of what was
-// acknowledged before them. flush and op are held, so no flush is under way, and
-// all before lsn is persistent since it was written.
-func (r *Replica) appendPersist(lsn uint64, p []byte, chain format.Chain) (uint64, error) {
-	hint, lags, err := r.persistWithHint(r.ringSpans(r.spans[:0], lsn, p))
-	if err != nil {
-		return 0, err
+	f, err := r.feed(p, true) // all before lsn is persistent since it was written
+	if err == nil {
+		return r.appended(f.chain, f.hint, f.lags), nil
 	}
-	return r.appended(chain, hint, lags), nil
+	if f.lags && f.err != nil { // only the records are refused
+		r.publish(func() { r.hintWritten(f.hint) })
+	}
+	return 0, err
 }
 
 // persistWithHint persists the spans and, beside them, a hint line if one is due.
@@ -89,17 +100,12 @@ func (r *Replica) appended(chain format.Chain, hint format.Position, lags bool) 
 	return r.durable
 }
 
-// admit checks that p may be written at lsn and returns the chain behind it. op
-// is held.
-func (s *Session) admit(lsn uint64, p []byte) (format.Chain, error) {
-	r := s.r
+// admit checks that bytes may be written at lsn, whatever they are. op is held.
+func (s *Session) admit(lsn uint64, p []byte) error {
 	if err := s.writer(); err != nil {
-		return format.Chain{}, err
+		return err
 	}
-	if err := r.placed(lsn, uint64(len(p))); err != nil {
-		return format.Chain{}, err
-	}
-	return r.follow(r.chain, p)
+	return s.r.placed(lsn, uint64(len(p)))
 }
 
 // placed checks that n bytes may be written at lsn.
@@ -122,18 +128,25 @@ func (r *Replica) follow(chain format.Chain, p []byte) (format.Chain, error) {
 		if err != nil {
 			return chain, refused(at, len(p), err)
 		}
-		if h.Size() > format.ToEnd(at, r.entry.capacity) {
-			return chain, fmt.Errorf("%w: record of %d bytes at LSN %d crosses the end of the ring", ErrChain, h.Size(), at)
-		}
-		if h.Epoch > r.term.Epoch {
-			return chain, fmt.Errorf("%w: record of epoch %d at LSN %d, the session's is %d", ErrChain, h.Epoch, at, r.term.Epoch)
-		}
-		if h.Epoch == r.term.Epoch && !r.sealed { // rule: seal before append
-			return chain, fmt.Errorf("%w: record of epoch %d at LSN %d", ErrNotSealed, h.Epoch, at)
+		if err := r.may(&h); err != nil {
+			return chain, err
 		}
 		p = p[h.Size():]
 	}
 	return chain, nil
+}
+
+// may checks what a record's header says against the replica and its writer.
+func (r *Replica) may(h *format.Header) error {
+	switch {
+	case h.Size() > format.ToEnd(h.LSN, r.entry.capacity):
+		return fmt.Errorf("%w: record of %d bytes at LSN %d crosses the end of the ring", ErrChain, h.Size(), h.LSN)
+	case h.Epoch > r.term.Epoch:
+		return fmt.Errorf("%w: record of epoch %d at LSN %d, the session's is %d", ErrChain, h.Epoch, h.LSN, r.term.Epoch)
+	case h.Epoch == r.term.Epoch && !r.sealed: // rule: seal before append
+		return fmt.Errorf("%w: record of epoch %d at LSN %d", ErrNotSealed, h.Epoch, h.LSN)
+	}
+	return nil
 }
 
 // refused says why what is left of a write is no record that follows.

@@ -86,6 +86,17 @@ func (d *device) persist(spans []Span) error {
 	return nil
 }
 
+// persistFeed is persist of what a feed hands out, on a medium with a persister.
+func (d *device) persistFeed(f Feed) error {
+	if err := d.failure(); err != nil {
+		return err
+	}
+	if err := d.persister.PersistFeed(f); err != nil {
+		return d.poison("write", err)
+	}
+	return nil
+}
+
 func (d *device) writeAndSync(spans []Span) error {
 	for _, s := range spans {
 		if err := d.writeAt(s.Bytes, s.Off); err != nil {

@@ -116,6 +116,34 @@ func (m *PMem) Persist(spans []Span) (err error) {
 	return m.mem.Fence()
 }
 
+// Feed hands out what is to be persisted together, a span at a time. What it does
+// between two spans goes on while the first is on its way to the memory.
+type Feed interface {
+	// Next returns the next span, and false when there is none. None may depend on
+	// another.
+	Next() (Span, bool)
+	// Last is called behind the fence, before anything that waits for it.
+	Last()
+}
+
+// PersistFeed is Persist of what a feed hands out.
+func (m *PMem) PersistFeed(f Feed) (err error) {
+	defer m.end(m.begin(), &err)
+	if m.closed {
+		return ErrClosed
+	}
+	for s, ok := f.Next(); ok; s, ok = f.Next() {
+		if err := m.write(s.Bytes, s.Off); err != nil {
+			return err
+		}
+	}
+	if err := m.mem.Fence(); err != nil {
+		return err
+	}
+	f.Last()
+	return nil
+}
+
 // write puts p on its way. Whole lines go past the cache, which costs half as
 // much as to store and flush them; what is left at both ends shares its line
 // with something else.

@@ -40,6 +40,7 @@ type Replica struct {
 	lineAt  int             // where the next hint line goes
 	lineSeq uint64          // its sequence number
 	line    [format.HintSize]byte
+	fed     feed    // of the write that goes on
 	header  []byte  // to encode a header in; nil until one is written
 	spans   [3]Span // of what is being written: a ring's two ends and a hint line
 
