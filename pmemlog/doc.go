@@ -97,9 +97,9 @@
 //   - A header slot is written where the one that counts is not. It counts when it
 //     is whole and has the higher generation. Open syncs before it reads, since a
 //     process that was killed may have left in the cache what is not persistent.
-//     OpenFile has the cache given up, too: after a sync that failed the system
-//     keeps as clean what the disk never got. Of persistent memory, where there is
-//     nothing to sync, the lines that are about to be believed are flushed: those
+//     OpenFile and OpenPMem have the cache given up, too: after a sync that failed
+//     the system keeps as clean what the disk never got. Of persistent memory, where
+//     there is nothing to sync, the lines that are about to be believed are flushed: those
 //     of superblocks, directory and headers by Open, those of a ring by each fence.
 //   - Hint lines alternate, and each is persistent before the next is written. They
 //     name the generation of their header, so a header write replaces them all:

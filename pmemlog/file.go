@@ -37,17 +37,18 @@ func OpenFile(path string) (*File, error) {
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	if err := m.forgetCache(); err != nil {
+	if err := forgetCache(f, 0, 0); err != nil {
 		return nil, errors.Join(fmt.Errorf("pmemlog: open pool: %w", err), f.Close())
 	}
 	return m, nil
 }
 
-// forgetCache has the system give up its clean pages. After a sync that failed
-// they hold, as if they were clean, what the disk never got; later syncs succeed.
-// Dirty pages stay, and the next sync writes them, or fails.
-func (m *File) forgetCache() error {
-	return os.NewSyscallError("fadvise", unix.Fadvise(int(m.f.Fd()), 0, 0, unix.FADV_DONTNEED))
+// forgetCache has the system give up its clean pages of [off, off+n), to the end
+// for 0. After a sync that failed they hold, as if they were clean, what the disk
+// never got; later syncs succeed. Dirty pages stay, and the next sync writes them,
+// or fails.
+func forgetCache(f *os.File, off, n int64) error {
+	return os.NewSyscallError("fadvise", unix.Fadvise(int(f.Fd()), off, n, unix.FADV_DONTNEED))
 }
 
 // CreateFilePool makes a pool in a new file of opts.Size bytes, which is sparse

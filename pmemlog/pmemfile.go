@@ -10,7 +10,8 @@ import (
 
 // OpenPMem maps a file or a device-dax and locks it: [LockedError] when another
 // process, or another medium of this one, has it. ErrNotPersistent where nobody
-// vouches for what is stored into the mapping; see [Durability].
+// vouches for what is stored into the mapping; see [Durability]. Of a file the
+// system's cache is given up before anything is read, as by [OpenFile].
 func OpenPMem(path string, d Durability) (*PMem, error) {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
@@ -43,7 +44,10 @@ func mapPMem(f *os.File, d Durability) (*PMem, error) {
 	}
 	size := st.Size
 	switch st.Mode & unix.S_IFMT {
-	case unix.S_IFREG:
+	case unix.S_IFREG: // rule: cache given up, before anything is mapped
+		if err := forgetCache(f, 0, 0); err != nil {
+			return nil, fmt.Errorf("pmemlog: open pool: %w", err)
+		}
 	case unix.S_IFCHR:
 		var err error
 		if size, err = deviceSize(sysRoot, &st); err != nil {
