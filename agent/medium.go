@@ -51,6 +51,14 @@ type observed struct {
 // Sync implements [pmemlog.Medium].
 func (m observed) Sync() error { return m.sync(m.Medium) }
 
+// DropCache has a scrub read the disk rather than the system's cache, if the
+// medium can.
+func (m observed) DropCache(off, n int64) {
+	if c, ok := m.Medium.(interface{ DropCache(off, n int64) }); ok {
+		c.DropCache(off, n)
+	}
+}
+
 // WriteAt implements [pmemlog.Medium].
 func (m observed) WriteAt(p []byte, off int64) error {
 	err := m.Medium.WriteAt(p, off)

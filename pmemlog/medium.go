@@ -77,6 +77,14 @@ type persister interface {
 	WriteBack(off, n int64) error
 }
 
+// cached is a Medium that is read through a cache of the system.
+type cached interface {
+	// DropCache has the cache give up what it holds of [off, off+n) and is on the
+	// medium, too. What is not yet stays, so it may be called beside writes. A cache
+	// that gives up nothing makes no error.
+	DropCache(off, n int64)
+}
+
 // zeroer is a Medium that has a better way to zero a range than to write it.
 type zeroer interface {
 	Zero(off, n int64) error
