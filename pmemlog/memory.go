@@ -59,7 +59,7 @@ func (m *PMem) check(off, n int64) error {
 	if m.closed {
 		return ErrClosed
 	}
-	return checkRange(m.mem.Size(), off, int(n))
+	return checkRange(m.mem.Size(), off, n)
 }
 
 // begin is deferred with its own result by what touches the memory:
@@ -73,11 +73,12 @@ func (m *PMem) begin() (panicked bool) {
 }
 
 func (m *PMem) end(panicked bool, err *error) {
-	if fault := recover(); fault != nil {
-		*err = m.fault(fault)
-	}
+	fault := recover()
 	debug.SetPanicOnFault(panicked)
 	m.use.RUnlock()
+	if fault != nil {
+		*err = m.fault(fault)
+	}
 }
 
 // ReadAt implements [Medium].
