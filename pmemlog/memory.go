@@ -123,8 +123,6 @@ type Feed interface {
 	// Next returns the next span, and false when there is none. None may depend on
 	// another.
 	Next() (Span, bool)
-	// Last is called behind the fence, before anything that waits for it.
-	Last()
 }
 
 // PersistFeed is Persist of what a feed hands out.
@@ -138,11 +136,7 @@ func (m *PMem) PersistFeed(f Feed) (err error) {
 			return err
 		}
 	}
-	if err := m.mem.Fence(); err != nil {
-		return err
-	}
-	f.Last()
-	return nil
+	return m.mem.Fence()
 }
 
 // write puts p on its way. Whole lines go past the cache, which costs half as
