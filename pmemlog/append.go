@@ -128,7 +128,7 @@ func (r *Replica) follow(chain format.Chain, p []byte) (format.Chain, error) {
 		if err != nil {
 			return chain, refused(at, len(p), err)
 		}
-		if err := r.may(&h); err != nil {
+		if err := r.may(h.LSN, h.Size(), h.Epoch); err != nil {
 			return chain, err
 		}
 		p = p[h.Size():]
@@ -137,14 +137,14 @@ func (r *Replica) follow(chain format.Chain, p []byte) (format.Chain, error) {
 }
 
 // may checks what a record's header says against the replica and its writer.
-func (r *Replica) may(h *format.Header) error {
+func (r *Replica) may(lsn, size, epoch uint64) error {
 	switch {
-	case h.Size() > format.ToEnd(h.LSN, r.entry.capacity):
-		return fmt.Errorf("%w: record of %d bytes at LSN %d crosses the end of the ring", ErrChain, h.Size(), h.LSN)
-	case h.Epoch > r.term.Epoch:
-		return fmt.Errorf("%w: record of epoch %d at LSN %d, the session's is %d", ErrChain, h.Epoch, h.LSN, r.term.Epoch)
-	case h.Epoch == r.term.Epoch && !r.sealed: // rule: seal before append
-		return fmt.Errorf("%w: record of epoch %d at LSN %d", ErrNotSealed, h.Epoch, h.LSN)
+	case size > format.ToEnd(lsn, r.entry.capacity):
+		return fmt.Errorf("%w: record of %d bytes at LSN %d crosses the end of the ring", ErrChain, size, lsn)
+	case epoch > r.term.Epoch:
+		return fmt.Errorf("%w: record of epoch %d at LSN %d, the session's is %d", ErrChain, epoch, lsn, r.term.Epoch)
+	case epoch == r.term.Epoch && !r.sealed: // rule: seal before append
+		return fmt.Errorf("%w: record of epoch %d at LSN %d", ErrNotSealed, epoch, lsn)
 	}
 	return nil
 }

@@ -94,7 +94,7 @@ func OpenFilePool(path string) (*Pool, error) {
 
 // ReadAt implements [Medium].
 func (m *File) ReadAt(p []byte, off int64) error {
-	if err := checkRange(m.size, off, len(p)); err != nil {
+	if err := checkRange(m.size, off, int64(len(p))); err != nil {
 		return err
 	}
 	return readFile(m.f, p, off)
@@ -110,7 +110,7 @@ func readFile(f *os.File, p []byte, off int64) error {
 
 // WriteAt implements [Medium].
 func (m *File) WriteAt(p []byte, off int64) error {
-	if err := checkRange(m.size, off, len(p)); err != nil {
+	if err := checkRange(m.size, off, int64(len(p))); err != nil {
 		return err
 	}
 	_, err := m.f.WriteAt(p, off)

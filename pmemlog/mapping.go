@@ -35,6 +35,10 @@ func mapFile(f *os.File, size int64, info *unix.Stat_t, d Durability) (*mapping,
 	if m.device && m.sync {
 		return nil, fmt.Errorf("%w: durability of %s is %s, but a device-dax has no file system that could write: use %s", ErrNotPersistent, f.Name(), d, DurabilityAuto)
 	}
+	if m.device && d == DurabilityAuto && !onNVDIMM(sysRoot, info) {
+		return nil, fmt.Errorf("%w: %s is memory that the system does not know to be an NVDIMM's, and that may be gone at power off; if you know it to last, declare its durability: %s if what the CPU writes back survives a power cut, %s if its caches do",
+			ErrNotPersistent, f.Name(), DurabilityFlush, DurabilityFence)
+	}
 	if !m.sync {
 		method, err := d.method(persistenceDomain(sysRoot, info))
 		if err != nil {

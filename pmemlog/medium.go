@@ -91,9 +91,9 @@ type zeroer interface {
 }
 
 // checkRange is the bounds check that media share.
-func checkRange(size, off int64, n int) error {
-	if off < 0 || int64(n) > size || off > size-int64(n) {
-		return fmt.Errorf("bytes %d to %d of a medium of %d: %w", off, off+int64(n), size, io.ErrUnexpectedEOF)
+func checkRange(size, off, n int64) error {
+	if off < 0 || n < 0 || n > size || off > size-n {
+		return fmt.Errorf("%d bytes at byte %d of a medium of %d: %w", n, off, size, io.ErrUnexpectedEOF)
 	}
 	return nil
 }
