@@ -25,7 +25,8 @@ type device struct {
 	begun   uint64 // syncs begun
 	done    uint64 // syncs that have returned without error, by number
 
-	failed atomic.Pointer[error] // set once: the device is poisoned or closed
+	failed atomic.Pointer[error]       // set once: the device is poisoned or closed
+	tell   atomic.Pointer[func(error)] // who is to be told that it is poisoned; nil for nobody, or no more
 }
 
 func newDevice(m Medium) *device {
@@ -49,6 +50,7 @@ func (d *device) failure() error {
 func (d *device) poison(op string, cause error) error {
 	var err error = &PoisonedError{Op: op, Err: cause}
 	d.failed.CompareAndSwap(nil, &err)
+	d.tellFailure()
 	return d.failure()
 }
 

@@ -319,10 +319,6 @@ func (s *superblock) regions() (start, end int64) {
 	return regionsStart(s.entries), int64(min(s.size, math.MaxInt64))
 }
 
-// Failure returns why the pool writes nothing any more: ErrPoisoned or
-// ErrClosed; nil while it does.
-func (p *Pool) Failure() error { return p.dev.failure() }
-
 // Close ends all sessions with ErrClosed and closes the medium. What has not
 // been flushed may be lost. It may be called twice.
 func (p *Pool) Close() error {
