@@ -119,10 +119,15 @@ func (m *File) WriteAt(p []byte, off int64) error {
 
 // Sync implements [Medium] with fdatasync.
 func (m *File) Sync() error {
+	return uninterrupted("fdatasync", func() error { return unix.Fdatasync(int(m.f.Fd())) })
+}
+
+// uninterrupted makes a system call again where a signal has cut it short: that
+// is no failure of the medium.
+func uninterrupted(name string, call func() error) error {
 	for {
-		err := unix.Fdatasync(int(m.f.Fd()))
-		if !errors.Is(err, unix.EINTR) {
-			return os.NewSyscallError("fdatasync", err)
+		if err := call(); !errors.Is(err, unix.EINTR) {
+			return os.NewSyscallError(name, err)
 		}
 	}
 }

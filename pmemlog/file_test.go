@@ -286,3 +286,16 @@ func TestMediaRefuseWhatLiesBeyond(t *testing.T) {
 		must(t, m.Close())
 	}
 }
+
+// A sync that a signal cuts short has not failed, and is not done either.
+func TestSyscallIsMadeAgainAfterASignal(t *testing.T) {
+	t.Parallel()
+	for _, want := range []error{nil, syscall.EIO} {
+		answers := []error{syscall.EINTR, syscall.EINTR, want}
+		made := 0
+		err := pmemlog.Uninterrupted("msync", func() error { made++; return answers[made-1] })
+		if !errors.Is(err, want) || made != len(answers) {
+			t.Errorf("made %d times: %v, want %v", made, err, want)
+		}
+	}
+}

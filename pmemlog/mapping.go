@@ -123,7 +123,7 @@ func (m *mapping) Flush(off, n int64) error {
 	if m.sync {
 		page := int64(unix.Getpagesize())
 		from, to := off&^(page-1), min((off+n+page-1)&^(page-1), m.size)
-		return os.NewSyscallError("msync", unix.Msync(m.data[from:to], unix.MS_SYNC))
+		return uninterrupted("msync", func() error { return unix.Msync(m.data[from:to], unix.MS_SYNC) })
 	}
 	m.cpu.Flush(m.data[off : off+n])
 	return nil
@@ -161,7 +161,7 @@ func (m *mapping) Zero(off, n int64) error {
 		m.cpu.Fence()
 		return nil
 	}
-	return os.NewSyscallError("fdatasync", unix.Fdatasync(int(m.f.Fd())))
+	return uninterrupted("fdatasync", func() error { return unix.Fdatasync(int(m.f.Fd())) })
 }
 
 // put writes by the system where there is a file system, and by the CPU where

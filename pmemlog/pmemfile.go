@@ -119,7 +119,7 @@ func mapNew(file *File, opts FormatOptions, d Durability) (*PMem, error) {
 			return nil, fmt.Errorf("pmemlog: create pool: %w", noRoom(err))
 		}
 	}
-	if err := os.NewSyscallError("fsync", unix.Fsync(int(file.f.Fd()))); err != nil {
+	if err := uninterrupted("fsync", func() error { return unix.Fsync(int(file.f.Fd())) }); err != nil {
 		return nil, fmt.Errorf("pmemlog: create pool: %w", err)
 	}
 	return mapPMem(file.f, d)

@@ -201,7 +201,7 @@ func (s *scrub) scan(now *moment) error {
 	in := format.ScanInput{Trim: r.slot.Trim, Seals: r.slot.Seals, Hint: r.hint}
 	r.mu.Unlock()
 	var stopped error
-	src := &window{start: r.entry.offset + format.RingOffset, capacity: r.entry.capacity}
+	src := &window{ahead: scrubChunk, start: r.entry.offset + format.RingOffset, capacity: r.entry.capacity}
 	src.read = func(p []byte, off int64) error {
 		if stopped == nil {
 			err := s.read(p, off)
