@@ -48,10 +48,7 @@ func (d *device) failure() error {
 
 // poison keeps the first failure and returns it.
 func (d *device) poison(op string, cause error) error {
-	var err error = &PoisonedError{Op: op, Err: cause}
-	d.failed.CompareAndSwap(nil, &err)
-	d.tellFailure()
-	return d.failure()
+	return d.fail(&PoisonedError{Op: op, Err: cause})
 }
 
 // readAt reads on after a failure of writes, too. What can't be read is

@@ -86,6 +86,7 @@ type Pool struct {
 	mu       sync.Mutex
 	super    superblock
 	superAt  int
+	newest   superblock // that has been written, or is being written now
 	dir      *directory
 	replicas map[format.ID]*Replica
 	closed   bool
@@ -107,6 +108,7 @@ func Format(m Medium, opts FormatOptions) (*Pool, error) {
 		generation: 1, kind: m.Kind(), entries: uint32(opts.Replicas),
 		pool: opts.PoolID, cluster: opts.ClusterID, size: uint64(opts.Size),
 	}
+	p.newest = p.super
 	var err error
 	if p.dir, err = layOut(p.dev, &p.super); err != nil {
 		return nil, err
@@ -142,7 +144,7 @@ func Open(m Medium) (*Pool, error) {
 	if err := super.validate(m.Kind(), m.Size()); err != nil {
 		return nil, err
 	}
-	p := &Pool{dev: newDevice(m), super: super, superAt: at, replicas: map[format.ID]*Replica{}}
+	p := &Pool{dev: newDevice(m), super: super, newest: super, superAt: at, replicas: map[format.ID]*Replica{}}
 	if err := p.dev.settle(0, regionsStart(super.entries)); err != nil {
 		return nil, err
 	}
@@ -256,7 +258,13 @@ func (p *Pool) updateSuper(change func(*superblock) error) error {
 	if err := change(&next); err != nil || next == p.super {
 		return err
 	}
+	if err := p.own(); err != nil {
+		return err
+	}
 	next.generation++
+	p.mu.Lock()
+	p.newest = next // before it can be read
+	p.mu.Unlock()
 	if err := writeSuperblock(p.dev, &next, p.superAt); err != nil {
 		return err
 	}
