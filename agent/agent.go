@@ -89,6 +89,9 @@ func (a *Agent) init() error {
 	if a.keys, err = loadKeys(a.opts.Dir, self.Cluster.String()); err != nil {
 		a.log.Warn("grant keys can't be read; writers are served once the agent is registered", "err", err)
 	}
+	for _, bad := range a.pool.Unmended() {
+		a.log.Error("a copy of the pool's own structures is bad and can't be written anew; the other one is used, have the replicas replaced elsewhere", "err", &bad)
+	}
 	for _, l := range a.pool.Replicas() {
 		if l.Err != nil {
 			a.log.Error("a replica in the pool can't be used; it is kept and served to nobody", "log", l.Log, "replica", l.Replica, "err", l.Err)
@@ -181,8 +184,14 @@ func (a *Agent) Close() error {
 	return a.pool.Close()
 }
 
-// mediumFailed reports the failure of the medium, once and at once.
+// mediumFailed reports the failure of the medium, once and at once. A write that
+// met a bad place is no more than that: what lies there says what has become of it.
 func (a *Agent) mediumFailed(err error) {
+	if pmemlog.OnePlace(err) {
+		a.log.Warn("a write has met a bad place of the medium; the pool goes on without it", "err", err)
+		signal(a.news)
+		return
+	}
 	a.failed.Do(func() {
 		a.log.Error("the medium has failed: nothing more is written to the pool; repair or replace it and start the daemon again", "err", err)
 		signal(a.news)

@@ -34,8 +34,8 @@ func (s Spec) validate(pool *superblock) error {
 func regionSize(capacity uint64) int64 { return pages(format.RingOffset + int64(capacity)) }
 
 // Create makes an empty replica: ErrExists if the pool has one of that ID,
-// ErrNoSpace if it, or the disk under a sparse file, has no room. The region is
-// written before the directory names it, so a crash leaves all of the replica or
+// ErrNoSpace if it, or the disk under a sparse file, has no room, ErrUnwritable if
+// no place that was tried for it can be written. The region is written before the directory names it, so a crash leaves all of the replica or
 // nothing.
 func (p *Pool) Create(s Spec) (*Replica, error) {
 	p.change.Lock()
@@ -59,7 +59,7 @@ func (p *Pool) Create(s Spec) (*Replica, error) {
 	if err := p.makeRegion(e); err != nil {
 		return nil, fmt.Errorf("create replica %s: %w", s.Replica, err)
 	}
-	if err := p.dir.write(p.dev, index, e); err != nil { // rule: region before entry
+	if err := p.writeEntry(index, e); err != nil { // rule: region before entry
 		return nil, fmt.Errorf("create replica %s: %w", s.Replica, err)
 	}
 	r := loadReplica(p, e, &scratch{})
@@ -73,9 +73,9 @@ func (p *Pool) Create(s Spec) (*Replica, error) {
 // place finds room for a replica: a region and an entry.
 func (p *Pool) place(s Spec) (entry, int, error) {
 	start, end := p.super.regions()
-	index := p.dir.unused()
+	index := p.dir.unused(func(i int) bool { return p.writable(i) == nil })
 	if index < 0 {
-		return entry{}, 0, fmt.Errorf("%w: all %d entries of the directory are taken; delete a replica, or choose another pool", ErrNoSpace, len(p.dir.entries))
+		return entry{}, 0, fmt.Errorf("%w: all %d entries of the directory are taken, or can't be written; delete a replica, or choose another pool", ErrNoSpace, len(p.dir.entries))
 	}
 	if s.Capacity > uint64(end) {
 		return entry{}, 0, fmt.Errorf("%w: a ring of %d bytes in a pool of %d; choose a smaller one, or another pool", ErrNoSpace, s.Capacity, end)
@@ -111,7 +111,8 @@ func (p *Pool) makeRegion(e entry) error {
 }
 
 // Delete removes a replica and all that it holds: ErrNotFound if there is none
-// of that ID. Its sessions end. The space may be used again when Delete has
+// of that ID, ErrUnwritable if its entry in the directory can't be written; then it
+// is still there. Its sessions end. The space may be used again when Delete has
 // returned.
 func (p *Pool) Delete(id format.ID) error {
 	p.change.Lock()
@@ -127,10 +128,15 @@ func (p *Pool) Delete(id format.ID) error {
 		return err
 	}
 	index := p.dir.find(id)
+	if err := p.writable(index); err != nil {
+		return fmt.Errorf("delete replica %s: %w", id, err)
+	}
 	r.giveUp(fmt.Errorf("%w: %s has been deleted", ErrNotFound, id))
 	gone := entry{generation: p.dir.entries[index].generation + 1, replica: id}
-	if err := p.dir.write(p.dev, index, gone); err != nil { // rule: entry before space
-		return fmt.Errorf("delete replica %s: %w", id, err)
+	if err := p.writeEntry(index, gone); err != nil { // rule: entry before space
+		err = fmt.Errorf("delete replica %s: %w", id, err)
+		r.giveUp(err)
+		return err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

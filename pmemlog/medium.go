@@ -77,6 +77,13 @@ type persister interface {
 	WriteBack(off, n int64) error
 }
 
+// rewriter is a Medium that can write whole pages where they can't be touched.
+type rewriter interface {
+	// Rewrite writes p at off, both multiples of the page, and returns when that is
+	// persistent and can be read.
+	Rewrite(p []byte, off int64) error
+}
+
 // zeroer is a Medium that has a better way to zero a range than to write it.
 type zeroer interface {
 	Zero(off, n int64) error

@@ -208,6 +208,24 @@ func (m *PMem) Zero(off, n int64) (err error) {
 	return m.mem.Fence()
 }
 
+// Rewrite writes whole pages, persistently, where a store has faulted: through the
+// file, if there is one, since that gives a page back that the kernel has taken
+// away. A [FaultError] where it can't be touched after that either.
+func (m *PMem) Rewrite(p []byte, off int64) (err error) {
+	defer m.end(m.begin(), &err)
+	if err := m.check(off, int64(len(p))); err != nil {
+		return err
+	}
+	w, ok := m.mem.(rewriter)
+	if !ok {
+		return &FaultError{Off: off}
+	}
+	if err := w.Rewrite(p, off); err != nil {
+		return err
+	}
+	return m.mem.Load(make([]byte, len(p)), off)
+}
+
 // View shows the bytes of [off, off+n) where they lie, if the memory can: a fault
 // meanwhile ends the look with a [FaultError]. Without that, errNoView.
 func (m *PMem) View(off, n int64, look func(b []byte) error) (err error) {

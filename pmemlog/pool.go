@@ -88,6 +88,7 @@ type Pool struct {
 	superAt  int
 	dir      *directory
 	replicas map[format.ID]*Replica
+	unmended map[int64]CorruptError // pages of superblocks and directory that can't be written, by offset
 	closed   bool
 }
 
@@ -102,7 +103,7 @@ func Format(m Medium, opts FormatOptions) (*Pool, error) {
 	if err := vacant(m); err != nil {
 		return nil, err
 	}
-	p := &Pool{dev: newDevice(m), replicas: map[format.ID]*Replica{}}
+	p := &Pool{dev: newDevice(m), replicas: map[format.ID]*Replica{}, unmended: map[int64]CorruptError{}}
 	p.super = superblock{
 		generation: 1, kind: m.Kind(), entries: uint32(opts.Replicas),
 		pool: opts.PoolID, cluster: opts.ClusterID, size: uint64(opts.Size),
@@ -126,7 +127,8 @@ func vacant(m Medium) error {
 	return nil
 }
 
-// Open opens the pool on a medium and owns the medium from then on. When Open
+// Open opens the pool on a medium, mends what is bad in its directory (see
+// [Pool.Unmended] for what it can't) and owns the medium from then on. When Open
 // fails, the caller still owns it: ErrNoPool where there is none, ErrVersion,
 // ErrWrongMedium, or a [CorruptError]. A single replica that is damaged does not
 // fail Open; [Pool.Replica] says so for that one.
@@ -142,11 +144,8 @@ func Open(m Medium) (*Pool, error) {
 	if err := super.validate(m.Kind(), m.Size()); err != nil {
 		return nil, err
 	}
-	p := &Pool{dev: newDevice(m), super: super, superAt: at, replicas: map[format.ID]*Replica{}}
-	if err := p.dev.settle(0, regionsStart(super.entries)); err != nil {
-		return nil, err
-	}
-	if p.dir, err = readDirectory(p.dev, &buf, super.entries, int64(super.size)); err != nil {
+	p := &Pool{dev: newDevice(m), super: super, superAt: at, replicas: map[format.ID]*Replica{}, unmended: map[int64]CorruptError{}}
+	if err := p.openDirectory(&buf); err != nil {
 		return nil, err
 	}
 	for _, e := range p.dir.entries {
@@ -162,6 +161,19 @@ func Open(m Medium) (*Pool, error) {
 		return nil, err
 	}
 	return p, nil
+}
+
+// openDirectory reads the directory and mends what it can.
+func (p *Pool) openDirectory(buf *scratch) error {
+	if err := p.dev.settlePast(0, regionsStart(p.super.entries)); err != nil {
+		return err
+	}
+	dir, bad, err := readDirectory(p.dev, buf, p.super.entries, int64(p.super.size))
+	if err != nil {
+		return err
+	}
+	p.dir = dir
+	return p.heal(bad)
 }
 
 // scratch is what a pool's parts are read into, one after the other: there may be
@@ -257,12 +269,13 @@ func (p *Pool) updateSuper(change func(*superblock) error) error {
 		return err
 	}
 	next.generation++
-	if err := writeSuperblock(p.dev, &next, p.superAt); err != nil {
+	at, err := p.writeSuperblock(&next)
+	if err != nil {
 		return err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.super = next
+	p.super, p.superAt = next, at
 	return nil
 }
 
