@@ -324,3 +324,34 @@ func TestBadHintPageIsWrittenWholeByTheNextFence(t *testing.T) {
 		t.Errorf("after the fence: %+v", i)
 	}
 }
+
+// A bad page in free space is nobody's loss: the replica is made behind it.
+func TestCreateLeavesABadPageOut(t *testing.T) {
+	t.Parallel()
+	m, on := pageMedium(t, pagePool(t), false)
+	p, err := Open(m)
+	noError(t, err)
+	defer p.Close()
+	on.device = true // there the CPU zeroes
+	last := p.Replicas()[1]
+	at := last.Offset + last.Bytes + format.RingOffset
+	bad(t, on, at)
+	before := p.Free()
+	_, err = p.Create(pageSpec(3))
+	noError(t, err)
+	noError(t, p.Failure())
+	if l := p.Replicas()[2]; l.Offset <= at {
+		t.Errorf("the replica lies at %d, the bad page at %d", l.Offset, at)
+	}
+	if after := p.Free(); before.Free-after.Free != regionSize(pageRing)+pageSize {
+		t.Errorf("free were %d, are %d", before.Free, after.Free)
+	}
+	noError(t, newPageWriter(t, p, 3).append(100))
+	for off := regionsStart(64); off < 1<<20; off += pageSize {
+		bad(t, on, off)
+	}
+	if _, err := p.Create(pageSpec(4)); !errors.Is(err, ErrUnwritable) {
+		t.Errorf("a creation where nothing can be written: %v", err)
+	}
+	noError(t, p.Failure())
+}

@@ -94,7 +94,7 @@ func TestChangesOfABadDirectorySector(t *testing.T) {
 		get[*pmemlog.Replica](t)(p.Create(spec(byte(i+1), ringSize)))
 	}
 	s.bad, s.spent = 8192, true
-	if err := create(p, spec(3, ringSize)); !errors.Is(err, pmemlog.ErrUnwritable) {
+	if err := create(p, spec(3, ringSize)); !errors.Is(err, pmemlog.ErrNoSpace) || !errors.Is(err, pmemlog.ErrUnwritable) {
 		t.Errorf("no entry can be written any more: %v", err)
 	}
 	must(t, p.Failure())

@@ -1,6 +1,7 @@
 package pmemlog
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/gravenio/graven/pmemlog/format"
@@ -8,6 +9,9 @@ import (
 
 // MinCapacity is the smallest ring, in bytes.
 const MinCapacity = 1024
+
+// createTries bounds how many places a creation tries that can't be written.
+const createTries = 16
 
 // Spec says what replica is to be created.
 type Spec struct {
@@ -52,15 +56,9 @@ func (p *Pool) Create(s Spec) (*Replica, error) {
 	if p.dir.removed(s.Replica) { // rule: removed is never made anew
 		return nil, fmt.Errorf("%w: replica %s", ErrRemoved, s.Replica)
 	}
-	e, index, err := p.place(s)
+	e, index, err := p.make(s)
 	if err != nil {
 		return nil, err
-	}
-	if err := p.makeRegion(e); err != nil {
-		return nil, fmt.Errorf("create replica %s: %w", s.Replica, err)
-	}
-	if err := p.writeEntry(index, e); err != nil { // rule: region before entry
-		return nil, fmt.Errorf("create replica %s: %w", s.Replica, err)
 	}
 	r := loadReplica(p, e, &scratch{})
 	p.mu.Lock()
@@ -68,6 +66,43 @@ func (p *Pool) Create(s Spec) (*Replica, error) {
 	p.dir.entries[index] = e
 	p.replicas[s.Replica] = r
 	return r, r.damage
+}
+
+// make makes a replica on the medium: where a stretch that was thought to be free
+// can't be written, or a page of the directory, in the next one.
+func (p *Pool) make(s Spec) (entry, int, error) {
+	var unwritable error
+	for range createTries {
+		e, index, err := p.place(s)
+		if err != nil {
+			return e, index, errors.Join(err, unwritable)
+		}
+		if err = p.makeRegion(e); err == nil {
+			if err = p.writeEntry(index, e); err == nil { // rule: region before entry
+				return e, index, nil
+			}
+		} else {
+			p.avoid(err)
+		}
+		unwritable = fmt.Errorf("create replica %s: %w", s.Replica, err)
+		if !errors.Is(err, ErrUnwritable) {
+			break
+		}
+	}
+	return entry{}, 0, unwritable
+}
+
+// avoid leaves out the place that an error names when room is looked for, until the
+// pool is opened again: nothing is lost with free space that is bad.
+func (p *Pool) avoid(err error) {
+	var at *UnwritableError
+	if !errors.As(err, &at) {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	start := at.Off &^ (pageSize - 1)
+	p.dir.bad = append(p.dir.bad, extent{start, pages(at.Off+at.Len) - start})
 }
 
 // place finds room for a replica: a region and an entry.

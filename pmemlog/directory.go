@@ -136,6 +136,7 @@ func pages(n int64) int64 { return (n + pageSize - 1) &^ (pageSize - 1) }
 // after the other with a sync between, so that a crash tears one at most.
 type directory struct {
 	entries []entry
+	bad     []extent // free space that can't be written, as far as is known
 }
 
 func entryOffset(index, copyOf int, entries uint32) int64 {
