@@ -49,34 +49,43 @@ func (p *Pool) writeDirectoryPage(index, copyOf int, page []byte) error {
 	return p.mended("directory, copy "+copyName(copyOf), off, p.dev.writeAt(page, off))
 }
 
-// writeEntry persists e at index: one copy, then the other. What can't be written
+// writeEntry persists e at an index that is writable: one copy, then the other. What can't be written
 // in part is written as a whole page.
 //
 // ErrUnwritable when the first copy can't be written: then nothing has changed, and
 // nothing will. The two lines of an entry both differ from those of one that holds
 // something else, so a part of it is no entry; and a page that can't be written in
-// part counts again only when it has been written whole. When only the second copy
-// can't be written, the change is made, and the page is unmended.
+// part counts again only when it has been written whole. If it has been, and just
+// can't be read, the second copy makes the change sure. When only the second can't be
+// written, the change is made as well; the page of a bad copy is unmended.
 func (p *Pool) writeEntry(index int, e entry) error {
-	if err := p.writable(index); err != nil {
-		return err
-	}
-	b, page := e.encode(index), p.dir.page(index)
-	copy(page[index%entriesPerPage*entrySize:], b)
+	var bad error
 	for c := range entryCopies {
-		err := p.dev.writeAt(b, entryOffset(index, c, uint32(len(p.dir.entries))))
-		if errors.Is(err, ErrUnwritable) {
-			err = p.writeDirectoryPage(index, c, page)
-		}
-		if errors.Is(err, ErrUnwritable) && c > 0 {
-			return nil
+		err := p.writeCopy(index, c, e)
+		switch {
+		case err == nil:
+			err = p.dev.sync() // rule: one copy after the other
+		case !errors.Is(err, ErrUnwritable), c == 0 && !errors.Is(err, errUnread):
+		case bad != nil: // nobody knows whether the first copy will count
+			err = p.dev.poison("write", errors.Join(bad, err))
+		default:
+			bad, err = err, nil
 		}
 		if err != nil {
 			return err
 		}
-		if err := p.dev.sync(); err != nil { // rule: one copy after the other
-			return err
-		}
 	}
 	return nil
+}
+
+// writeCopy writes one copy of an entry, or else the whole page of it.
+func (p *Pool) writeCopy(index, copyOf int, e entry) error {
+	b := e.encode(index)
+	err := p.dev.writeAt(b, entryOffset(index, copyOf, uint32(len(p.dir.entries))))
+	if !errors.Is(err, ErrUnwritable) {
+		return err
+	}
+	page := p.dir.page(index)
+	copy(page[index%entriesPerPage*entrySize:], b)
+	return p.writeDirectoryPage(index, copyOf, page)
 }
