@@ -189,7 +189,6 @@ func (a *Agent) Close() error {
 func (a *Agent) mediumFailed(err error) {
 	if pmemlog.OnePlace(err) {
 		a.log.Warn("a write has met a bad place of the medium; the pool goes on without it", "err", err)
-		signal(a.news)
 		return
 	}
 	a.failed.Do(func() {
