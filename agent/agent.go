@@ -33,7 +33,6 @@ type Agent struct {
 
 	incarnation atomic.Uint64
 	stopped     atomic.Bool // sessions are not admitted any more
-	failed      sync.Once   // the medium's failure is logged
 	listening   chan struct{}
 
 	mu       sync.Mutex // never held during I/O
@@ -64,7 +63,7 @@ func New(opts Options) (*Agent, error) {
 		opts: opts, api: api, metrics: newMetrics(), news: make(chan struct{}, 1),
 		listening: make(chan struct{}), finished: make(chan struct{}),
 	}
-	a.watch = &observer{syncs: a.metrics.syncs, failed: a.mediumFailed, begun: time.Now()}
+	a.watch = &observer{syncs: a.metrics.syncs, begun: time.Now()}
 	a.log = opts.Logger
 	if a.pool, err = openPool(&a.opts, a.watch); err != nil {
 		return nil, err
@@ -72,6 +71,7 @@ func New(opts Options) (*Agent, error) {
 	if err := a.init(); err != nil {
 		return nil, errors.Join(err, a.pool.Close())
 	}
+	a.pool.OnFailure(a.poolFailed)
 	return a, nil
 }
 
@@ -184,15 +184,9 @@ func (a *Agent) Close() error {
 	return a.pool.Close()
 }
 
-// mediumFailed reports the failure of the medium, once and at once. A write that
-// met a bad place is no more than that: what lies there says what has become of it.
-func (a *Agent) mediumFailed(err error) {
-	if pmemlog.OnePlace(err) {
-		a.log.Warn("a write has met a bad place of the medium; the pool goes on without it", "err", err)
-		return
-	}
-	a.failed.Do(func() {
-		a.log.Error("the medium has failed: nothing more is written to the pool; repair or replace it and start the daemon again", "err", err)
-		signal(a.news)
-	})
+// poolFailed reports that nothing more is written, at once. A medium that fails a
+// single place does not come to that, and is not said to have failed.
+func (a *Agent) poolFailed(err error) {
+	a.log.Error("the pool has failed: nothing more is written to it; see to the cause and start the daemon again", "err", err)
+	signal(a.news)
 }

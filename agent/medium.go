@@ -1,12 +1,10 @@
 package agent
 
 import (
-	"errors"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/sys/unix"
 
 	"github.com/gravenio/graven/pmemlog"
 )
@@ -18,7 +16,6 @@ const slowSync = 2 * time.Second
 // observer watches what a medium does.
 type observer struct {
 	syncs   prometheus.Observer
-	failed  func(error) // called for every write or sync that failed
 	begun   time.Time
 	running atomic.Int64 // when the sync that runs began, since begun; 0 for none
 }
@@ -30,9 +27,6 @@ func (o *observer) sync(m pmemlog.Medium) error {
 	err := m.Sync()
 	o.running.Store(0)
 	o.syncs.Observe(time.Since(start).Seconds())
-	if err != nil {
-		o.failed(err)
-	}
 	return err
 }
 
@@ -51,13 +45,12 @@ type observed struct {
 // Sync implements [pmemlog.Medium].
 func (m observed) Sync() error { return m.sync(m.Medium) }
 
-// WriteAt implements [pmemlog.Medium].
-func (m observed) WriteAt(p []byte, off int64) error {
-	err := m.Medium.WriteAt(p, off)
-	if err != nil && !errors.Is(err, unix.ENOSPC) { // that a new replica had no room is no failure
-		m.failed(err)
+// DropCache has a scrub read the disk rather than the system's cache, if the
+// medium can.
+func (m observed) DropCache(off, n int64) {
+	if c, ok := m.Medium.(interface{ DropCache(off, n int64) }); ok {
+		c.DropCache(off, n)
 	}
-	return err
 }
 
 // observedVolatile keeps what a volatile medium can do beside.
@@ -69,38 +62,14 @@ type observedVolatile struct {
 // Sync implements [pmemlog.Medium].
 func (m observedVolatile) Sync() error { return m.sync(m.Volatile) }
 
-// observedPMem keeps what persistent memory can do beside. Its syncs do nothing,
-// so there is nothing to measure.
-type observedPMem struct {
-	*pmemlog.PMem
-	*observer
-}
-
-// WriteAt implements [pmemlog.Medium].
-func (m observedPMem) WriteAt(p []byte, off int64) error { return m.told(m.PMem.WriteAt(p, off)) }
-
-// Persist persists several writes at once.
-func (m observedPMem) Persist(spans []pmemlog.Span) error { return m.told(m.PMem.Persist(spans)) }
-
-// PersistFeed persists what a feed hands out.
-func (m observedPMem) PersistFeed(f pmemlog.Feed) error { return m.told(m.PMem.PersistFeed(f)) }
-
-// WriteBack begins to persist what has arrived.
-func (m observedPMem) WriteBack(off, n int64) error { return m.told(m.PMem.WriteBack(off, n)) }
-
-func (m observedPMem) told(err error) error {
-	if err != nil {
-		m.failed(err)
-	}
-	return err
-}
-
+// watch returns the medium with its syncs watched. Those of persistent memory do
+// nothing, so there is nothing to measure.
 func (o *observer) watch(m pmemlog.Medium) pmemlog.Medium {
 	switch m := m.(type) {
 	case *pmemlog.Volatile:
 		return observedVolatile{m, o}
 	case *pmemlog.PMem:
-		return observedPMem{m, o}
+		return m
 	default:
 		return observed{m, o}
 	}

@@ -59,7 +59,8 @@ type Options struct {
 	Dir string
 
 	// Pool is where the pool is, if not in the file "pool" of Dir: a file, a block
-	// device or a device-dax. A device must have a pool on it already.
+	// device or a device-dax. The pool must be there already; only the one in Dir
+	// is made.
 	Pool string
 
 	// Media is MediaFile (the default), MediaPmem or MediaVolatile.
@@ -69,7 +70,7 @@ type Options struct {
 	// pmemlog.DurabilityAuto, which believes the system only, by default.
 	Durability pmemlog.Durability
 
-	// PoolSize is the size in bytes of a pool that is made anew,
+	// PoolSize is the size in bytes of a pool that is made anew in Dir,
 	// DefaultPoolSize by default. A file is sparse until it is used.
 	PoolSize int64
 

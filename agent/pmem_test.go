@@ -18,6 +18,7 @@ func TestPmem(t *testing.T) {
 	c := newCluster(t)
 	o := c.options("d1")
 	o.Media, o.Durability, o.Pool = MediaPmem, pmemlog.DurabilityFlush, filepath.Join(t.TempDir(), "elsewhere")
+	makeNamed(t, o)
 	a := start(t, o)
 	if d := c.untilState(a.ID(), openapi.DaemonUp); d.Media != openapi.MediaPmem {
 		t.Errorf("media %q", d.Media)

@@ -16,8 +16,11 @@ import (
 // PoolFile is the name of the pool in Options.Dir.
 const PoolFile = "pool"
 
-// openPool opens the pool that the options name, or makes it if there is none.
-// What is there and can't be used is never made anew.
+// openPool opens the pool that the options name. Only the one in Dir is made if
+// there is none: what was named and is missing may be a device that has gone, and
+// a file made in its place would lie in the memory that /dev is in, or on the disk
+// under a file system that is not mounted. What is there and can't be used is never
+// made anew.
 func openPool(o *Options, watch *observer) (*pmemlog.Pool, error) {
 	if o.Dir != "" {
 		if err := os.MkdirAll(o.Dir, 0o700); err != nil {
@@ -29,6 +32,9 @@ func openPool(o *Options, watch *observer) (*pmemlog.Pool, error) {
 	}
 	path := o.poolPath()
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		if o.Pool != "" {
+			return nil, fmt.Errorf("agent: open pool: %w; see that its device is there and its file system mounted, or make a pool with: %s", err, o.formatCommand())
+		}
 		if err := makePool(o, path); err != nil {
 			return nil, err
 		}
@@ -39,7 +45,7 @@ func openPool(o *Options, watch *observer) (*pmemlog.Pool, error) {
 	}
 	pool, err := pmemlog.Open(watch.watch(o.wrap(medium)))
 	if errors.Is(err, pmemlog.ErrNoPool) && o.Pool != "" {
-		err = fmt.Errorf("%w; if nothing on it is needed, make a pool with: graven pool format %s --media %s", err, path, o.Media)
+		err = fmt.Errorf("%w; if nothing on it is needed, make a pool with: %s", err, o.formatCommand())
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("agent: open pool %s: %w", path, err), medium.Close())
@@ -52,6 +58,15 @@ func (o *Options) poolPath() string {
 		return o.Pool
 	}
 	return filepath.Join(o.Dir, PoolFile)
+}
+
+// formatCommand is how a person makes the pool that Pool names.
+func (o *Options) formatCommand() string {
+	command := fmt.Sprintf("graven pool format %s --media %s", o.Pool, o.Media)
+	if o.Media == MediaPmem && o.Durability != pmemlog.DurabilityAuto {
+		command += fmt.Sprintf(" --durability %s", o.Durability)
+	}
+	return command
 }
 
 func openMedium(o *Options, path string) (pmemlog.Medium, error) {

@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -88,6 +90,48 @@ func TestPoolsThatCannotBeUsed(t *testing.T) {
 	}
 	if _, err := New(o); !errors.Is(err, ErrOtherDaemon) {
 		t.Errorf("another daemon's pool: %v", err)
+	}
+}
+
+// A pool that was named and is missing may be a device that has gone. A file made in
+// its place would lie in the memory of /dev, or under a mount point.
+func TestMissingPoolIsNotMadeWhereOneWasNamed(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ media, command string }{
+		{MediaFile, "graven pool format %s --media file"},
+		{MediaPmem, "graven pool format %s --media pmem --durability flush"},
+	} {
+		o := Options{
+			ID: "d1", Dir: t.TempDir(), Pool: filepath.Join(t.TempDir(), "nvme9n1"), PoolSize: poolSize,
+			Media: tt.media, Endpoints: []string{"http://127.0.0.1:1"}, Logger: testLogger(t),
+		}
+		if tt.media == MediaPmem {
+			o.Durability = pmemlog.DurabilityFlush
+		}
+		a, err := New(withRegistry(o))
+		if err == nil {
+			_ = a.Close()
+		}
+		if !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), fmt.Sprintf(tt.command, o.Pool)) {
+			t.Errorf("%s: got %v, want that it is missing, and how to make one", tt.media, err)
+		}
+		if left, err := os.ReadDir(filepath.Dir(o.Pool)); err != nil || len(left) != 0 {
+			t.Errorf("%s: left behind: %v, %v", tt.media, left, err)
+		}
+		makeNamed(t, o)
+		if a, err = New(withRegistry(o)); err != nil {
+			t.Errorf("%s: once it has been made: %v", tt.media, err)
+		} else if err := a.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// makeNamed makes the pool that Options.Pool names, as `graven pool format` does.
+func makeNamed(t *testing.T, o Options) {
+	t.Helper()
+	if err := makePool(&o, o.Pool); err != nil {
+		t.Fatal(err)
 	}
 }
 

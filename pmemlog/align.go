@@ -189,6 +189,11 @@ func (r *Replica) checkSeal(in SealIn) (format.Seal, error) {
 	if in.Hint.LSN > in.Tail || in.Hint.Epoch > r.term.Epoch {
 		return format.Seal{}, fmt.Errorf("%w: hint %s of a seal at LSN %d in epoch %d", ErrRange, in.Hint, in.Tail, r.term.Epoch)
 	}
+	for _, s := range in.Seals {
+		if s.T%format.Align != 0 || s.T > maxLSN {
+			return format.Seal{}, fmt.Errorf("%w: a seal at LSN %d, must be a multiple of %d and at most %d", ErrRange, s.T, format.Align, uint64(maxLSN))
+		}
+	}
 	own := ownSeal(in.Seals, r.term)
 	if own == nil || own.T > in.Tail {
 		return format.Seal{}, fmt.Errorf("%w: no seal of the session's epoch %d at or below LSN %d", ErrRange, r.term.Epoch, in.Tail)
@@ -272,6 +277,8 @@ func (r *Replica) crcBefore(lsn uint64) (uint32, bool, error) {
 		return r.slot.Trim.CRC, true, nil
 	case lsn < r.slot.Trim.LSN:
 		return 0, false, nil
+	case lsn%format.Align != 0: // its header could lie across the ring's end
+		return 0, false, fmt.Errorf("%w: LSN %d is no record boundary: it is no multiple of %d", ErrRange, lsn, format.Align)
 	}
 	b := make([]byte, format.HeaderSize)
 	if err := r.pool.dev.readAt(b, r.ringOffset(lsn)); err != nil {

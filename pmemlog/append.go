@@ -65,7 +65,7 @@ func (s *Session) Append(lsn uint64, p []byte) (uint64, error) {
 		return s.Flush()
 	}
 	r.flush.Lock()
-	defer r.flush.Unlock()
+	defer r.endTurn()
 	r.op.Lock()
 	defer r.op.Unlock()
 	if err := s.admit(lsn, p); err != nil {
@@ -133,7 +133,7 @@ func (r *Replica) follow(chain format.Chain, p []byte) (format.Chain, error) {
 		if err != nil {
 			return chain, refused(at, len(p), err)
 		}
-		if err := r.may(&h); err != nil {
+		if err := r.may(h.LSN, h.Size(), h.Epoch); err != nil {
 			return chain, err
 		}
 		p = p[h.Size():]
@@ -142,14 +142,14 @@ func (r *Replica) follow(chain format.Chain, p []byte) (format.Chain, error) {
 }
 
 // may checks what a record's header says against the replica and its writer.
-func (r *Replica) may(h *format.Header) error {
+func (r *Replica) may(lsn, size, epoch uint64) error {
 	switch {
-	case h.Size() > format.ToEnd(h.LSN, r.entry.capacity):
-		return fmt.Errorf("%w: record of %d bytes at LSN %d crosses the end of the ring", ErrChain, h.Size(), h.LSN)
-	case h.Epoch > r.term.Epoch:
-		return fmt.Errorf("%w: record of epoch %d at LSN %d, the session's is %d", ErrChain, h.Epoch, h.LSN, r.term.Epoch)
-	case h.Epoch == r.term.Epoch && !r.sealed: // rule: seal before append
-		return fmt.Errorf("%w: record of epoch %d at LSN %d", ErrNotSealed, h.Epoch, h.LSN)
+	case size > format.ToEnd(lsn, r.entry.capacity):
+		return fmt.Errorf("%w: record of %d bytes at LSN %d crosses the end of the ring", ErrChain, size, lsn)
+	case epoch > r.term.Epoch:
+		return fmt.Errorf("%w: record of epoch %d at LSN %d, the session's is %d", ErrChain, epoch, lsn, r.term.Epoch)
+	case epoch == r.term.Epoch && !r.sealed: // rule: seal before append
+		return fmt.Errorf("%w: record of epoch %d at LSN %d", ErrNotSealed, epoch, lsn)
 	}
 	return nil
 }
@@ -171,76 +171,4 @@ func (r *Replica) ringSpans(dst []Span, lsn uint64, p []byte) []Span {
 		lsn, p = lsn+n, p[n:]
 	}
 	return dst
-}
-
-// Flush makes persistent what was written before the call and returns the LSN
-// up to which everything is. Writes go on meanwhile. The hint that it carries
-// along is what earlier flushes have acknowledged, so that the replica's
-// persistent hint is at most one flush behind.
-func (s *Session) Flush() (uint64, error) {
-	r := s.r
-	r.flush.Lock()
-	defer r.flush.Unlock()
-	f, err := s.startFlush()
-	if err != nil {
-		return 0, err
-	}
-	if f.needed {
-		if err := r.pool.dev.sync(); err != nil { // rule: sync before acknowledge
-			return 0, err
-		}
-	}
-	return s.endFlush(f)
-}
-
-// flushing is what a flush will have made persistent.
-type flushing struct {
-	at      format.Position // the tail when it began
-	rewinds uint64
-	sealed  bool
-	needed  bool
-}
-
-func (s *Session) startFlush() (flushing, error) {
-	r := s.r
-	r.op.Lock()
-	defer r.op.Unlock()
-	if err := s.writer(); err != nil {
-		return flushing{}, err
-	}
-	if err := r.pool.dev.failure(); err != nil {
-		return flushing{}, err
-	}
-	f := flushing{
-		at:      format.Position{Epoch: r.chain.Epoch, LSN: r.chain.LSN},
-		rewinds: r.rewinds, sealed: r.sealed,
-	}
-	f.needed = r.chain.LSN != r.durableLSN()
-	if !f.needed {
-		return f, nil
-	}
-	return f, r.writeHintLine() // rule: hint with the next flush
-}
-
-func (r *Replica) durableLSN() uint64 {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.durable
-}
-
-func (s *Session) endFlush(f flushing) (uint64, error) {
-	r := s.r
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if err := s.writer(); err != nil {
-		return 0, err
-	}
-	if r.rewinds == f.rewinds {
-		r.durable = f.at.LSN
-		if f.sealed {
-			r.acked = f.at
-		}
-		r.reviewDamage()
-	}
-	return r.durable, nil
 }

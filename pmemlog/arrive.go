@@ -15,7 +15,7 @@ import (
 func (s *Session) Arrived(lsn, n uint64) (uint64, error) {
 	r := s.r
 	r.flush.Lock()
-	defer r.flush.Unlock()
+	defer r.endTurn()
 	r.op.Lock()
 	defer r.op.Unlock()
 	if err := s.writer(); err != nil {

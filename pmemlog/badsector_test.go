@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"path/filepath"
-	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -176,13 +174,6 @@ func TestFailedSyncPoisonsThePool(t *testing.T) {
 	if pmemlog.OnePlace(os.NewSyscallError("msync", unix.EIO)) {
 		t.Error("an msync that failed is taken for a write that did")
 	}
-}
-
-// backing returns the file under a loop device.
-func backing(t *testing.T, dev string) string {
-	t.Helper()
-	b := get[[]byte](t)(os.ReadFile(filepath.Join("/sys/block", filepath.Base(dev), "loop", "backing_file")))
-	return strings.TrimSpace(string(b))
 }
 
 // The kernel's own answer to the model above: what lies behind the end of the file

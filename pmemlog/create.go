@@ -56,6 +56,9 @@ func (p *Pool) Create(s Spec) (*Replica, error) {
 	if p.dir.removed(s.Replica) { // rule: removed is never made anew
 		return nil, fmt.Errorf("%w: replica %s", ErrRemoved, s.Replica)
 	}
+	if err := p.own(); err != nil { // another may have given the space away
+		return nil, err
+	}
 	e, index, err := p.make(s)
 	if err != nil {
 		return nil, err
@@ -159,7 +162,7 @@ func (p *Pool) Delete(id format.ID) error {
 	if !ok {
 		return fmt.Errorf("%w: %s", ErrNotFound, id)
 	}
-	if err := p.dev.failure(); err != nil { // sessions end only for a delete that can be carried out
+	if err := p.own(); err != nil { // sessions end only for a delete that can be carried out
 		return err
 	}
 	index := p.dir.find(id)

@@ -25,7 +25,8 @@ type device struct {
 	begun   uint64 // syncs begun
 	done    uint64 // syncs that have returned without error, by number
 
-	failed atomic.Pointer[error] // set once: the device is poisoned or closed
+	failed atomic.Pointer[error]       // set once: the device is poisoned or closed
+	tell   atomic.Pointer[func(error)] // who is to be told that it is poisoned; nil for nobody, or no more
 }
 
 func newDevice(m Medium) *device {
@@ -47,9 +48,7 @@ func (d *device) failure() error {
 
 // poison keeps the first failure and returns it.
 func (d *device) poison(op string, cause error) error {
-	var err error = &PoisonedError{Op: op, Err: cause}
-	d.failed.CompareAndSwap(nil, &err)
-	return d.failure()
+	return d.fail(&PoisonedError{Op: op, Err: cause})
 }
 
 // readAt reads on after a failure of writes, too. What can't be read is

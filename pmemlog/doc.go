@@ -54,6 +54,15 @@
 // newest header slot of a replica looks like the torn slot of a crash and brings
 // the older one back; it is noticed where a hint line refers to the lost one.
 //
+// A pool is one process's. Its lock is one on the node that was opened; a block
+// device is held for one process by the kernel, too, but a device-dax with two
+// nodes, such as a container's own beside the host's, can be locked twice. Each
+// fence, and each change of superblock or directory, therefore looks whether the
+// superblocks are still what this pool wrote, and fails it with a [TakenError] if
+// not: who has opened it last goes on. What remains is the time until then, in
+// which sessions of both write, each unaware of the other, and who has opened the
+// pool without changing a superblock, as no daemon that has been registered does.
+//
 // A sync that says it succeeded and did not breaks the promises. It is noticed, as
 // a suspect or a replica that is refused, wherever something that is persistent
 // tells: a hint that a later flush carried, a commit LSN in a later record, a hint
@@ -109,9 +118,9 @@
 //   - A header slot is written where the one that counts is not. It counts when it
 //     is whole and has the higher generation. Open syncs before it reads, since a
 //     process that was killed may have left in the cache what is not persistent.
-//     OpenFile has the cache given up, too: after a sync that failed the system
-//     keeps as clean what the disk never got. Of persistent memory, where there is
-//     nothing to sync, the lines that are about to be believed are flushed: those
+//     OpenFile and OpenPMem have the cache given up, too: after a sync that failed
+//     the system keeps as clean what the disk never got. Of persistent memory, where
+//     there is nothing to sync, the lines that are about to be believed are flushed: those
 //     of superblocks, directory and headers by Open, those of a ring by each fence.
 //   - Hint lines alternate, and each is persistent before the next is written. They
 //     name the generation of their header, so a header write replaces them all:

@@ -20,8 +20,8 @@ type Durability string
 // what the system does not vouch for.
 const (
 	// DurabilityAuto believes the system only: a mapping with MAP_SYNC, which is
-	// given on a file system with DAX, or one of a device-dax. Anything else is
-	// ErrNotPersistent.
+	// given on a file system with DAX, or one of a device-dax that belongs to an
+	// NVDIMM region. Anything else is ErrNotPersistent.
 	DurabilityAuto Durability = "auto"
 	// DurabilityFlush says that what the CPU has written back survives, such as
 	// memory of which a hypervisor or a battery takes care.
@@ -106,6 +106,16 @@ func deviceSize(sys string, info *unix.Stat_t) (int64, error) {
 		return 0, fmt.Errorf("pmemlog: size of the device-dax is %q", strings.TrimSpace(string(b)))
 	}
 	return n, nil
+}
+
+// onNVDIMM says whether a device-dax belongs to a region of persistent memory. One
+// of memory that the firmware has set aside, or that hangs on CXL, need not.
+func onNVDIMM(sys string, info *unix.Stat_t) bool {
+	at, err := filepath.EvalSymlinks(filepath.Join(sys, "dev", "char", fmt.Sprintf("%d:%d", unix.Major(info.Rdev), unix.Minor(info.Rdev))))
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(strings.Split(at, "/"), func(part string) bool { return strings.HasPrefix(part, "ndbus") })
 }
 
 // fileSystem names the file system that a file lies on, for people.

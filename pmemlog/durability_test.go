@@ -81,6 +81,25 @@ func TestDeviceSize(t *testing.T) {
 	}
 }
 
+// Device-dax of memory that is gone at power off looks the same but for where it
+// hangs.
+func TestNVDIMMIsTold(t *testing.T) {
+	t.Parallel()
+	sys := fakeSys(t, "")
+	volatile := filepath.Join(sys, "devices", "platform", "hmem.0", "dax1.0")
+	if err := os.MkdirAll(volatile, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(volatile, filepath.Join(sys, "dev", "char", "252:2")); err != nil {
+		t.Fatal(err)
+	}
+	for minor, want := range map[uint32]bool{1: true, 2: false, 3: false} {
+		if got := onNVDIMM(sys, &unix.Stat_t{Mode: unix.S_IFCHR, Rdev: unix.Mkdev(252, minor)}); got != want {
+			t.Errorf("252:%d is an NVDIMM's: %v", minor, got)
+		}
+	}
+}
+
 func TestMethodOfDurability(t *testing.T) {
 	t.Parallel()
 	best, err := persist.Detect()

@@ -54,3 +54,13 @@ func Syncs(p *Pool) uint64 {
 
 // Claim makes a pool on a medium as CreateFilePool does on a block device.
 func Claim(m Medium, opts FormatOptions) (*Pool, error) { return claim(m, opts) }
+
+// Uninterrupted makes a system call again after a signal.
+func Uninterrupted(name string, call func() error) error { return uninterrupted(name, call) }
+
+// WaitForFlushes returns when n flushes wait for their turn.
+func WaitForFlushes(r *Replica, n int) {
+	for r.awaiting.Load() < int32(n) {
+		runtime.Gosched()
+	}
+}

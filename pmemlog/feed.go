@@ -16,7 +16,7 @@ type feed struct {
 	left  []byte       // records that have not been handed out
 	chain format.Chain // behind the one that was handed out last
 	rec   []byte       // that one, whose CRC has not been checked; nil when it has
-	h     format.Header
+	of    format.Outline
 	err   error // why the last record is refused
 
 	hinting bool // a hint line may go along
@@ -28,7 +28,8 @@ type feed struct {
 // acknowledged before them: then flush is held, too. op is held.
 func (r *Replica) feed(p []byte, hinting bool) (*feed, error) {
 	f := &r.fed
-	*f = feed{r: r, left: p, chain: r.chain, hinting: hinting}
+	f.r, f.left, f.chain, f.hinting = r, p, r.chain, hinting
+	f.rec, f.err, f.lags = nil, nil, false
 	err := r.pool.dev.persistFeed(f)
 	f.left, f.rec = nil, nil // they are the caller's
 	if errors.Is(err, ErrUnwritable) {
@@ -57,23 +58,23 @@ func (f *feed) again(p []byte, hinting bool) (err error) {
 
 // Next implements [Feed].
 func (f *feed) Next() (Span, bool) {
+	if f.check(); f.err != nil {
+		return Span{}, false
+	}
 	if len(f.left) == 0 {
 		return f.nextHint()
 	}
-	f.check()
-	if f.err != nil {
-		return Span{}, false
-	}
 	at := f.chain.LSN
-	h, err := f.chain.FollowUnchecked(f.left) // rule: records follow
+	o, err := f.chain.FollowUnchecked(f.left) // rule: records follow
 	if err != nil {
 		f.err = refused(at, len(f.left), err)
 		return Span{}, false
 	}
-	if f.err = f.r.may(&h); f.err != nil {
+	size := o.Size()
+	if f.err = f.r.may(o.LSN, size, o.Epoch); f.err != nil {
 		return Span{}, false
 	}
-	f.h, f.rec, f.left = h, f.left[:h.Size()], f.left[h.Size():]
+	f.of, f.rec, f.left = o, f.left[:size], f.left[size:]
 	return Span{Off: f.r.ringOffset(at), Bytes: f.rec}, true
 }
 
@@ -88,13 +89,10 @@ func (f *feed) nextHint() (Span, bool) {
 	return line, f.lags
 }
 
-// Last implements [Feed].
-func (f *feed) Last() { f.check() }
-
 // check refuses the record that was handed out last, unless its CRC is right.
 func (f *feed) check() {
-	if f.rec != nil && !f.h.CheckCRC(f.rec) { // rule: crc of what is on its way
-		f.err = refused(f.h.LSN, len(f.rec)+len(f.left), format.ErrCRC)
+	if f.rec != nil && !f.of.CheckCRC(f.rec) { // rule: crc of what is on its way
+		f.err = refused(f.of.LSN, len(f.rec)+len(f.left), format.ErrCRC)
 	}
 	f.rec = nil
 }

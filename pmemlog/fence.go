@@ -11,7 +11,8 @@ import (
 // Fence makes the replica promise the term, ends all older sessions that are not
 // read-only, and reports what the replica holds, all of it persistent. The bytes
 // are scanned anew each time, so damage is noticed. [FencedError] when the
-// replica has promised another term; ErrVersion when the log goes on with a record
+// replica has promised another term; [TakenError] when another process has opened
+// the pool meanwhile; ErrVersion when the log goes on with a record
 // that another version wrote, and then the replica takes no writes.
 func (s *Session) Fence(term format.Fence) (format.Report, error) {
 	r := s.r
@@ -28,6 +29,9 @@ func (s *Session) Fence(term format.Fence) (format.Report, error) {
 	}
 	if !r.slot.Fenced.Admits(term) { // rule: fence admits
 		return format.Report{}, &FencedError{Term: term, Promised: r.slot.Fenced}
+	}
+	if err := r.pool.own(); err != nil { // rule: a pool that another has taken promises nothing
+		return format.Report{}, err
 	}
 	r.publish(func() { r.owner, r.term = s.token, term }) // rule: old sessions ended
 	if err := r.promise(term); err != nil {               // rule: fence persisted

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 
 	"golang.org/x/sys/unix"
 )
@@ -37,17 +36,18 @@ func OpenFile(path string) (*File, error) {
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	if err := m.forgetCache(); err != nil {
+	if err := forgetCache(f, 0, 0); err != nil {
 		return nil, errors.Join(fmt.Errorf("pmemlog: open pool: %w", err), f.Close())
 	}
 	return m, nil
 }
 
-// forgetCache has the system give up its clean pages. After a sync that failed
-// they hold, as if they were clean, what the disk never got; later syncs succeed.
-// Dirty pages stay, and the next sync writes them, or fails.
-func (m *File) forgetCache() error {
-	return os.NewSyscallError("fadvise", unix.Fadvise(int(m.f.Fd()), 0, 0, unix.FADV_DONTNEED))
+// forgetCache has the system give up its clean pages of [off, off+n), to the end
+// for 0. After a sync that failed they hold, as if they were clean, what the disk
+// never got; later syncs succeed. Dirty pages stay, and the next sync writes them,
+// or fails.
+func forgetCache(f *os.File, off, n int64) error {
+	return os.NewSyscallError("fadvise", unix.Fadvise(int(f.Fd()), off, n, unix.FADV_DONTNEED))
 }
 
 // CreateFilePool makes a pool in a new file of opts.Size bytes, which is sparse
@@ -70,10 +70,10 @@ func CreateFilePool(path string, opts FormatOptions) (*Pool, error) {
 	}
 	p, err := Format(m, opts)
 	if err != nil {
-		return nil, errors.Join(err, m.Close(), os.Remove(newName(path)))
+		return nil, errors.Join(err, discard(path, m.f, m))
 	}
-	if err := publish(path); err != nil {
-		return nil, errors.Join(err, p.Close())
+	if err := publish(path, m.f); err != nil {
+		return nil, errors.Join(err, discard(path, m.f, p))
 	}
 	return p, nil
 }
@@ -92,85 +92,9 @@ func OpenFilePool(path string) (*Pool, error) {
 	return p, nil
 }
 
-// newName is what a pool file is called while it is being made.
-func newName(path string) string { return path + ".new" }
-
-// newFile opens and locks an empty file of the given size under path's new
-// name, which a crash may have left there before.
-func newFile(path string, size int64) (*File, error) {
-	if size <= 0 {
-		return nil, fmt.Errorf("%w: size of a pool is %d bytes, must be positive", ErrRange, size)
-	}
-	if err := absent(path); err != nil {
-		return nil, err
-	}
-	f, err := os.OpenFile(newName(path), os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("pmemlog: create pool: %w", advise(err))
-	}
-	m, err := lockFile(f)
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	if err := unclaimed(path, f); err != nil {
-		return nil, errors.Join(fmt.Errorf("pmemlog: create pool: %w", err), m.Close())
-	}
-	if err := errors.Join(f.Truncate(0), f.Truncate(size)); err != nil {
-		return nil, errors.Join(fmt.Errorf("pmemlog: create pool: %w", advise(err)), m.Close(), os.Remove(newName(path)))
-	}
-	m.size = size
-	return m, nil
-}
-
-func absent(path string) error {
-	info, err := os.Lstat(path)
-	if err == nil && info.IsDir() {
-		return fmt.Errorf("%w: %s is a folder; name the pool's file in it", ErrExists, path)
-	}
-	if err == nil && info.Mode()&(os.ModeDevice|os.ModeNamedPipe|os.ModeSocket) != 0 {
-		return fmt.Errorf("%w: %s is a device, a pipe or a socket that this medium can't use; name a file that is not there yet", ErrExists, path)
-	}
-	if err == nil {
-		return fmt.Errorf("%w: %s; open it, or remove it if nothing in it is needed", ErrExists, path)
-	}
-	return nil
-}
-
-// unclaimed checks, with the lock held, that f is still the new file and has
-// not become somebody's pool between open and lock.
-func unclaimed(path string, f *os.File) error {
-	if err := absent(path); err != nil {
-		return err
-	}
-	mine, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	there, err := os.Stat(newName(path))
-	if err != nil {
-		return err
-	}
-	if !os.SameFile(mine, there) {
-		return fmt.Errorf("%w: %s is being made by another process", ErrExists, path)
-	}
-	return nil
-}
-
-// publish gives a finished pool file its name, for good.
-func publish(path string) error {
-	if err := os.Rename(newName(path), path); err != nil {
-		return fmt.Errorf("pmemlog: name pool: %w", err)
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return fmt.Errorf("pmemlog: sync folder of pool: %w", err)
-	}
-	return errors.Join(dir.Sync(), dir.Close())
-}
-
 // ReadAt implements [Medium].
 func (m *File) ReadAt(p []byte, off int64) error {
-	if err := checkRange(m.size, off, len(p)); err != nil {
+	if err := checkRange(m.size, off, int64(len(p))); err != nil {
 		return err
 	}
 	return readFile(m.f, p, off)
@@ -186,7 +110,7 @@ func readFile(f *os.File, p []byte, off int64) error {
 
 // WriteAt implements [Medium].
 func (m *File) WriteAt(p []byte, off int64) error {
-	if err := checkRange(m.size, off, len(p)); err != nil {
+	if err := checkRange(m.size, off, int64(len(p))); err != nil {
 		return err
 	}
 	_, err := m.f.WriteAt(p, off)
@@ -195,10 +119,15 @@ func (m *File) WriteAt(p []byte, off int64) error {
 
 // Sync implements [Medium] with fdatasync.
 func (m *File) Sync() error {
+	return uninterrupted("fdatasync", func() error { return unix.Fdatasync(int(m.f.Fd())) })
+}
+
+// uninterrupted makes a system call again where a signal has cut it short: that
+// is no failure of the medium.
+func uninterrupted(name string, call func() error) error {
 	for {
-		err := unix.Fdatasync(int(m.f.Fd()))
-		if !errors.Is(err, unix.EINTR) {
-			return os.NewSyscallError("fdatasync", err)
+		if err := call(); !errors.Is(err, unix.EINTR) {
+			return os.NewSyscallError(name, err)
 		}
 	}
 }

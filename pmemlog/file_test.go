@@ -75,27 +75,41 @@ func TestFilePool(t *testing.T) {
 	must(t, p.Close())
 }
 
-// TestOpenFileForgetsTheCache: after a sync that failed, the system's cache holds
-// as clean what the disk never got. A process that opens the file anew must not
-// take that for persistent, so it reads from the disk.
-func TestOpenFileForgetsTheCache(t *testing.T) {
+// TestOpenForgetsTheCache: after a sync that failed, the system's cache holds as
+// clean what the disk never got. A process that opens the file anew must not take
+// that for persistent, so it reads from the disk. A msync is a sync like any other.
+func TestOpenForgetsTheCache(t *testing.T) {
 	t.Parallel()
-	path, p := newFilePool(t, 16<<20)
-	must(t, create(p, spec(1, 4<<20)))
-	must(t, p.Close())
-	var st unix.Statfs_t
-	must(t, unix.Statfs(path, &st))
-	if st.Type == unix.TMPFS_MAGIC {
-		t.Skip("a file system in memory has nothing but its cache")
+	pmem := func(d pmemlog.Durability) func(string) (pmemlog.Medium, error) {
+		return func(path string) (pmemlog.Medium, error) { return pmemlog.OpenPMem(path, d) }
 	}
-	before := cached(t, path)
-	if before == 0 {
-		t.Skip("the file is not cached as it is")
-	}
-	m := get[*pmemlog.File](t)(pmemlog.OpenFile(path))
-	defer m.Close()
-	if n := cached(t, path); n > before/10 { // the system may have a few in use
-		t.Errorf("%d of %d pages are still cached", n, before)
+	for name, open := range map[string]func(path string) (pmemlog.Medium, error){
+		"file":  func(path string) (pmemlog.Medium, error) { return pmemlog.OpenFile(path) },
+		"msync": pmem(pmemlog.DurabilityMsync),
+		"flush": pmem(pmemlog.DurabilityFlush),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			path := filepath.Join(t.TempDir(), "file")
+			f := get[*os.File](t)(os.Create(path))
+			get[int](t)(f.Write(make([]byte, 1<<20)))
+			must(t, f.Sync())
+			must(t, f.Close())
+			var st unix.Statfs_t
+			must(t, unix.Statfs(path, &st))
+			if st.Type == unix.TMPFS_MAGIC {
+				t.Skip("a file system in memory has nothing but its cache")
+			}
+			before := cached(t, path)
+			if before == 0 {
+				t.Skip("the file is not cached as it is")
+			}
+			m := get[pmemlog.Medium](t)(open(path))
+			defer m.Close()
+			if n := cached(t, path); n > before/10 { // the system may have a few in use
+				t.Errorf("%d of %d pages are still cached", n, before)
+			}
+		})
 	}
 }
 
@@ -270,5 +284,18 @@ func TestMediaRefuseWhatLiesBeyond(t *testing.T) {
 			t.Errorf("%s: read %d", name, b[0])
 		}
 		must(t, m.Close())
+	}
+}
+
+// A sync that a signal cuts short has not failed, and is not done either.
+func TestSyscallIsMadeAgainAfterASignal(t *testing.T) {
+	t.Parallel()
+	for _, want := range []error{nil, syscall.EIO} {
+		answers := []error{syscall.EINTR, syscall.EINTR, want}
+		made := 0
+		err := pmemlog.Uninterrupted("msync", func() error { made++; return answers[made-1] })
+		if !errors.Is(err, want) || made != len(answers) {
+			t.Errorf("made %d times: %v, want %v", made, err, want)
+		}
 	}
 }

@@ -136,7 +136,7 @@ func (r *Replica) HintLag() bool {
 // PersistHint persists the hint by itself. It does nothing when there is no lag.
 func (r *Replica) PersistHint() error {
 	r.flush.Lock()
-	defer r.flush.Unlock()
+	defer r.endTurn()
 	if err := r.startHint(); err != nil {
 		return err
 	}

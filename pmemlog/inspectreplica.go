@@ -289,7 +289,7 @@ type observed struct {
 func newObserved(m Readable, r Region) *observed {
 	start := r.Offset + format.RingOffset
 	return &observed{
-		window: window{read: m.ReadAt, start: start, capacity: r.Capacity},
+		window: window{read: m.ReadAt, ahead: readAhead, start: start, capacity: r.Capacity},
 		end:    m.Size() - start,
 		beyond: fmt.Errorf("the medium ends at byte %d: %w", m.Size(), io.ErrUnexpectedEOF),
 	}

@@ -35,6 +35,10 @@ func mapFile(f *os.File, size int64, info *unix.Stat_t, d Durability) (*mapping,
 	if m.device && m.sync {
 		return nil, fmt.Errorf("%w: durability of %s is %s, but a device-dax has no file system that could write: use %s", ErrNotPersistent, f.Name(), d, DurabilityAuto)
 	}
+	if m.device && d == DurabilityAuto && !onNVDIMM(sysRoot, info) {
+		return nil, fmt.Errorf("%w: %s is memory that the system does not know to be an NVDIMM's, and that may be gone at power off; if you know it to last, declare its durability: %s if what the CPU writes back survives a power cut, %s if its caches do",
+			ErrNotPersistent, f.Name(), DurabilityFlush, DurabilityFence)
+	}
 	if !m.sync {
 		method, err := d.method(persistenceDomain(sysRoot, info))
 		if err != nil {
@@ -119,7 +123,7 @@ func (m *mapping) Flush(off, n int64) error {
 	if m.sync {
 		page := int64(unix.Getpagesize())
 		from, to := off&^(page-1), min((off+n+page-1)&^(page-1), m.size)
-		return os.NewSyscallError("msync", unix.Msync(m.data[from:to], unix.MS_SYNC))
+		return uninterrupted("msync", func() error { return unix.Msync(m.data[from:to], unix.MS_SYNC) })
 	}
 	m.cpu.Flush(m.data[off : off+n])
 	return nil
@@ -157,7 +161,7 @@ func (m *mapping) Zero(off, n int64) error {
 		m.cpu.Fence()
 		return nil
 	}
-	return os.NewSyscallError("fdatasync", unix.Fdatasync(int(m.f.Fd())))
+	return uninterrupted("fdatasync", func() error { return unix.Fdatasync(int(m.f.Fd())) })
 }
 
 // Rewrite writes through the file, which clears what is wrong with a page of
@@ -176,7 +180,7 @@ func (m *mapping) Rewrite(p []byte, off int64) error {
 	if err := m.put(p, off); err != nil {
 		return err
 	}
-	return os.NewSyscallError("fdatasync", unix.Fdatasync(int(m.f.Fd())))
+	return uninterrupted("fdatasync", func() error { return unix.Fdatasync(int(m.f.Fd())) })
 }
 
 // put writes by the system where there is a file system, and by the CPU where

@@ -84,15 +84,23 @@ type rewriter interface {
 	Rewrite(p []byte, off int64) error
 }
 
+// cached is a Medium that is read through a cache of the system.
+type cached interface {
+	// DropCache has the cache give up what it holds of [off, off+n) and is on the
+	// medium, too. What is not yet stays, so it may be called beside writes. A cache
+	// that gives up nothing makes no error.
+	DropCache(off, n int64)
+}
+
 // zeroer is a Medium that has a better way to zero a range than to write it.
 type zeroer interface {
 	Zero(off, n int64) error
 }
 
 // checkRange is the bounds check that media share.
-func checkRange(size, off int64, n int) error {
-	if off < 0 || int64(n) > size || off > size-int64(n) {
-		return fmt.Errorf("bytes %d to %d of a medium of %d: %w", off, off+int64(n), size, io.ErrUnexpectedEOF)
+func checkRange(size, off, n int64) error {
+	if off < 0 || n < 0 || n > size || off > size-n {
+		return fmt.Errorf("%d bytes at byte %d of a medium of %d: %w", n, off, size, io.ErrUnexpectedEOF)
 	}
 	return nil
 }

@@ -61,7 +61,7 @@ func (m *PMem) check(off, n int64) error {
 	if m.closed {
 		return ErrClosed
 	}
-	return checkRange(m.mem.Size(), off, int(n))
+	return checkRange(m.mem.Size(), off, n)
 }
 
 // begin is deferred with its own result by what touches the memory:
@@ -75,11 +75,12 @@ func (m *PMem) begin() (panicked bool) {
 }
 
 func (m *PMem) end(panicked bool, err *error) {
-	if fault := recover(); fault != nil {
-		*err = m.fault(fault)
-	}
+	fault := recover()
 	debug.SetPanicOnFault(panicked)
 	m.use.RUnlock()
+	if fault != nil {
+		*err = m.fault(fault)
+	}
 }
 
 // ReadAt implements [Medium].
@@ -124,8 +125,6 @@ type Feed interface {
 	// Next returns the next span, and false when there is none. None may depend on
 	// another.
 	Next() (Span, bool)
-	// Last is called behind the fence, before anything that waits for it.
-	Last()
 }
 
 // PersistFeed is Persist of what a feed hands out.
@@ -139,11 +138,7 @@ func (m *PMem) PersistFeed(f Feed) (err error) {
 			return err
 		}
 	}
-	if err := m.mem.Fence(); err != nil {
-		return err
-	}
-	f.Last()
-	return nil
+	return m.mem.Fence()
 }
 
 // write puts p on its way. Whole lines go past the cache, which costs half as

@@ -43,13 +43,12 @@ func unnoticed() map[string]string {
 	)
 	return map[string]string{
 		"device.go:device.writeAndSync#1": "only volatile pools take what has arrived without being asked to persist it, and they have nothing to make persistent",
-		"file.go:File.Sync#1@2":           "it is made twice only when a signal has come in between",
-		"file.go:publish#1":               folder,
 		"mapping.go:mapping.Fence#1":      cpu,
 		"mapping.go:mapping.Flush#2":      cpu,
 		"mapping.go:mapping.Zero#1":       dax,
 		"mapping.go:mapping.put#1":        dax,
-		"pmemfile.go:newPMemFile#1":       folder,
+		"newfile.go:publish#1":            folder,
+		"pmemfile.go:mapNew#1":            folder,
 	}
 }
 

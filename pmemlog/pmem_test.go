@@ -170,6 +170,23 @@ func TestFaultOnWriteFailsTheReplicaOnly(t *testing.T) {
 	}
 }
 
+// A bug in what looks at a mapping is no damage of it, and holds nothing up.
+func TestPanicInALookIsPassedOn(t *testing.T) {
+	t.Parallel()
+	path, p := newPMemPool(t, pmemlog.DurabilityFlush)
+	must(t, p.Close())
+	m := get[*pmemlog.PMem](t)(pmemlog.OpenPMem(path, pmemlog.DurabilityFlush))
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("the panic was swallowed")
+			}
+		}()
+		_ = m.View(0, 64, func([]byte) error { panic("a bug") })
+	}()
+	must(t, m.Close())
+}
+
 func TestFullFileSystemUnderPMem(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -10,7 +10,8 @@ import (
 
 // OpenPMem maps a file or a device-dax and locks it: [LockedError] when another
 // process, or another medium of this one, has it. ErrNotPersistent where nobody
-// vouches for what is stored into the mapping; see [Durability].
+// vouches for what is stored into the mapping; see [Durability]. Of a file the
+// system's cache is given up before anything is read, as by [OpenFile].
 func OpenPMem(path string, d Durability) (*PMem, error) {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
@@ -43,7 +44,10 @@ func mapPMem(f *os.File, d Durability) (*PMem, error) {
 	}
 	size := st.Size
 	switch st.Mode & unix.S_IFMT {
-	case unix.S_IFREG:
+	case unix.S_IFREG: // rule: cache given up, before anything is mapped
+		if err := forgetCache(f, 0, 0); err != nil {
+			return nil, fmt.Errorf("pmemlog: open pool: %w", err)
+		}
 	case unix.S_IFCHR:
 		var err error
 		if size, err = deviceSize(sysRoot, &st); err != nil {
@@ -68,16 +72,16 @@ func CreatePMemPool(path string, opts FormatOptions, d Durability) (*Pool, error
 	if err == nil && info.Mode()&os.ModeCharDevice != 0 {
 		return formatDevice(path, opts, d)
 	}
-	m, err := newPMemFile(path, opts, d)
+	m, f, err := newPMemFile(path, opts, d)
 	if err != nil {
 		return nil, err
 	}
 	p, err := Format(m, opts)
 	if err != nil {
-		return nil, errors.Join(err, m.Close(), os.Remove(newName(path)))
+		return nil, errors.Join(err, discard(path, f, m))
 	}
-	if err := publish(path); err != nil {
-		return nil, errors.Join(err, p.Close())
+	if err := publish(path, f); err != nil {
+		return nil, errors.Join(err, discard(path, f, p))
 	}
 	return p, nil
 }
@@ -92,26 +96,33 @@ func formatDevice(path string, opts FormatOptions, d Durability) (*Pool, error) 
 
 // newPMemFile maps a new file whose beginning, where Format writes, has its
 // blocks: a store into a hole of a full file system would fault.
-func newPMemFile(path string, opts FormatOptions, d Durability) (*PMem, error) {
+func newPMemFile(path string, opts FormatOptions, d Durability) (*PMem, *os.File, error) {
 	file, err := newFile(path, opts.Size)
 	if err != nil {
+		return nil, nil, err
+	}
+	m, err := mapNew(file, opts, d)
+	if err != nil {
+		return nil, nil, errors.Join(err, discard(path, file.f, file))
+	}
+	return m, file.f, nil
+}
+
+func mapNew(file *File, opts FormatOptions, d Durability) (*PMem, error) {
+	opts = opts.withDefaults(file)
+	if err := opts.validate(file); err != nil { // before anything is written on its word
 		return nil, err
 	}
-	remove := func(err error) error { return errors.Join(err, file.Close(), os.Remove(newName(path))) }
-	n := min(opts.Size, regionsStart(uint32(opts.withDefaults(file).Replicas)))
+	n := min(opts.Size, regionsStart(uint32(opts.Replicas)))
 	for off := int64(0); off < n; off += pageSize {
 		if err := file.WriteAt(make([]byte, min(pageSize, n-off)), off); err != nil {
-			return nil, remove(fmt.Errorf("pmemlog: create pool: %w", noRoom(err)))
+			return nil, fmt.Errorf("pmemlog: create pool: %w", noRoom(err))
 		}
 	}
-	if err := os.NewSyscallError("fsync", unix.Fsync(int(file.f.Fd()))); err != nil {
-		return nil, remove(fmt.Errorf("pmemlog: create pool: %w", err))
+	if err := uninterrupted("fsync", func() error { return unix.Fsync(int(file.f.Fd())) }); err != nil {
+		return nil, fmt.Errorf("pmemlog: create pool: %w", err)
 	}
-	m, err := mapPMem(file.f, d)
-	if err != nil {
-		return nil, remove(err)
-	}
-	return m, nil
+	return mapPMem(file.f, d)
 }
 
 // noRoom makes ErrNoSpace of what a full file system answers.

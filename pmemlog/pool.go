@@ -86,6 +86,7 @@ type Pool struct {
 	mu       sync.Mutex
 	super    superblock
 	superAt  int
+	newest   superblock // that has been written, or is being written now
 	dir      *directory
 	replicas map[format.ID]*Replica
 	unmended map[int64]CorruptError // pages of superblocks and directory that can't be written, by offset
@@ -108,6 +109,7 @@ func Format(m Medium, opts FormatOptions) (*Pool, error) {
 		generation: 1, kind: m.Kind(), entries: uint32(opts.Replicas),
 		pool: opts.PoolID, cluster: opts.ClusterID, size: uint64(opts.Size),
 	}
+	p.newest = p.super
 	var err error
 	if p.dir, err = layOut(p.dev, &p.super); err != nil {
 		return nil, err
@@ -144,7 +146,7 @@ func Open(m Medium) (*Pool, error) {
 	if err := super.validate(m.Kind(), m.Size()); err != nil {
 		return nil, err
 	}
-	p := &Pool{dev: newDevice(m), super: super, superAt: at, replicas: map[format.ID]*Replica{}, unmended: map[int64]CorruptError{}}
+	p := &Pool{dev: newDevice(m), super: super, newest: super, superAt: at, replicas: map[format.ID]*Replica{}, unmended: map[int64]CorruptError{}}
 	if err := p.openDirectory(&buf); err != nil {
 		return nil, err
 	}
@@ -268,7 +270,13 @@ func (p *Pool) updateSuper(change func(*superblock) error) error {
 	if err := change(&next); err != nil || next == p.super {
 		return err
 	}
+	if err := p.own(); err != nil {
+		return err
+	}
 	next.generation++
+	p.mu.Lock()
+	p.newest = next // before it can be read
+	p.mu.Unlock()
 	at, err := p.writeSuperblock(&next)
 	if err != nil {
 		return err
@@ -331,10 +339,6 @@ func (p *Pool) Free() Space {
 func (s *superblock) regions() (start, end int64) {
 	return regionsStart(s.entries), int64(min(s.size, math.MaxInt64))
 }
-
-// Failure returns why the pool writes nothing any more: ErrPoisoned or
-// ErrClosed; nil while it does.
-func (p *Pool) Failure() error { return p.dev.failure() }
 
 // Close ends all sessions with ErrClosed and closes the medium. What has not
 // been flushed may be lost. It may be called twice.

@@ -111,7 +111,7 @@ func (m *ReadOnly) ReadAt(p []byte, off int64) error {
 	if m.mapped != nil {
 		return m.mapped.ReadAt(p, off)
 	}
-	if err := checkRange(m.size, off, len(p)); err != nil {
+	if err := checkRange(m.size, off, int64(len(p))); err != nil {
 		return err
 	}
 	return readFile(m.f, p, off)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gravenio/graven/pmemlog/format"
@@ -26,9 +27,12 @@ type Replica struct {
 	entry  entry
 	damage error // why the region can't be used; never changes
 
-	flush sync.Mutex
+	flush sync.Mutex // given up by endTurn
 	op    sync.Mutex
 	use   sync.RWMutex // shared by Read while it looks at the region; exclusive when that is given up
+
+	awaiting atomic.Int32 // flushes that wait for their turn, or for what they are for
+	turned   sync.Cond    // a turn has ended; its lock is mu
 
 	// What follows is written with op and mu held and read with either, but
 	// durable and acked: a flush that ends raises them with mu held alone.
@@ -81,6 +85,7 @@ type Info struct {
 // loadReplica reads a region's header. What is wrong with it goes to damage.
 func loadReplica(p *Pool, e entry, buf *scratch) *Replica {
 	r := &Replica{pool: p, entry: e}
+	r.turned.L = &r.mu
 	if err := r.load(buf.take(format.RingOffset)); err != nil {
 		err = r.corrupt(err)
 		r.damage, r.gone = err, err

@@ -37,7 +37,8 @@ type Scrubbed struct {
 // durable LSN of now, and checks that it is still what was written. Damage that
 // it finds is remembered in [Info]; damage from before that it does not find any
 // more is forgotten. A header on the medium that is not what it should be is
-// written anew.
+// written anew. What a file or block device holds is read from there, not from the
+// system's cache.
 //
 // A replica that has not been fenced since the pool was opened is scanned as a
 // fence would, without a promise: damage then is what makes it a suspect.
@@ -47,7 +48,7 @@ type Scrubbed struct {
 // again; only what is damaged and at rest is reported. The error is that of ctx or pace, ErrUnsettled,
 // ErrVersion, or why the replica can't be used.
 func (r *Replica) Scrub(ctx context.Context, pace Pace) (Scrubbed, error) {
-	s := scrub{r: r, ctx: ctx, pace: pace}
+	s := scrub{r: r, ctx: ctx, pace: pace, disk: fresh{dev: r.pool.dev}}
 	s.res.Begun = time.Now()
 	err := s.header()
 	if err == nil {
@@ -67,6 +68,7 @@ type scrub struct {
 	r    *Replica
 	ctx  context.Context
 	pace Pace
+	disk fresh
 	buf  []byte
 	res  Scrubbed
 }
@@ -124,7 +126,7 @@ func (s *scrub) read(p []byte, off int64) error {
 	if _, err := r.moment(); err != nil {
 		return err
 	}
-	if err := r.pool.dev.readAt(p, off); err != nil {
+	if err := s.disk.readAt(p, off); err != nil {
 		return err
 	}
 	s.res.Bytes += uint64(len(p))
@@ -199,7 +201,7 @@ func (s *scrub) scan(now *moment) error {
 	in := format.ScanInput{Trim: r.slot.Trim, Seals: r.slot.Seals, Hint: r.hint}
 	r.mu.Unlock()
 	var stopped error
-	src := &window{start: r.entry.offset + format.RingOffset, capacity: r.entry.capacity}
+	src := &window{ahead: scrubChunk, start: r.entry.offset + format.RingOffset, capacity: r.entry.capacity}
 	src.read = func(p []byte, off int64) error {
 		if stopped == nil {
 			err := s.read(p, off)

@@ -28,7 +28,7 @@ var errStale = errors.New("it is not what was written last")
 // such as Create, for one page at a time. The error is that of ctx or pace, or
 // ErrClosed.
 func (p *Pool) Scrub(ctx context.Context, pace Pace) (PoolScrubbed, error) {
-	s := poolScrub{p: p, ctx: ctx, pace: pace, buf: make([]byte, superblockSize)}
+	s := poolScrub{p: p, ctx: ctx, pace: pace, disk: fresh{dev: p.dev}, buf: make([]byte, superblockSize)}
 	s.res.Begun = time.Now()
 	err := s.run()
 	s.res.Ended = time.Now()
@@ -42,6 +42,7 @@ type poolScrub struct {
 	p    *Pool
 	ctx  context.Context
 	pace Pace
+	disk fresh
 	buf  []byte
 	res  PoolScrubbed
 }
@@ -84,7 +85,7 @@ func (s *poolScrub) part(n int, read func()) error {
 func (s *poolScrub) superblock(i int) {
 	want := s.p.super.encode()
 	off := int64(i) * superblockSize
-	err := s.p.dev.readAt(s.buf, off)
+	err := s.disk.readAt(s.buf, off)
 	if err == nil {
 		_, err = decodeSuperblock(s.buf)
 	}
@@ -99,12 +100,12 @@ func (s *poolScrub) superblock(i int) {
 func (s *poolScrub) entries(first, n, c int) {
 	entries := s.p.dir.entries
 	page := s.buf[:n*entrySize]
-	whole := s.p.dev.readAt(page, entryOffset(first, c, uint32(len(entries))))
+	whole := s.disk.readAt(page, entryOffset(first, c, uint32(len(entries))))
 	var bad []CorruptError
 	for i := range n {
 		got, off, err := page[i*entrySize:(i+1)*entrySize], entryOffset(first+i, c, uint32(len(entries))), error(nil)
 		if whole != nil {
-			err = s.p.dev.readAt(got, off)
+			err = s.disk.readAt(got, off)
 		}
 		if err == nil {
 			_, err = decodeEntry(got, first+i)

@@ -585,3 +585,32 @@ func TestAlignDoesNotGuessASealThatCannotBeRead(t *testing.T) {
 		t.Errorf("the hint fell from %s to %s", before, hint)
 	}
 }
+
+// A scrub reads no more at a time than it says, so that what waits for the medium
+// waits for no more: of a replica that nobody has fenced, either.
+func TestScrubReadsLittleAtATime(t *testing.T) {
+	t.Parallel()
+	m := pmemtest.New(4<<20, pmemtest.Options{})
+	p := get[*pmemlog.Pool](t)(pmemlog.Format(m, formatOptions()))
+	w := openWriter(t, get[*pmemlog.Replica](t)(p.Create(spec(1, 3<<20))), 1)
+	for range 20 {
+		w.appendNow(100_000)
+	}
+	scrub := func(r *pmemlog.Replica) (most int) {
+		t.Helper()
+		res := get[pmemlog.Scrubbed](t)(r.Scrub(t.Context(), func(_ context.Context, n int) error { most = max(most, n); return nil }))
+		if res.Records != 20 {
+			t.Errorf("%d records, want 20", res.Records)
+		}
+		return most
+	}
+	if n := scrub(w.s.Replica()); n > 256<<10 {
+		t.Errorf("%d bytes at a time of a replica with a writer", n)
+	}
+	must(t, p.Close())
+	p, r := reopen(t, m)
+	defer p.Close()
+	if n := scrub(r); n > 256<<10 {
+		t.Errorf("%d bytes at a time of one that nobody has fenced", n)
+	}
+}

@@ -15,7 +15,7 @@ func (r *Replica) source() format.Source {
 	if m, ok := r.pool.dev.medium.(mapped); ok {
 		return format.Ring(m.Bytes()[start : start+int64(r.entry.capacity)])
 	}
-	return &window{read: r.pool.dev.readAt, start: start, capacity: r.entry.capacity}
+	return &window{read: r.pool.dev.readAt, ahead: readAhead, start: start, capacity: r.entry.capacity}
 }
 
 // look has a ring read, where it lies if the medium can show it. A fault there
@@ -36,6 +36,7 @@ func (r *Replica) look(read func(format.Source) error) error {
 // window is a ring that is read through a buffer.
 type window struct {
 	read     func(p []byte, off int64) error // off in the pool
+	ahead    int64                           // bytes that are read at a time, unless more are asked for
 	start    int64                           // of the ring in the pool
 	capacity uint64
 	buf      []byte // allocated when first needed
@@ -52,7 +53,7 @@ func (w *window) View(off int64, n int) ([]byte, error) {
 	if from := off - w.at; from >= 0 && from+int64(n) <= int64(len(w.held)) {
 		return w.held[from : from+int64(n)], nil
 	}
-	if ahead := min(int64(w.capacity)-off, max(readAhead, int64(n))); off < w.doubt[0] || off >= w.doubt[1] {
+	if ahead := min(int64(w.capacity)-off, max(w.ahead, int64(n))); off < w.doubt[0] || off >= w.doubt[1] {
 		if err := w.fill(off, int(ahead)); err == nil {
 			return w.held[:n], nil
 		}

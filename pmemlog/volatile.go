@@ -31,7 +31,7 @@ func NewVolatile(size int64) (*Volatile, error) {
 func (v *Volatile) ReadAt(p []byte, off int64) error {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
-	if err := v.check(off, len(p)); err != nil {
+	if err := v.check(off, int64(len(p))); err != nil {
 		return err
 	}
 	copy(p, v.data[off:])
@@ -42,7 +42,7 @@ func (v *Volatile) ReadAt(p []byte, off int64) error {
 func (v *Volatile) WriteAt(p []byte, off int64) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if err := v.check(off, len(p)); err != nil {
+	if err := v.check(off, int64(len(p))); err != nil {
 		return err
 	}
 	copy(v.data[off:], p)
@@ -54,7 +54,7 @@ func (v *Volatile) WriteAt(p []byte, off int64) error {
 func (v *Volatile) Zero(off, n int64) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if err := v.check(off, int(n)); err != nil {
+	if err := v.check(off, n); err != nil {
 		return err
 	}
 	page := int64(unix.Getpagesize())
@@ -95,7 +95,7 @@ func (v *Volatile) Close() error {
 	return unix.Munmap(data)
 }
 
-func (v *Volatile) check(off int64, n int) error {
+func (v *Volatile) check(off, n int64) error {
 	if v.data == nil {
 		return ErrClosed
 	}

@@ -26,8 +26,9 @@ func newAgent(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "agent",
 		Short: "Run a replica daemon that serves one pool",
-		Long: `Run a replica daemon: it serves the pool in --dir to writers and registers with
-the API. The pool is made at the first start and remembers its daemon ID.`,
+		Long: `Run a replica daemon: it serves its pool to writers and registers with the API.
+The pool remembers its daemon ID. The one in --dir is made at the first start;
+one that --pool names must be there: make it with ` + "`graven pool format`" + `.`,
 		Example: `  graven agent --id d1 --dir /var/lib/graven --listen 10.0.0.1:7071 --api http://10.0.0.9:7070 --label host=h1 --label zone=z1
   graven agent --id d2 --dir /var/lib/graven --media pmem --pool /mnt/pmem0/graven --listen 10.0.0.2:7071 --api http://10.0.0.9:7070
   graven agent --id d4 --dir ./d4 --pool-size 1GiB     # joins ` + "`graven dev`" + ` on this machine`,
@@ -36,13 +37,13 @@ the API. The pool is made at the first start and remembers its daemon ID.`,
 	f := cmd.Flags()
 	f.StringVar(&fl.id, "id", "", "`ID` of the daemon: a-z, 0-9, '.', '_' and '-'")
 	f.StringVar(&fl.dir, "dir", "", "`FOLDER` of the pool")
-	f.StringVar(&fl.path, "pool", "", "`PATH` of the pool: a file, a block device or a device-dax (default the file pool in --dir)")
+	f.StringVar(&fl.path, "pool", "", "`PATH` of a pool that is there: in a file, or on a block device or device-dax (default the file pool in --dir, which is made)")
 	f.StringVar(&fl.listen, "listen", "127.0.0.1:0", "`HOST:PORT` to serve writers on; port 0 takes a free one")
 	f.StringVar(&fl.advertise, "advertise", "", "`HOST` that writers are told to dial (default that of --listen)")
 	f.StringArrayVar(&fl.labels, "label", nil, "where the daemon is, `KEY=VALUE`; may be repeated; host, rack and zone are failure domains")
 	f.StringVar(&fl.media, "media", agent.MediaFile, "`MEDIUM` of the pool: file, pmem (persistent memory), or volatile (memory, for trying out)")
 	durabilityFlag(f, &fl.durability)
-	f.Var(&fl.pool, "pool-size", "size of a pool that is made anew; a file is sparse until it is used")
+	f.Var(&fl.pool, "pool-size", "size of a pool that is made anew in --dir; a file is sparse until it is used")
 	f.Var(&fl.recovered, "recover-bytes", "largest log to recover when it has no writer; takes as much memory meanwhile")
 	f.DurationVar(&fl.scrubEvery, "scrub-every", agent.DefaultScrubEvery, "how often to read and check the whole pool; negative for never")
 	f.Var(&fl.scrubRate, "scrub-rate", "how fast to do so, in bytes a second")

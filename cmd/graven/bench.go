@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/gravenio/graven/agent"
+	"github.com/gravenio/graven/pmemlog"
 )
 
 // benchFlags are the flags of `graven bench log` and `graven bench fabric`.
@@ -24,7 +26,8 @@ type benchFlags struct {
 	rounds   int
 	duration time.Duration
 	dir      string
-	running  bool // use the cluster that --api names
+	why      string // stores on pmem last
+	running  bool   // use the cluster that --api names
 }
 
 // Bounds of the benchmarks.
@@ -87,7 +90,8 @@ func (fl *benchFlags) register(cmd *cobra.Command) {
 	f.Var(&fl.block, "block", "payload of an operation, at most 1MiB")
 	f.IntVar(&fl.replicas, "replicas", 3, "copies, each in a process of its own, 1 to 7")
 	f.IntVar(&fl.ack, "ack", 0, "copies that an operation waits for (default a majority)")
-	f.StringSliceVar(&fl.media, "media", []string{agent.MediaVolatile, agent.MediaFile}, "`MEDIA` to measure: volatile, file")
+	f.StringSliceVar(&fl.media, "media", []string{agent.MediaVolatile, agent.MediaFile}, "`MEDIA` to measure: volatile, file, pmem (with --dir on persistent memory; the bare exchange keeps its blocks in memory)")
+	durabilityFlag(f, &fl.why)
 	f.IntVar(&fl.rounds, "rounds", 3, "how often everything is measured, in turns")
 	f.DurationVar(&fl.duration, "duration", 2*time.Second, "how long each measurement takes")
 	f.StringVar(&fl.dir, "dir", "", "`FOLDER` on the disk to measure; what is made in it is removed (default the system's for temporary files)")
@@ -104,9 +108,14 @@ func (fl *benchFlags) check() error {
 	}
 	for _, m := range fl.media {
 		if m == "" {
-			return usagef("--media is empty: must be volatile or file")
+			return usagef("--media is empty: must be volatile, file or pmem")
 		}
-		if err := oneOf("media", m, agent.MediaVolatile, agent.MediaFile); err != nil {
+		if err := oneOf("media", m, agent.MediaVolatile, agent.MediaFile, agent.MediaPmem); err != nil {
+			return err
+		}
+	}
+	if slices.Contains(fl.media, agent.MediaPmem) || fl.why != string(pmemlog.DurabilityAuto) {
+		if err := checkPoolMedia(agent.MediaPmem, fl.why); err != nil {
 			return err
 		}
 	}

@@ -137,7 +137,7 @@ func checkEmpty(t *testing.T, dir string) {
 // acknowledging, in processes of their own. The figures are for benchstat;
 // `graven bench log` sets them in relation to what the machine gives.
 func BenchmarkLog(b *testing.B) {
-	fl := benchFlags{depths: []int{1, 32}, block: 4 << 10, replicas: 3, ack: 2, duration: time.Second, rounds: 1, media: []string{agent.MediaVolatile}}
+	fl := benchFlags{depths: []int{1, 32}, block: 4 << 10, replicas: 3, ack: 2, duration: time.Second, rounds: 1, media: []string{agent.MediaVolatile}, why: "auto"}
 	self, err := exec.LookPath("graven")
 	if err != nil {
 		b.Fatal(err)

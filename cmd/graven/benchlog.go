@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/gravenio/graven/agent"
 	"github.com/gravenio/graven/openapi"
 	"github.com/gravenio/graven/pmemlog/format"
 	"github.com/gravenio/graven/replog"
@@ -144,10 +145,14 @@ type benchCluster struct {
 // startCluster runs `graven dev` and reads from its output what is where.
 func (b *bench) startCluster(ctx context.Context) (*benchCluster, error) {
 	pool := size(b.fl.ring() + 64<<20)
-	dev, err := startProcess(ctx, b.self, []string{
+	args := []string{
 		"dev", "--data", filepath.Join(b.dir, "cluster"), "--api", "127.0.0.1:0",
 		"--daemons", strconv.Itoa(b.fl.replicas), "--media", b.media, "--pool-size", pool.String(),
-	})
+	}
+	if b.media == agent.MediaPmem {
+		args = append(args, "--durability", b.fl.why)
+	}
+	dev, err := startProcess(ctx, b.self, args)
 	if err != nil {
 		return nil, err
 	}

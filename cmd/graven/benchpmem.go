@@ -147,6 +147,7 @@ func (a *app) benchPMem(ctx context.Context, fl pmemBenchFlags) (err error) {
 	if err := b.rounds(ctx); err != nil {
 		return err
 	}
+	b.result.scale()
 	return a.showValue(b.result, b.result.rows)
 }
 

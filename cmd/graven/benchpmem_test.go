@@ -33,13 +33,16 @@ func TestBenchPMemEndToEnd(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), r); err != nil {
 		t.Fatalf("%v in:\n%s", err, out)
 	}
-	const onEach, onVolatile, onFile = 6, 1, 1
+	const onEach, onVolatile, onFile = 6, 1, 2
 	if len(r.Items) != 3*onEach+onVolatile+onFile || r.Rounds != 2 || r.CPUs < 1 || r.Ring != 4<<20 {
 		t.Fatalf("result:\n%s", out)
 	}
 	for _, i := range r.Items {
 		if i.Graven == nil || i.Graven.Rate <= 0 || i.Graven.Time <= 0 || i.Graven.Bytes <= 0 {
 			t.Errorf("%s: %+v", i.name(), i.Graven)
+		}
+		if (i.Scale > 0) != (i.Appenders > 1) {
+			t.Errorf("%s: %v times one appender", i.name(), i.Scale)
 		}
 		if i.Beside == benchFio && i.Missing != "" { // it need not be installed
 			continue

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -189,4 +190,69 @@ func (all appenders) appends(ctx context.Context, d time.Duration) (work, error)
 		sum.bytes += w.bytes
 	}
 	return sum, nil
+}
+
+// crowd is many who append to one log: each has its record written at the tail and
+// then waits for a flush, which serves all whose records were written before it.
+type crowd struct {
+	*appender
+	many int
+	mu   sync.Mutex // held while a record is encoded and written
+}
+
+// appends measures them by the wall clock. Encoding is in, since the next record
+// can't be encoded before the one before it has its place.
+func (c *crowd) appends(ctx context.Context, d time.Duration) (work, error) {
+	ops, errs := make([]int, c.many), make([]error, c.many)
+	var done sync.WaitGroup
+	start := time.Now()
+	for i := range c.many {
+		done.Go(func() {
+			for ops[i] == 0 || time.Since(start) < d {
+				if errs[i] = errors.Join(ctx.Err(), c.appendOne()); errs[i] != nil {
+					return
+				}
+				ops[i]++
+			}
+		})
+	}
+	done.Wait()
+	w := work{elapsed: time.Since(start)}
+	for _, n := range ops {
+		w.ops += n
+	}
+	w.bytes = int64(w.ops) * int64(c.payload)
+	return w, errors.Join(errs...)
+}
+
+func (c *crowd) appendOne() error {
+	end, err := c.write()
+	if err != nil {
+		return err
+	}
+	durable, err := c.s.Flush()
+	if err == nil && durable < end {
+		err = fmt.Errorf("a flush of what lies below LSN %d has made persistent what is below %d", end, durable)
+	}
+	return err
+}
+
+// write writes the next record and returns the LSN behind it.
+func (c *crowd) write() (uint64, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	rec := c.encode(1)[0]
+	if c.tail+c.size > c.trim+c.capacity {
+		if _, err := c.s.Flush(); err != nil { // only what is persistent is trimmed
+			return 0, err
+		}
+		if err := c.makeRoom(rec); err != nil {
+			return 0, err
+		}
+	}
+	if err := c.s.Write(c.tail, rec); err != nil {
+		return 0, err
+	}
+	c.tail += c.size
+	return c.tail, nil
 }

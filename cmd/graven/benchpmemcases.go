@@ -19,6 +19,7 @@ const (
 	benchCRC    = "crc32c"
 
 	pmemAppend = "append"
+	pmemCrowd  = "one log"
 	pmemBatch  = "batch"
 	pmemScan   = "scan"
 	pmemOpen   = "open"
@@ -29,7 +30,7 @@ const pmemRecord = 4 << 10 // payload of a record in a batch or a scan, in bytes
 // prepare makes the pool of a medium, and the cases that are measured on it.
 func (b *pmemBench) prepare(media string) error {
 	sizes := []int{64, 512, 4 << 10, 64 << 10}
-	room := int64(len(sizes)+2)*(int64(b.fl.ring)+1<<20) + int64(b.fl.appenders)*(2*appenderRing)
+	room := int64(len(sizes)+3)*(int64(b.fl.ring)+1<<20) + int64(b.fl.appenders)*(2*appenderRing)
 	p, err := b.makePool(media, room)
 	if err != nil {
 		return err
@@ -65,7 +66,8 @@ func (b *pmemBench) prepare(media string) error {
 	return b.prepareOpen()
 }
 
-// prepareMany has many append to one pool at a time: their syncs are shared.
+// prepareMany has many append to one pool at a time, each to a log of its own, and
+// then all to one log: their syncs are shared.
 func (b *pmemBench) prepareMany(replica func(ring int64, payload int) (*appender, error)) error {
 	var all appenders
 	for range b.fl.appenders {
@@ -77,6 +79,12 @@ func (b *pmemBench) prepareMany(replica func(ring int64, payload int) (*appender
 	}
 	item := &pmemItem{Media: agent.MediaFile, What: pmemAppend, Size: pmemRecord, Appenders: len(all)}
 	b.add(item, all.appends, b.beside(agent.MediaFile, pmemAppend, pmemRecord, len(all)))
+	a, err := replica(int64(b.fl.ring), pmemRecord)
+	if err != nil {
+		return err
+	}
+	item = &pmemItem{Media: agent.MediaFile, What: pmemCrowd, Size: pmemRecord, Appenders: len(all)}
+	b.add(item, (&crowd{appender: a, many: len(all)}).appends, b.beside(agent.MediaFile, pmemAppend, pmemRecord, len(all)))
 	return nil
 }
 

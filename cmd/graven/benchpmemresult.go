@@ -20,7 +20,7 @@ type pmemResult struct {
 // pmemItem is one thing that was measured on one medium.
 type pmemItem struct {
 	Media     string `json:"media"`
-	What      string `json:"what"` // append, batch, scan or open
+	What      string `json:"what"` // append, one log, batch, scan or open
 	Size      int64  `json:"size_bytes"`
 	Appenders int    `json:"appenders"`
 
@@ -29,6 +29,7 @@ type pmemItem struct {
 	Baseline *pmemFigure `json:"baseline,omitempty"`
 	Missing  string      `json:"missing,omitempty"` // why there is no baseline
 	Ratio    *pmemRatio  `json:"ratio,omitempty"`
+	Scale    float64     `json:"times_one_appender,omitempty"` // records a second over those of one appender
 
 	figures map[string][]pmemFigure // of each round
 }
@@ -106,6 +107,20 @@ func (r *pmemResult) rows(t *table) {
 			i.row(t, benchGraven+"/"+i.Beside, times(i.Ratio.Rate), times(i.Ratio.Time), times(i.Ratio.Bytes))
 		case i.Missing != "":
 			i.row(t, i.Beside, "missing", "", "")
+		}
+		if i.Scale > 0 {
+			i.row(t, "many/one", times(i.Scale), "", "")
+		}
+	}
+}
+
+// scale says how much more many appenders get done than one.
+func (r *pmemResult) scale() {
+	for _, many := range r.Items {
+		for _, one := range r.Items {
+			if many.Appenders > 1 && one.Appenders == 1 && one.What == pmemAppend && one.Media == many.Media && one.Size == many.Size && one.Graven != nil && many.Graven != nil {
+				many.Scale = many.Graven.Rate / one.Graven.Rate
+			}
 		}
 	}
 }

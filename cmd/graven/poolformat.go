@@ -33,8 +33,9 @@ under which an agent whose --dir is that folder looks for it. A pool is never
 overwritten, and a file neither; a device that holds something else only with
 --overwrite.
 
-An agent makes its pool by itself at its first start; making it before lets you
-choose how many replicas it has entries for, and fix the cluster that it is for.
+An agent makes the pool in its --dir by itself at its first start; making it
+before lets you choose how many replicas it has entries for, and fix the cluster
+that it is for. A pool that is elsewhere (its --pool) must be made before.
 The file is sparse until replicas are made in it.`,
 		Example: `  graven pool format /var/lib/graven --size 64GiB
   graven pool format ./d4/pool --size 1GiB --replicas 64

@@ -9,6 +9,11 @@ import (
 // of whole lines of this size on every architecture.
 const Line = 64
 
+// callBytes is the most that one call into assembly flushes or streams: it can't
+// be preempted, so a collection of garbage would stop all others for as long. A
+// multiple of Line.
+const callBytes = 64 << 10
+
 // Method is a way to have the CPU write lines back to memory.
 type Method int
 
@@ -74,10 +79,14 @@ func (c CPU) Method() Method { return c.method }
 // Flush begins to write back the lines that hold b. They are persistent after
 // the next Fence.
 func (c CPU) Flush(b []byte) {
-	if len(b) == 0 || c.method == Fence {
+	if c.method == Fence {
 		return
 	}
-	flush(c.method, b, c.line)
+	for len(b) > 0 {
+		n := min(len(b), callBytes)
+		flush(c.method, b[:n], c.line)
+		b = b[n:]
+	}
 }
 
 // Stream copies src to dst past the cache, where the CPU can; else through it,
@@ -88,10 +97,11 @@ func (c CPU) Stream(dst, src []byte) {
 	if len(dst) != len(src) || len(dst)%Line != 0 || !aligned(dst) {
 		panic(fmt.Sprintf("persist: stream of %d bytes to %d: both must be the same multiple of %d, and the target aligned to it", len(src), len(dst), Line))
 	}
-	if len(dst) == 0 {
-		return
+	for len(dst) > 0 {
+		n := min(len(dst), callBytes)
+		c.stream(dst[:n], src[:n])
+		dst, src = dst[n:], src[n:]
 	}
-	c.stream(dst, src)
 }
 
 // Fence returns when all that this goroutine has flushed or streamed is

@@ -17,6 +17,7 @@ line:
 	ADD  R2, R0
 	SUBS $1, R1
 	BNE  line
+	DSB  $0xF // SY: the next one might come on another CPU, which waits for its own only
 	RET
 
 // func dsb()

@@ -97,6 +97,7 @@ func TestFlushStaysWithinItsLines(t *testing.T) {
 				}
 			}
 			c.Flush(b)
+			c.Flush(guarded(t, 300<<10+100, atEnd)) // in several calls
 			c.Fence()
 			for i := range b {
 				if b[i] != byte(i) {
@@ -107,13 +108,21 @@ func TestFlushStaysWithinItsLines(t *testing.T) {
 	}
 }
 
+func upTo(n int) []int {
+	var out []int
+	for i := range n {
+		out = append(out, i)
+	}
+	return out
+}
+
 func TestStreamCopiesWholeLines(t *testing.T) {
 	t.Parallel()
 	rng := rand.New(rand.NewPCG(1, 2))
 	for _, c := range methods(t) {
-		for lines := range 40 {
+		for _, lines := range append(upTo(40), 1024, 1025, 3000) {
 			n := lines * persist.Line
-			dst := guarded(t, 64*persist.Line, true)
+			dst := guarded(t, max(64, lines)*persist.Line, true)
 			at := len(dst) - n
 			for shift := range 9 { // of the source only
 				src := guarded(t, n+shift, true)[shift:]
