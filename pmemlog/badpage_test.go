@@ -74,6 +74,16 @@ func pageMedium(t *testing.T, path string, clears bool) (*PMem, *mapping) {
 	return m, on
 }
 
+// openPages opens a new pool of two replicas on such a mapping.
+func openPages(t *testing.T, clears bool) (*Pool, *mapping) {
+	t.Helper()
+	m, on := pageMedium(t, pagePool(t), clears)
+	p, err := Open(m)
+	noError(t, err)
+	t.Cleanup(func() { _ = p.Close() })
+	return p, on
+}
+
 // pageWriter is a log's writer with all that it has written.
 type pageWriter struct {
 	t     *testing.T
@@ -153,10 +163,7 @@ func TestBadPageOfAPoolsCopyIsSurvived(t *testing.T) {
 // would leave none.
 func TestEntryWithOneGoodCopyIsNotChanged(t *testing.T) {
 	t.Parallel()
-	m, on := pageMedium(t, pagePool(t), false)
-	p, err := Open(m)
-	noError(t, err)
-	defer p.Close()
+	p, on := openPages(t, false)
 	on.device = true
 	bad(t, on, directoryOffset+directorySize(64))
 	noError(t, p.Delete(pageID(1))) // the copy that was written first counts
@@ -225,10 +232,7 @@ func TestBadPageThatAScrubMeets(t *testing.T) {
 		for _, clears := range []bool{false, true} {
 			t.Run(name+map[bool]string{true: " cleared"}[clears], func(t *testing.T) {
 				t.Parallel()
-				m, on := pageMedium(t, pagePool(t), clears)
-				p, err := Open(m)
-				noError(t, err)
-				defer p.Close()
+				p, on := openPages(t, clears)
 				first, other := newPageWriter(t, p, 1), newPageWriter(t, p, 2)
 				bad(t, on, off(p))
 				pool, err := p.Scrub(context.Background(), noPace)
@@ -257,10 +261,7 @@ func TestRepairOfABadPage(t *testing.T) {
 	for _, clears := range []bool{false, true} {
 		t.Run(map[bool]string{false: "stays", true: "cleared"}[clears], func(t *testing.T) {
 			t.Parallel()
-			m, on := pageMedium(t, pagePool(t), clears)
-			p, err := Open(m)
-			noError(t, err)
-			defer p.Close()
+			p, on := openPages(t, clears)
 			w, other := newPageWriter(t, p, 1), newPageWriter(t, p, 2)
 			for range 10 {
 				noError(t, w.append(1000))
@@ -311,10 +312,7 @@ func TestRepairOfABadPage(t *testing.T) {
 // their place: only the next fence knows what is lost.
 func TestAppendIntoABadPageWithRecords(t *testing.T) {
 	t.Parallel()
-	m, on := pageMedium(t, pagePool(t), true)
-	p, err := Open(m)
-	noError(t, err)
-	defer p.Close()
+	p, on := openPages(t, true)
 	w := newPageWriter(t, p, 1)
 	for range 6 {
 		noError(t, w.append(1000))
@@ -338,10 +336,7 @@ func TestAppendIntoABadPageWithRecords(t *testing.T) {
 // header anew, the hint page whole.
 func TestBadHintPageIsWrittenWholeByTheNextFence(t *testing.T) {
 	t.Parallel()
-	m, on := pageMedium(t, pagePool(t), true)
-	p, err := Open(m)
-	noError(t, err)
-	defer p.Close()
+	p, on := openPages(t, true)
 	w := newPageWriter(t, p, 1)
 	r := w.s.r
 	own := format.Seal{Epoch: 2, Nonce: 1}
@@ -370,16 +365,13 @@ func TestBadHintPageIsWrittenWholeByTheNextFence(t *testing.T) {
 // A bad page in free space is nobody's loss: the replica is made behind it.
 func TestCreateLeavesABadPageOut(t *testing.T) {
 	t.Parallel()
-	m, on := pageMedium(t, pagePool(t), false)
-	p, err := Open(m)
-	noError(t, err)
-	defer p.Close()
+	p, on := openPages(t, false)
 	on.device = true // there the CPU zeroes
 	last := p.Replicas()[1]
 	at := last.Offset + last.Bytes + format.RingOffset
 	bad(t, on, at)
 	before := p.Free()
-	_, err = p.Create(pageSpec(3))
+	_, err := p.Create(pageSpec(3))
 	noError(t, err)
 	noError(t, p.Failure())
 	if l := p.Replicas()[2]; l.Offset <= at {
