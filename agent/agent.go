@@ -89,6 +89,9 @@ func (a *Agent) init() error {
 	if a.keys, err = loadKeys(a.opts.Dir, self.Cluster.String()); err != nil {
 		a.log.Warn("grant keys can't be read; writers are served once the agent is registered", "err", err)
 	}
+	for _, bad := range a.pool.Unmended() {
+		a.log.Error("a copy of the pool's own structures is bad and can't be written anew; the other one is used, have the replicas replaced elsewhere", "err", &bad)
+	}
 	for _, l := range a.pool.Replicas() {
 		if l.Err != nil {
 			a.log.Error("a replica in the pool can't be used; it is kept and served to nobody", "log", l.Log, "replica", l.Replica, "err", l.Err)

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"crypto/sha256"
+	"errors"
 	"sync"
 	"sync/atomic"
 
@@ -62,7 +63,7 @@ func (t *target) OnEnd(f func(error)) {
 func (t *target) Fence() (format.Report, error) {
 	report, err := t.session.Fence(t.term)
 	if err != nil {
-		return format.Report{}, wireError(err)
+		return format.Report{}, t.wire(err)
 	}
 	t.fenced.Store(true)
 	t.hosted.fenced(t.term, t.grant)
@@ -78,10 +79,19 @@ func (t *target) Fence() (format.Report, error) {
 	return report, nil
 }
 
+// wire makes an error one for the wire. That of a place that can't be written is
+// news for the control plane, too: Info says by now where the replica is damaged.
+func (t *target) wire(err error) error {
+	if errors.Is(err, pmemlog.ErrUnwritable) {
+		signal(t.a.news)
+	}
+	return wireError(err)
+}
+
 // Write implements [rdmaio.Target].
 func (t *target) Write(lsn uint64, p []byte) error {
 	if err := t.session.Write(lsn, p); err != nil {
-		return wireError(err)
+		return t.wire(err)
 	}
 	t.a.metrics.written.Add(uint64(len(p)))
 	return nil
@@ -101,7 +111,7 @@ func (t *target) Append(lsn uint64, p []byte) (uint64, error) {
 
 func (t *target) flushed(durable uint64, err error) (uint64, error) {
 	if err != nil {
-		return 0, wireError(err)
+		return 0, t.wire(err)
 	}
 	t.a.metrics.flushes.Add(1)
 	t.hosted.hint.flushed()
@@ -112,32 +122,32 @@ func (t *target) flushed(durable uint64, err error) (uint64, error) {
 func (t *target) FlushIsCheap() bool { return t.cheap }
 
 // Read implements [rdmaio.Target].
-func (t *target) Read(lsn uint64, p []byte) error { return wireError(t.session.Read(lsn, p)) }
+func (t *target) Read(lsn uint64, p []byte) error { return t.wire(t.session.Read(lsn, p)) }
 
 // Align implements [rdmaio.Target].
-func (t *target) Align(lsn uint64) error { return wireError(t.session.Align(lsn)) }
+func (t *target) Align(lsn uint64) error { return t.wire(t.session.Align(lsn)) }
 
 // Reset implements [rdmaio.Target].
-func (t *target) Reset(at format.TrimPoint) error { return wireError(t.session.Reset(at)) }
+func (t *target) Reset(at format.TrimPoint) error { return t.wire(t.session.Reset(at)) }
 
 // Seal implements [rdmaio.Target].
 func (t *target) Seal(s rdmaio.SealIn) error {
-	return wireError(t.session.Seal(pmemlog.SealIn{Seals: s.Seals, Set: s.Set, Hint: s.Hint, Tail: s.Tail}))
+	return t.wire(t.session.Seal(pmemlog.SealIn{Seals: s.Seals, Set: s.Set, Hint: s.Hint, Tail: s.Tail}))
 }
 
 // Reseal implements [rdmaio.Target].
 func (t *target) Reseal(version uint64, set []format.ID) error {
-	return wireError(t.session.Reseal(version, set))
+	return t.wire(t.session.Reseal(version, set))
 }
 
 // Trim implements [rdmaio.Target].
-func (t *target) Trim(at format.TrimPoint) error { return wireError(t.session.Trim(at)) }
+func (t *target) Trim(at format.TrimPoint) error { return t.wire(t.session.Trim(at)) }
 
 // Info implements [rdmaio.Target].
 func (t *target) Info() (rdmaio.Info, error) {
 	i, err := t.session.Info()
 	if err != nil {
-		return rdmaio.Info{}, wireError(err)
+		return rdmaio.Info{}, t.wire(err)
 	}
 	out := rdmaio.Info{Slot: i.Slot, Tail: i.Tail, Durable: i.Durable, Scanned: i.Scanned, Media: i.Media.String()}
 	if i.Failure != nil {

@@ -127,16 +127,12 @@ func (s *Session) Reset(at format.TrimPoint) error {
 	if r.suspect { // rule: suspect keeps its hint
 		next.Hint = r.hint.Max(at.Position())
 	}
-	if err := r.writeHeader(next); err != nil { // rule: reset persisted
-		return err
-	}
-	r.publish(func() {
+	return r.writeHeader(next, func() { // rule: reset persisted
 		r.rewind(format.Chain{LSN: at.LSN, CRC: at.CRC, Epoch: at.Epoch})
 		r.durable = at.LSN
 		r.sealed = false
 		r.suspect = r.hint.After(at.Position())
 	})
-	return nil
 }
 
 func (r *Replica) checkTrim(at format.TrimPoint) error {

@@ -11,8 +11,9 @@ type extent struct{ offset, length int64 }
 
 func (e extent) end() int64 { return e.offset + e.length }
 
-// taken returns the regions in the order of their offsets. Which space is free
-// is nowhere stored: it is what no entry of the directory covers.
+// taken returns the regions in the order of their offsets, and what can't be
+// written. Which space is free is nowhere stored: it is what no entry of the
+// directory covers.
 func (dir *directory) taken() []extent {
 	var out []extent
 	for _, e := range dir.entries {
@@ -20,6 +21,7 @@ func (dir *directory) taken() []extent {
 			out = append(out, extent{e.offset, e.length})
 		}
 	}
+	out = append(out, dir.bad...)
 	slices.SortFunc(out, func(a, b extent) int { return cmp.Compare(a.offset, b.offset) })
 	return out
 }

@@ -41,9 +41,14 @@ func (r *Replica) put(lsn uint64, p []byte) (format.Chain, error) {
 		return chain, err
 	}
 	for _, span := range r.ringSpans(r.spans[:0], lsn, p) {
-		if err := r.pool.dev.writeAt(span.Bytes, span.Off); err != nil {
+		err := r.pool.dev.writeAt(span.Bytes, span.Off)
+		if errors.Is(err, ErrUnwritable) {
+			err = r.writePages(lsn, span.Bytes)
+		}
+		if err != nil {
 			return chain, err
 		}
+		lsn += uint64(len(span.Bytes))
 	}
 	return chain, nil
 }

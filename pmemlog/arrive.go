@@ -34,12 +34,12 @@ func (r *Replica) arrived(lsn, n uint64) (uint64, error) {
 	parts := r.ringParts(lsn, n)
 	for _, p := range parts {
 		if err := r.pool.dev.writeBack(r.entry.offset+format.RingOffset+p.offset, p.length); err != nil {
-			return 0, err
+			return 0, r.wrote(lsn, err)
 		}
 	}
 	hint, lags, err := r.persistWithHint(r.spans[:0]) // rule: arrived bytes persisted before they are read
 	if err != nil {
-		return 0, err
+		return 0, r.wrote(lsn, err)
 	}
 	chain, err := r.followRing(parts)
 	if err != nil {

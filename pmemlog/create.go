@@ -1,6 +1,7 @@
 package pmemlog
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/gravenio/graven/pmemlog/format"
@@ -8,6 +9,9 @@ import (
 
 // MinCapacity is the smallest ring, in bytes.
 const MinCapacity = 1024
+
+// createTries bounds how many places a creation tries that can't be written.
+const createTries = 16
 
 // Spec says what replica is to be created.
 type Spec struct {
@@ -34,8 +38,8 @@ func (s Spec) validate(pool *superblock) error {
 func regionSize(capacity uint64) int64 { return pages(format.RingOffset + int64(capacity)) }
 
 // Create makes an empty replica: ErrExists if the pool has one of that ID,
-// ErrNoSpace if it, or the disk under a sparse file, has no room. The region is
-// written before the directory names it, so a crash leaves all of the replica or
+// ErrNoSpace if it, or the disk under a sparse file, has no room, ErrUnwritable if
+// no place that was tried for it can be written. The region is written before the directory names it, so a crash leaves all of the replica or
 // nothing.
 func (p *Pool) Create(s Spec) (*Replica, error) {
 	p.change.Lock()
@@ -55,15 +59,9 @@ func (p *Pool) Create(s Spec) (*Replica, error) {
 	if err := p.own(); err != nil { // another may have given the space away
 		return nil, err
 	}
-	e, index, err := p.place(s)
+	e, index, err := p.make(s)
 	if err != nil {
 		return nil, err
-	}
-	if err := p.makeRegion(e); err != nil {
-		return nil, fmt.Errorf("create replica %s: %w", s.Replica, err)
-	}
-	if err := p.dir.write(p.dev, index, e); err != nil { // rule: region before entry
-		return nil, fmt.Errorf("create replica %s: %w", s.Replica, err)
 	}
 	r := loadReplica(p, e, &scratch{})
 	p.mu.Lock()
@@ -73,12 +71,49 @@ func (p *Pool) Create(s Spec) (*Replica, error) {
 	return r, r.damage
 }
 
+// make makes a replica on the medium: where a stretch that was thought to be free
+// can't be written, or a page of the directory, in the next one.
+func (p *Pool) make(s Spec) (entry, int, error) {
+	var unwritable error
+	for range createTries {
+		e, index, err := p.place(s)
+		if err != nil {
+			return e, index, errors.Join(err, unwritable)
+		}
+		if err = p.makeRegion(e); err == nil {
+			if err = p.writeEntry(index, e); err == nil { // rule: region before entry
+				return e, index, nil
+			}
+		} else {
+			p.avoid(err)
+		}
+		unwritable = fmt.Errorf("create replica %s: %w", s.Replica, err)
+		if !errors.Is(err, ErrUnwritable) {
+			break
+		}
+	}
+	return entry{}, 0, unwritable
+}
+
+// avoid leaves out the place that an error names when room is looked for, until the
+// pool is opened again: nothing is lost with free space that is bad.
+func (p *Pool) avoid(err error) {
+	var at *UnwritableError
+	if !errors.As(err, &at) {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	start := at.Off &^ (pageSize - 1)
+	p.dir.bad = append(p.dir.bad, extent{start, pages(at.Off+at.Len) - start})
+}
+
 // place finds room for a replica: a region and an entry.
 func (p *Pool) place(s Spec) (entry, int, error) {
 	start, end := p.super.regions()
-	index := p.dir.unused()
+	index := p.dir.unused(func(i int) bool { return p.writable(i) == nil })
 	if index < 0 {
-		return entry{}, 0, fmt.Errorf("%w: all %d entries of the directory are taken; delete a replica, or choose another pool", ErrNoSpace, len(p.dir.entries))
+		return entry{}, 0, fmt.Errorf("%w: all %d entries of the directory are taken, or can't be written; delete a replica, or choose another pool", ErrNoSpace, len(p.dir.entries))
 	}
 	if s.Capacity > uint64(end) {
 		return entry{}, 0, fmt.Errorf("%w: a ring of %d bytes in a pool of %d; choose a smaller one, or another pool", ErrNoSpace, s.Capacity, end)
@@ -114,7 +149,8 @@ func (p *Pool) makeRegion(e entry) error {
 }
 
 // Delete removes a replica and all that it holds: ErrNotFound if there is none
-// of that ID. Its sessions end. The space may be used again when Delete has
+// of that ID, ErrUnwritable if its entry in the directory can't be written; then it
+// is still there. Its sessions end. The space may be used again when Delete has
 // returned.
 func (p *Pool) Delete(id format.ID) error {
 	p.change.Lock()
@@ -130,10 +166,15 @@ func (p *Pool) Delete(id format.ID) error {
 		return err
 	}
 	index := p.dir.find(id)
+	if err := p.writable(index); err != nil {
+		return fmt.Errorf("delete replica %s: %w", id, err)
+	}
 	r.giveUp(fmt.Errorf("%w: %s has been deleted", ErrNotFound, id))
 	gone := entry{generation: p.dir.entries[index].generation + 1, replica: id}
-	if err := p.dir.write(p.dev, index, gone); err != nil { // rule: entry before space
-		return fmt.Errorf("delete replica %s: %w", id, err)
+	if err := p.writeEntry(index, gone); err != nil { // rule: entry before space
+		err = fmt.Errorf("delete replica %s: %w", id, err)
+		r.giveUp(err)
+		return err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -2,6 +2,7 @@ package pmemlog
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/gravenio/graven/pmemlog/format"
 )
@@ -14,8 +15,8 @@ const damagePage = 4096
 // can't vouch for its log until a writer has rewritten it. Nothing that lies
 // before is touched by it.
 type Damage struct {
-	LSN uint64 // where the first bad record begins, or the page that can't be read
-	Err error  // ErrUnreadable, or one of package format's; for people
+	LSN uint64 // where the first bad record begins, or the page that can't be read or written
+	Err error  // ErrUnreadable, ErrUnwritable, or one of package format's; for people
 }
 
 // damaged is damage with what tells when it has been made good.
@@ -26,11 +27,30 @@ type damaged struct {
 
 // knownDamage returns a copy of what is known. mu is held.
 func (r *Replica) knownDamage() *Damage {
-	if r.damaged == nil {
+	var d Damage
+	switch {
+	case r.damaged == nil && r.unwritable == nil:
 		return nil
+	case r.unwritable == nil:
+		d = r.damaged.Damage
+	case r.damaged == nil:
+		d = *r.unwritable
+	default: // what is damaged can't be written anew either
+		d = Damage{LSN: min(r.damaged.LSN, r.unwritable.LSN), Err: fmt.Errorf("%w; and %w", r.damaged.Err, r.unwritable.Err)}
 	}
-	d := r.damaged.Damage
 	return &d
+}
+
+// wrote judges how a write that reaches up to LSN has ended. Where a place of the
+// region can't be written, that fails the replica and nothing else: it takes no
+// writes until it is fenced anew. Nobody knows how much of the write is there: a
+// header slot that counts for nothing now may count later, and void the hint lines
+// that would be written meanwhile. op is held.
+func (r *Replica) wrote(lsn uint64, err error) error {
+	if errors.Is(err, ErrUnwritable) {
+		r.publish(func() { r.failed, r.unwritable = err, &Damage{LSN: lsn, Err: err} })
+	}
+	return err
 }
 
 // scanDamage returns what a scan of the whole ring says: a suspect has lost
@@ -47,6 +67,9 @@ func scanDamage(res *format.ScanResult) *damaged {
 // has been rewritten, or has been trimmed. As long as a suspect holds less than it
 // once had, it stays. mu is held.
 func (r *Replica) reviewDamage() {
+	if w := r.unwritable; w != nil && r.failed == nil && r.scanned && (r.durable > w.LSN || r.slot.Trim.LSN > w.LSN) {
+		r.unwritable = nil
+	}
 	d := r.damaged
 	if d == nil || !r.scanned {
 		return

@@ -60,14 +60,29 @@ func (d *device) readAt(p []byte, off int64) error {
 	return nil
 }
 
+// writeAt writes whole pages even where they can't be read, if the medium knows
+// how. An [UnwritableError], without poison, where one place alone can't be written.
 func (d *device) writeAt(p []byte, off int64) error {
 	if err := d.failure(); err != nil {
 		return err
 	}
-	if err := d.medium.WriteAt(p, off); err != nil {
-		return d.poison("write", err)
+	err := d.medium.WriteAt(p, off)
+	if m, ok := d.medium.(rewriter); ok && OnePlace(err) && off%damagePage == 0 && len(p)%damagePage == 0 {
+		err = m.Rewrite(p, off)
 	}
-	return nil
+	return d.wrote("write", err, off, int64(len(p)))
+}
+
+// wrote judges how a write of [off, off+n) has ended.
+func (d *device) wrote(op string, err error, off, n int64) error {
+	switch {
+	case err == nil:
+		return nil
+	case OnePlace(err):
+		return unwritable(err, off, n)
+	default:
+		return d.poison(op, err)
+	}
 }
 
 // persist writes the spans, none of which depends on another, and returns when
@@ -79,10 +94,11 @@ func (d *device) persist(spans []Span) error {
 	if err := d.failure(); err != nil {
 		return err
 	}
-	if err := d.persister.Persist(spans); err != nil {
-		return d.poison("write", err)
+	err := d.persister.Persist(spans)
+	if OnePlace(err) {
+		return d.writeAndSync(spans) // one at a time, which tells which one it is
 	}
-	return nil
+	return d.wrote("write", err, 0, d.medium.Size())
 }
 
 // persistFeed is persist of what a feed hands out, on a medium with a persister.
@@ -90,10 +106,7 @@ func (d *device) persistFeed(f Feed) error {
 	if err := d.failure(); err != nil {
 		return err
 	}
-	if err := d.persister.PersistFeed(f); err != nil {
-		return d.poison("write", err)
-	}
-	return nil
+	return d.wrote("write", d.persister.PersistFeed(f), 0, d.medium.Size())
 }
 
 func (d *device) writeAndSync(spans []Span) error {
@@ -113,10 +126,7 @@ func (d *device) writeBack(off, n int64) error {
 	}
 	switch {
 	case d.persister != nil:
-		if err := d.persister.WriteBack(off, n); err != nil {
-			return d.poison("flush", err)
-		}
-		return nil
+		return d.wrote("flush", d.persister.WriteBack(off, n), off, n)
 	case d.medium.Kind() == KindVolatile:
 		return nil
 	default:
@@ -142,6 +152,23 @@ func (d *device) settle(off, n int64) error {
 		return d.poison("flush", err)
 	}
 	return errors.Join(err, d.persist(nil))
+}
+
+// settlePast is settle of all of a range but the pages that can't be read.
+func (d *device) settlePast(off, n int64) error {
+	err := d.settle(off, n)
+	var fault *FaultError
+	if !errors.As(err, &fault) {
+		return err
+	}
+	if err := d.failure(); err != nil {
+		return err
+	}
+	next := max(off, fault.Off)&^(damagePage-1) + damagePage
+	if next >= off+n {
+		return nil
+	}
+	return d.settlePast(next, off+n-next)
 }
 
 // sync makes persistent all writes that returned before it was called. A sync
@@ -187,13 +214,14 @@ func (d *device) lead() {
 
 // zero writes zeroes. They are really written: a file's unwritten extents would
 // make every later sync write its journal too. ErrNoSpace, without poison, when
-// the medium has no room for them: what is being made counts for nothing yet.
+// the medium has no room for them, [UnwritableError] where they can't be written:
+// what is being made counts for nothing yet.
 func (d *device) zero(off, n int64) error {
 	if z, ok := d.medium.(zeroer); ok {
 		if err := d.failure(); err != nil {
 			return err
 		}
-		return d.zeroed(z.Zero(off, n))
+		return d.zeroed(z.Zero(off, n), off, n)
 	}
 	zeroes := make([]byte, min(n, zeroChunk))
 	for done := int64(0); done < n; {
@@ -216,18 +244,15 @@ func (d *device) grow(p []byte, off int64) error {
 	if err := d.failure(); err != nil {
 		return err
 	}
-	return d.zeroed(d.medium.WriteAt(p, off))
+	return d.zeroed(d.medium.WriteAt(p, off), off, int64(len(p)))
 }
 
 // zeroed judges how zeroing has ended.
-func (d *device) zeroed(err error) error {
+func (d *device) zeroed(err error, off, n int64) error {
 	if full(err) {
 		return fmt.Errorf("%w: %w", ErrNoSpace, advise(err))
 	}
-	if err != nil {
-		return d.poison("zero", err)
-	}
-	return nil
+	return d.wrote("zero", err, off, n)
 }
 
 // close fails all later writes and syncs with ErrClosed, waits for a sync that

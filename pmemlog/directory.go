@@ -21,6 +21,8 @@ const (
 	entryMagic   = 0x44565247 // "GRVD"
 	entryPayload = 8          // the CRC covers what follows it
 	entryCopies  = 2
+
+	entriesPerPage = pageSize / entrySize
 )
 
 var (
@@ -134,6 +136,7 @@ func pages(n int64) int64 { return (n + pageSize - 1) &^ (pageSize - 1) }
 // after the other with a sync between, so that a crash tears one at most.
 type directory struct {
 	entries []entry
+	bad     []extent // free space that can't be written, as far as is known
 }
 
 func entryOffset(index, copyOf int, entries uint32) int64 {
@@ -157,11 +160,11 @@ func formatDirectory(d *device, entries uint32) (*directory, error) {
 	return dir, d.sync()
 }
 
-// readDirectory reads both copies, checks them and rewrites a copy that is
-// damaged or behind the other, so that the next damage finds two good ones. A page
-// that can't be read is damaged like any other. It writes nothing to a directory
-// that it refuses.
-func readDirectory(d *device, buf *scratch, entries uint32, size int64) (*directory, error) {
+// readDirectory reads both copies, checks them and returns the copy of each entry
+// that is damaged or behind the other, -1 for none: heal rewrites them, so that the
+// next damage finds two good ones. A page that can't be read is damaged like any
+// other.
+func readDirectory(d *device, buf *scratch, entries uint32, size int64) (*directory, []int, error) {
 	var pages [entryCopies][]byte
 	n := directorySize(entries)
 	b := buf.take(entryCopies * n)
@@ -175,13 +178,13 @@ func readDirectory(d *device, buf *scratch, entries uint32, size int64) (*direct
 	for i := range dir.entries {
 		var err error
 		if dir.entries[i], bad[i], err = readEntry(pages, i, entries, size); err != nil {
-			return nil, errors.Join(err, unreadable)
+			return nil, nil, errors.Join(err, unreadable)
 		}
 	}
 	if err := dir.overlap(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return dir, dir.heal(d, bad)
+	return dir, bad, nil
 }
 
 // readPages reads b from off on. Where pages can't be read it leaves zeroes, which
@@ -216,22 +219,42 @@ func readEntry(pages [entryCopies][]byte, i int, entries uint32, size int64) (en
 	return e, bad, nil
 }
 
-// heal rewrites the copies that bad names, by entry; -1 names none.
-func (dir *directory) heal(d *device, bad []int) error {
+// heal rewrites the copies that bad names, by entry; -1 names none. It writes whole
+// pages, since what can't be read can't be written in part either.
+func (p *Pool) heal(bad []int) error {
 	healed := false
-	for i, c := range bad {
-		if c < 0 {
-			continue
-		}
-		healed = true
-		if err := d.writeAt(dir.entries[i].encode(i), entryOffset(i, c, uint32(len(bad)))); err != nil {
-			return err
+	for page := 0; page < len(bad); page += entriesPerPage {
+		for c := range entryCopies {
+			if !slices.Contains(bad[page:min(page+entriesPerPage, len(bad))], c) {
+				continue
+			}
+			err := p.writeDirectoryPage(page, c, p.dir.page(page))
+			if err != nil && !errors.Is(err, ErrUnwritable) {
+				return err
+			}
+			healed = true
 		}
 	}
 	if healed {
-		return d.sync()
+		return p.dev.sync()
 	}
 	return nil
+}
+
+// page encodes one page of the directory, in which entry index stands.
+func (dir *directory) page(index int) []byte {
+	b := make([]byte, pageSize)
+	first := index / entriesPerPage * entriesPerPage
+	for i := first; i < min(first+entriesPerPage, len(dir.entries)); i++ {
+		copy(b[(i-first)*entrySize:], dir.entries[i].encode(i))
+	}
+	return b
+}
+
+// pageOffset returns where the page of a copy of the directory begins in which
+// entry index stands.
+func (dir *directory) pageOffset(index, copyOf int) int64 {
+	return entryOffset(index, copyOf, uint32(len(dir.entries))) &^ (pageSize - 1)
 }
 
 // chooseEntry returns the entry that counts and the copy that must be rewritten,
@@ -255,29 +278,15 @@ func chooseEntry(pages [entryCopies][]byte, i int) (entry, int, error) {
 	}
 }
 
-// write persists e at index: one copy, then the other.
-func (dir *directory) write(d *device, index int, e entry) error {
-	b := e.encode(index)
-	for c := range entryCopies {
-		if err := d.writeAt(b, entryOffset(index, c, uint32(len(dir.entries)))); err != nil {
-			return err
-		}
-		if err := d.sync(); err != nil { // rule: one copy after the other
-			return err
-		}
-	}
-	return nil
-}
-
 // unused returns an index that holds nothing, or -1: one that was never used, or
 // else the one that was used least often, which has most likely been given up
-// longest ago.
-func (dir *directory) unused() int {
+// longest ago. It must be writable.
+func (dir *directory) unused(writable func(index int) bool) int {
 	best := -1
 	for i := range dir.entries {
 		e := &dir.entries[i]
 		switch {
-		case e.used:
+		case e.used || !writable(i):
 		case e.replica.IsZero():
 			return i
 		case best < 0 || e.generation < dir.entries[best].generation:

@@ -100,3 +100,19 @@ func TestMsyncIsWritten(t *testing.T) {
 		}
 	}
 }
+
+// TestRewriteIsWritten asks the system what is left of pages that were written
+// through the file.
+func TestRewriteIsWritten(t *testing.T) {
+	t.Parallel()
+	path, p := newPMemPool(t, pmemlog.DurabilityMsync)
+	needsDirtyBytes(t, path)
+	must(t, p.Close())
+	m := get[*pmemlog.PMem](t)(pmemlog.OpenPMem(path, pmemlog.DurabilityMsync))
+	defer m.Close()
+	mapTouched(t, path)
+	must(t, m.Rewrite(make([]byte, 8192), 320<<10))
+	if n := dirtyBytes(t, path); n != 0 {
+		t.Errorf("%d bytes are dirty after pages were written", n)
+	}
+}

@@ -44,9 +44,10 @@
 //
 // Of what was written since the last sync, any subset may survive a crash, torn
 // between aligned 8-byte words. A sync that returned has made persistent all that
-// was written before it. A sync or write that failed has left behind what nobody
-// can know, so the pool is poisoned: [ErrPoisoned] from then on, until it is
-// opened anew. Of persistent memory, what was stored may survive in any subset of
+// was written before it. A sync that failed has left behind what nobody can know, so
+// the pool is poisoned: [ErrPoisoned] from then on, until it is opened anew. So has a
+// write that failed, unless it is known that it failed for its place, and that place
+// alone: see below. Of persistent memory, what was stored may survive in any subset of
 // its 8-byte words until its line was flushed, or it was streamed, and a fence came
 // behind; a fault of the mapping is damage like any other. Damage hits one place at
 // a time; what has two copies (superblock, directory) heals from it. Damage to the
@@ -78,8 +79,19 @@
 // dropped, or a later look finds it good. It is kept in memory: after a restart the
 // next fence or scrub finds it again.
 //
-// A write or sync that fails poisons the pool, since nobody knows what it left.
-// Everything that only reads goes on: sessions that are read-only, [Replica.Scrub],
+// A write that meets memory that faults, or a sector that the system would have to
+// read first (EIO), fails for its place, and nothing else is the worse for it. Such a
+// page is written whole, where all of it is known: a disk then puts another sector
+// there, and a file system on persistent memory clears the page. Where that fails,
+// too, it is ErrUnwritable, and costs what lies there. Of a replica, that is all: its
+// sessions end, it takes no writes until it is fenced anew, Info says where it is bad,
+// and that fence writes all of its header anew, so that nothing counts which the
+// failed write may have left. Of a copy of superblock or directory, the other one
+// goes on ([Pool.Unmended]); a change that would have to write over the only good
+// copy of an entry is refused. In free space, Create leaves the place out.
+//
+// A sync that fails, or a write that fails for any other reason, poisons the pool,
+// since nobody knows what it left. Everything that only reads goes on: sessions that are read-only, [Replica.Scrub],
 // and Info, which says why nothing is written any more.
 //
 // Nothing is read by itself, so damage to what is seldom read would wait until it

@@ -16,6 +16,7 @@ var (
 	ErrLocked       = errors.New("pmemlog: pool is in use")
 	ErrPoisoned     = errors.New("pmemlog: medium failed, nothing more is written")
 	ErrUnreadable   = errors.New("pmemlog: medium can't be read")
+	ErrUnwritable   = errors.New("pmemlog: a place of the medium can't be written")
 	ErrClosed       = errors.New("pmemlog: closed")
 	ErrIdentity     = errors.New("pmemlog: pool belongs to another")
 	ErrExists       = errors.New("pmemlog: exists already")
@@ -77,6 +78,22 @@ func (e *PoisonedError) Error() string {
 
 // Unwrap returns ErrPoisoned and the cause.
 func (e *PoisonedError) Unwrap() []error { return []error{ErrPoisoned, e.Err} }
+
+// UnwritableError is a place of a medium that takes no writes, though it was asked
+// to by whole pages, too. What else the medium holds is not touched by it. It is
+// ErrUnwritable and its cause.
+type UnwritableError struct {
+	Off, Len int64 // in the pool, in bytes: the place lies therein
+	Err      error
+}
+
+// Error renders the place and the cause.
+func (e *UnwritableError) Error() string {
+	return fmt.Sprintf("%v, bytes %d to %d of the pool: %v", ErrUnwritable, e.Off, e.Off+e.Len, e.Err)
+}
+
+// Unwrap returns ErrUnwritable and the cause.
+func (e *UnwritableError) Unwrap() []error { return []error{ErrUnwritable, e.Err} }
 
 // LockedError says who uses a pool, as far as that can be known. It is
 // ErrLocked.

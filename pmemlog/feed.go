@@ -1,6 +1,8 @@
 package pmemlog
 
 import (
+	"errors"
+
 	"github.com/gravenio/graven/pmemlog/format"
 )
 
@@ -30,11 +32,28 @@ func (r *Replica) feed(p []byte, hinting bool) (*feed, error) {
 	f.rec, f.err, f.lags = nil, nil, false
 	err := r.pool.dev.persistFeed(f)
 	f.left, f.rec = nil, nil // they are the caller's
+	if errors.Is(err, ErrUnwritable) {
+		return f, f.again(p, hinting)
+	}
 	if err != nil {
 		f.err = nil
 		return f, err
 	}
 	return f, f.err
+}
+
+// again writes the records, and the hint line that was to go along, once more one
+// after the other, by whole pages where need be.
+func (f *feed) again(p []byte, hinting bool) (err error) {
+	r := f.r
+	f.lags, f.err = false, nil
+	if f.chain, err = r.follow(r.chain, p); err != nil {
+		return err
+	}
+	if err := r.writePages(r.chain.LSN, p); err != nil || !hinting {
+		return err
+	}
+	return r.writeHintLine()
 }
 
 // Next implements [Feed].

@@ -53,13 +53,18 @@ func (s *Session) Fence(term format.Fence) (format.Report, error) {
 	return r.report(res), nil
 }
 
-// promise persists the term, if the replica has not promised it yet.
+// promise persists the term, if the replica has not promised it yet. Of a replica
+// that failed it writes all of the header anew, so that nothing counts which the
+// write that failed may have left in it.
 func (r *Replica) promise(term format.Fence) error {
+	next := r.nextHeader()
+	next.Fenced = term
+	if r.failed != nil {
+		return r.renewHeader(next)
+	}
 	if term == r.slot.Fenced {
 		return nil
 	}
-	next := r.nextHeader()
-	next.Fenced = term
 	return r.writeHeader(next)
 }
 
@@ -100,7 +105,7 @@ func (r *Replica) scan() (format.ScanResult, error) {
 		chain.Epoch = res.Written
 	}
 	r.publish(func() {
-		r.scanned, r.stop = true, res.Stop
+		r.scanned, r.stop, r.failed = true, res.Stop, nil
 		r.chain, r.durable = chain, chain.LSN
 		r.acked = format.Position{}
 		r.suspect = res.Suspect()

@@ -163,7 +163,7 @@ func TestFormatOnAFullDisk(t *testing.T) {
 		m.FailNextWrite(&os.PathError{Op: "write", Path: "pool", Err: errno})
 		want := pmemlog.ErrNoSpace
 		if errno == unix.EIO {
-			want = pmemlog.ErrPoisoned
+			want = pmemlog.ErrUnwritable
 		}
 		_, err := pmemlog.Format(m, formatOptions())
 		checkSays(t, errno.Error(), err, want, errno.Error())

@@ -1,6 +1,7 @@
 package pmemlog
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 
@@ -9,8 +10,9 @@ import (
 
 // writeHeader makes next the header that counts: it is written to the place of
 // the one that does not, and counts once it is persistent. All hint lines are
-// void from then on. op is held.
-func (r *Replica) writeHeader(next format.Slot) error {
+// void from then on. What changes with it is published with it, so that nobody sees
+// the one without the other. op is held.
+func (r *Replica) writeHeader(next format.Slot, with ...func()) error {
 	next.Generation = r.slot.Generation + 1
 	at := 1 - r.slotAt // rule: header slots alternate
 	if r.header == nil {
@@ -18,12 +20,39 @@ func (r *Replica) writeHeader(next format.Slot) error {
 	}
 	format.EncodeSlot(r.header, &next)
 	if err := r.pool.dev.writeAt(r.header, r.entry.offset+int64(at)*format.SlotSize); err != nil {
-		return err
+		return r.wrote(r.chain.LSN, err)
 	}
 	if err := r.pool.dev.sync(); err != nil { // rule: header synced
 		return err
 	}
-	r.publish(func() { r.slot, r.slotAt, r.hint = next, at, next.Hint })
+	r.publish(func() {
+		r.slot, r.slotAt, r.hint = next, at, next.Hint
+		for _, change := range with {
+			change()
+		}
+	})
+	return nil
+}
+
+// renewHeader writes next to both places, one after the other, and clears the hint
+// page, which that has voided: all by whole pages, so that one that was bad can be
+// put elsewhere by the medium. op is held.
+func (r *Replica) renewHeader(next format.Slot) error {
+	for range 2 {
+		if err := r.writeHeader(next); err != nil {
+			return err
+		}
+	}
+	err := r.pool.dev.persist([]Span{{Off: r.entry.offset + format.HintOffset, Bytes: make([]byte, format.SlotSize)}})
+	if err != nil {
+		return r.wrote(r.chain.LSN, err)
+	}
+	r.publish(func() {
+		var at *UnwritableError
+		if r.unwritable != nil && errors.As(r.unwritable.Err, &at) && at.Off < r.entry.offset+format.RingOffset {
+			r.unwritable = nil // it was the header, and has been written after all
+		}
+	})
 	return nil
 }
 
@@ -47,7 +76,7 @@ func (r *Replica) writeHintLine() error {
 		return nil
 	}
 	if err := r.pool.dev.writeAt(line.Bytes, line.Off); err != nil {
-		return err
+		return r.wrote(r.chain.LSN, err)
 	}
 	r.publish(func() { r.hintWritten(hint) })
 	return nil
@@ -101,7 +130,7 @@ func (r *Replica) loadHint(page []byte) error {
 func (r *Replica) HintLag() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.gone == nil && r.acked.After(r.hint)
+	return r.gone == nil && r.failed == nil && r.acked.After(r.hint)
 }
 
 // PersistHint persists the hint by itself. It does nothing when there is no lag.
@@ -117,8 +146,8 @@ func (r *Replica) PersistHint() error {
 func (r *Replica) startHint() error {
 	r.op.Lock()
 	defer r.op.Unlock()
-	if r.gone != nil {
-		return r.gone
+	if err := cmp.Or(r.gone, r.failed); err != nil {
+		return err
 	}
 	return r.writeHintLine()
 }

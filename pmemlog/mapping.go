@@ -164,11 +164,33 @@ func (m *mapping) Zero(off, n int64) error {
 	return uninterrupted("fdatasync", func() error { return unix.Fdatasync(int(m.f.Fd())) })
 }
 
+// Rewrite writes through the file, which clears what is wrong with a page of
+// persistent memory. A file that has been truncated stays so.
+func (m *mapping) Rewrite(p []byte, off int64) error {
+	if m.device {
+		return &FaultError{Off: off}
+	}
+	info, err := m.f.Stat()
+	if err != nil {
+		return err
+	}
+	if info.Size() < off+int64(len(p)) {
+		return &FaultError{Off: off}
+	}
+	if err := m.put(p, off); err != nil {
+		return err
+	}
+	return uninterrupted("fdatasync", func() error { return unix.Fdatasync(int(m.f.Fd())) })
+}
+
 // put writes by the system where there is a file system, and by the CPU where
 // there is none.
 func (m *mapping) put(p []byte, off int64) error {
 	if !m.device {
-		_, err := m.f.WriteAt(p, off)
+		n, err := m.f.WriteAt(p, off)
+		if errors.Is(err, unix.EIO) { // memory that is damaged, as it is elsewhere
+			return &FaultError{Off: off + int64(n)}
+		}
 		return err
 	}
 	copy(m.data[off:], p)

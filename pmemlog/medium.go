@@ -77,6 +77,13 @@ type persister interface {
 	WriteBack(off, n int64) error
 }
 
+// rewriter is a Medium that can write whole pages where they can't be touched.
+type rewriter interface {
+	// Rewrite writes p at off, both multiples of the page, and returns when that is
+	// persistent and can be read.
+	Rewrite(p []byte, off int64) error
+}
+
 // cached is a Medium that is read through a cache of the system.
 type cached interface {
 	// DropCache has the cache give up what it holds of [off, off+n) and is on the

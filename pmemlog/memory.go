@@ -1,6 +1,8 @@
 package pmemlog
 
 import (
+	"errors"
+	"fmt"
 	"runtime/debug"
 	"sync"
 )
@@ -201,6 +203,35 @@ func (m *PMem) Zero(off, n int64) (err error) {
 		}
 	}
 	return m.mem.Fence()
+}
+
+// Rewrite writes whole pages, persistently, where a store has faulted: through the
+// file, if there is one, since that gives a page back that the kernel has taken
+// away. A [FaultError] where there is none, and also where it has been written and
+// still can't be touched.
+func (m *PMem) Rewrite(p []byte, off int64) error {
+	if err := m.rewrite(p, off); err != nil {
+		return err
+	}
+	if err := m.ReadAt(make([]byte, len(p)), off); err != nil {
+		return fmt.Errorf("%w: %w", errUnread, err)
+	}
+	return nil
+}
+
+// errUnread says that pages have been written, and may count some day, but can't be
+// read here.
+var errUnread = errors.New("written whole, and still not to be read")
+
+func (m *PMem) rewrite(p []byte, off int64) (err error) {
+	defer m.end(m.begin(), &err)
+	if err := m.check(off, int64(len(p))); err != nil {
+		return err
+	}
+	if w, ok := m.mem.(rewriter); ok {
+		return w.Rewrite(p, off)
+	}
+	return &FaultError{Off: off}
 }
 
 // View shows the bytes of [off, off+n) where they lie, if the memory can: a fault

@@ -22,14 +22,15 @@ const mutationTries = 12
 // can show.
 func watched() map[string]string {
 	return map[string]string{
-		"device.go:device.zero#1":              "^TestCreateSyncsAsItZeroes$",
-		"file.go:File.Sync#1":                  "^TestFileSyncIsWritten$",
-		"scrub_header.go:Replica.healHeader#1": "Scrub",
-		"mapping.go:mapping.Flush#1":           "^TestMsyncIsWritten$",
-		"mapping.go:mapping.Stream#1":          "^TestMsyncIsWritten$",
-		"mapping.go:mapping.Zero#2":            "^TestMsyncIsWritten$",
-		"directory.go:formatDirectory#1":       "^TestFormatPersistsOnePartAfterTheOther$",
-		"superblock.go:layOut#1":               "^TestClaimIsWholeOrNothing$",
+		"device.go:device.zero#1":         "^TestCreateSyncsAsItZeroes$",
+		"file.go:File.Sync#1":             "^TestFileSyncIsWritten$",
+		"header.go:Replica.renewHeader#1": "Scrub",
+		"mapping.go:mapping.Flush#1":      "^TestMsyncIsWritten$",
+		"mapping.go:mapping.Stream#1":     "^TestMsyncIsWritten$",
+		"mapping.go:mapping.Zero#2":       "^TestMsyncIsWritten$",
+		"mapping.go:mapping.Rewrite#1":    "^TestRewriteIsWritten$",
+		"directory.go:formatDirectory#1":  "^TestFormatPersistsOnePartAfterTheOther$",
+		"superblock.go:layOut#1":          "^TestClaimIsWholeOrNothing$",
 	}
 }
 

@@ -141,23 +141,31 @@ func TestFaultFailsTheReplicaOnly(t *testing.T) {
 	must(t, p.Failure())
 }
 
-func TestFaultOnWritePoisonsThePool(t *testing.T) {
+// TestFaultOnWriteFailsTheReplicaOnly truncates the file under a mapping: a write to
+// what is gone makes the file no longer again, and the pool goes on.
+func TestFaultOnWriteFailsTheReplicaOnly(t *testing.T) {
 	t.Parallel()
 	path, p := newPMemPool(t, pmemlog.DurabilityFlush)
+	other := openWriter(t, get[*pmemlog.Replica](t)(p.Create(spec(2, ringSize))), 1)
 	w := openWriter(t, get[*pmemlog.Replica](t)(p.Create(spec(1, 64<<10))), 1)
-	must(t, os.Truncate(path, (p.Replicas()[0].Offset+format.RingOffset)&^4095))
+	size := (p.Replicas()[0].Offset + format.RingOffset) &^ 4095
+	must(t, os.Truncate(path, size))
 	var fault *pmemlog.FaultError
-	if _, err := w.tryAppend(500); !errors.Is(err, pmemlog.ErrPoisoned) || !errors.As(err, &fault) {
+	if _, err := w.tryAppend(500); !errors.Is(err, pmemlog.ErrUnwritable) || !errors.As(err, &fault) || fault.Off != size {
 		t.Errorf("append to lost memory: %v", err)
 	}
-	if err := p.Failure(); !errors.As(err, &fault) {
-		t.Errorf("the pool says %v", err)
+	must(t, p.Failure())
+	i := w.s.Replica().Info()
+	if !errors.Is(i.Failure, pmemlog.ErrUnwritable) || i.Damage == nil || !errors.As(i.Damage.Err, &fault) {
+		t.Errorf("the replica says %v, %+v", i.Failure, i.Damage)
 	}
-	if err := p.Delete(id(1)); !errors.Is(err, pmemlog.ErrPoisoned) {
-		t.Errorf("delete afterwards: %v", err)
+	other.appendNow(500)
+	if info := get[os.FileInfo](t)(os.Stat(path)); info.Size() != size {
+		t.Errorf("the file has %d bytes again, had %d", info.Size(), size)
 	}
+	must(t, p.Delete(id(1)))
 	must(t, p.Close())
-	if err := w.s.Read(0, make([]byte, 64)); !errors.Is(err, pmemlog.ErrClosed) {
+	if err := other.s.Read(0, make([]byte, 64)); !errors.Is(err, pmemlog.ErrClosed) {
 		t.Errorf("read after the end: %v", err)
 	}
 }

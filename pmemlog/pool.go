@@ -89,6 +89,7 @@ type Pool struct {
 	newest   superblock // that has been written, or is being written now
 	dir      *directory
 	replicas map[format.ID]*Replica
+	unmended map[int64]CorruptError // pages of superblocks and directory that can't be written, by offset
 	closed   bool
 }
 
@@ -103,7 +104,7 @@ func Format(m Medium, opts FormatOptions) (*Pool, error) {
 	if err := vacant(m); err != nil {
 		return nil, err
 	}
-	p := &Pool{dev: newDevice(m), replicas: map[format.ID]*Replica{}}
+	p := &Pool{dev: newDevice(m), replicas: map[format.ID]*Replica{}, unmended: map[int64]CorruptError{}}
 	p.super = superblock{
 		generation: 1, kind: m.Kind(), entries: uint32(opts.Replicas),
 		pool: opts.PoolID, cluster: opts.ClusterID, size: uint64(opts.Size),
@@ -128,7 +129,8 @@ func vacant(m Medium) error {
 	return nil
 }
 
-// Open opens the pool on a medium and owns the medium from then on. When Open
+// Open opens the pool on a medium, mends what is bad in its directory (see
+// [Pool.Unmended] for what it can't) and owns the medium from then on. When Open
 // fails, the caller still owns it: ErrNoPool where there is none, ErrVersion,
 // ErrWrongMedium, or a [CorruptError]. A single replica that is damaged does not
 // fail Open; [Pool.Replica] says so for that one.
@@ -144,11 +146,8 @@ func Open(m Medium) (*Pool, error) {
 	if err := super.validate(m.Kind(), m.Size()); err != nil {
 		return nil, err
 	}
-	p := &Pool{dev: newDevice(m), super: super, newest: super, superAt: at, replicas: map[format.ID]*Replica{}}
-	if err := p.dev.settle(0, regionsStart(super.entries)); err != nil {
-		return nil, err
-	}
-	if p.dir, err = readDirectory(p.dev, &buf, super.entries, int64(super.size)); err != nil {
+	p := &Pool{dev: newDevice(m), super: super, newest: super, superAt: at, replicas: map[format.ID]*Replica{}, unmended: map[int64]CorruptError{}}
+	if err := p.openDirectory(&buf); err != nil {
 		return nil, err
 	}
 	for _, e := range p.dir.entries {
@@ -164,6 +163,19 @@ func Open(m Medium) (*Pool, error) {
 		return nil, err
 	}
 	return p, nil
+}
+
+// openDirectory reads the directory and mends what it can.
+func (p *Pool) openDirectory(buf *scratch) error {
+	if err := p.dev.settlePast(0, regionsStart(p.super.entries)); err != nil {
+		return err
+	}
+	dir, bad, err := readDirectory(p.dev, buf, p.super.entries, int64(p.super.size))
+	if err != nil {
+		return err
+	}
+	p.dir = dir
+	return p.heal(bad)
 }
 
 // scratch is what a pool's parts are read into, one after the other: there may be
@@ -265,12 +277,13 @@ func (p *Pool) updateSuper(change func(*superblock) error) error {
 	p.mu.Lock()
 	p.newest = next // before it can be read
 	p.mu.Unlock()
-	if err := writeSuperblock(p.dev, &next, p.superAt); err != nil {
+	at, err := p.writeSuperblock(&next)
+	if err != nil {
 		return err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.super = next
+	p.super, p.superAt = next, at
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package pmemlog
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -37,6 +38,7 @@ type Replica struct {
 	// durable and acked: a flush that ends raises them with mu held alone.
 	mu     sync.Mutex
 	gone   error       // the region is this replica's no longer
+	failed error       // a place of the region could not be written; nil again after the next fence
 	slot   format.Slot // the header that counts
 	slotAt int         // where it stands: 0 or 1
 
@@ -61,8 +63,9 @@ type Replica struct {
 	acked   format.Position
 	rewinds uint64 // how often tail and durable have been set anew; a flush that began before does not raise them
 
-	damaged  *damaged  // what is known to be wrong with the ring; guarded by mu alone
-	scrubbed time.Time // when a scrub ended last; guarded by mu alone
+	unwritable *Damage   // what failed, until it has been written after all; guarded by mu alone
+	damaged    *damaged  // what is known to be wrong with the ring; guarded by mu alone
+	scrubbed   time.Time // when a scrub ended last; guarded by mu alone
 }
 
 // Info is what a replica says of itself without being fenced.
@@ -199,10 +202,7 @@ func (r *Replica) info() Info {
 }
 
 func (r *Replica) failure() error {
-	if r.gone != nil {
-		return r.gone
-	}
-	return r.pool.dev.failure()
+	return cmp.Or(r.gone, r.failed, r.pool.dev.failure())
 }
 
 // giveUp ends all sessions with the given error and returns when nothing of

@@ -116,13 +116,7 @@ func (r *Replica) healHeader(s *scrub) (healed []error, failed error) {
 	if err != nil || len(bad) == 0 {
 		return nil, err
 	}
-	for range 2 {
-		if err := r.writeHeader(r.nextHeader()); err != nil {
-			return nil, errors.Join(append(bad, err)...)
-		}
-	}
-	clear(s.take(format.SlotSize)) // the new header has voided both lines
-	if err := r.pool.dev.persist([]Span{{Off: r.entry.offset + format.HintOffset, Bytes: s.take(format.SlotSize)}}); err != nil {
+	if err := r.renewHeader(r.nextHeader()); err != nil {
 		return nil, errors.Join(append(bad, err)...)
 	}
 	return bad, nil

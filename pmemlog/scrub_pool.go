@@ -53,10 +53,9 @@ func (s *poolScrub) run() error {
 			return err
 		}
 	}
-	const perPage = pageSize / entrySize
-	for first := 0; first < len(s.p.dir.entries); first += perPage {
+	for first := 0; first < len(s.p.dir.entries); first += entriesPerPage {
 		for c := range entryCopies {
-			n := min(perPage, len(s.p.dir.entries)-first)
+			n := min(entriesPerPage, len(s.p.dir.entries)-first)
 			if err := s.part(n*entrySize, func() { s.entries(first, n, c) }); err != nil {
 				return err
 			}
@@ -90,7 +89,10 @@ func (s *poolScrub) superblock(i int) {
 	if err == nil {
 		_, err = decodeSuperblock(s.buf)
 	}
-	s.judge(CorruptError{Part: fmt.Sprintf("superblock %c", 'A'+i), Offset: off, Err: err}, s.buf, want)
+	found := CorruptError{Part: "superblock " + copyName(i), Offset: off, Err: err}
+	if s.bad(&found, s.buf, want) {
+		s.heal(off, want, found)
+	}
 }
 
 // entries checks n entries of one copy of the directory. Where the page can't be
@@ -99,6 +101,7 @@ func (s *poolScrub) entries(first, n, c int) {
 	entries := s.p.dir.entries
 	page := s.buf[:n*entrySize]
 	whole := s.disk.readAt(page, entryOffset(first, c, uint32(len(entries))))
+	var bad []CorruptError
 	for i := range n {
 		got, off, err := page[i*entrySize:(i+1)*entrySize], entryOffset(first+i, c, uint32(len(entries))), error(nil)
 		if whole != nil {
@@ -107,25 +110,39 @@ func (s *poolScrub) entries(first, n, c int) {
 		if err == nil {
 			_, err = decodeEntry(got, first+i)
 		}
-		s.judge(CorruptError{Part: fmt.Sprintf("directory entry %d, copy %c", first+i, 'A'+c), Offset: off, Err: err},
-			got, entries[first+i].encode(first+i))
+		found := CorruptError{Part: fmt.Sprintf("directory entry %d, copy %s", first+i, copyName(c)), Offset: off, Err: err}
+		if s.bad(&found, got, entries[first+i].encode(first+i)) {
+			bad = append(bad, found)
+		}
+	}
+	if len(bad) > 0 {
+		s.heal(s.p.dir.pageOffset(first, c), s.p.dir.page(first), bad...)
 	}
 }
 
-// judge rewrites a copy that is not what it should be. After a failure of the
-// medium it can't be told which of two that are whole was written last.
-func (s *poolScrub) judge(found CorruptError, got, want []byte) {
-	dev := s.p.dev
-	if found.Err == nil && dev.failure() == nil && !bytes.Equal(got, want) {
+// bad says whether a copy is not what it should be. After a failure of the medium
+// it can't be told which of two that are whole was written last.
+func (s *poolScrub) bad(found *CorruptError, got, want []byte) bool {
+	if found.Err == nil && s.p.dev.failure() == nil && !bytes.Equal(got, want) {
 		found.Err = errStale
 	}
-	if found.Err == nil {
+	return found.Err != nil
+}
+
+// heal rewrites the page in which copies are bad: whole, so that the medium need
+// not read it first.
+func (s *poolScrub) heal(off int64, page []byte, bad ...CorruptError) {
+	part := bad[0].Part
+	if off >= directoryOffset {
+		part = "directory, page of " + part
+	}
+	err := s.p.mended(part, off, s.p.dev.persist([]Span{{Off: off, Bytes: page}}))
+	if err == nil {
+		s.res.Healed = append(s.res.Healed, bad...)
 		return
 	}
-	if err := dev.persist([]Span{{Off: found.Offset, Bytes: want}}); err != nil {
+	for _, found := range bad {
 		found.Err = fmt.Errorf("%w; it can't be rewritten: %w", found.Err, err)
 		s.res.Damaged = append(s.res.Damaged, found)
-		return
 	}
-	s.res.Healed = append(s.res.Healed, found)
 }

@@ -108,6 +108,67 @@ func TestScrubBesideABusyWriter(t *testing.T) {
 	}
 }
 
+// A reset changes the trim point and the tail at once. Who sees the one without the
+// other takes the bytes of the log before for damage.
+func TestScrubBesideResets(t *testing.T) {
+	t.Parallel()
+	const resets = 10_000
+	m := get[*pmemlog.Volatile](t)(pmemlog.NewVolatile(1 << 20))
+	p := get[*pmemlog.Pool](t)(pmemlog.Format(m, formatOptions()))
+	defer p.Close()
+	r := get[*pmemlog.Replica](t)(p.Create(spec(1, ringSize)))
+	s := r.Attach(false)
+	get[format.Report](t)(s.Fence(term(2)))
+	var done sync.WaitGroup
+	defer done.Wait()
+	over := make(chan struct{})
+	done.Go(func() {
+		defer close(over)
+		for i := range uint64(resets) {
+			at := format.TrimPoint{LSN: i * 256 /* more than a record has */, Epoch: 1, CRC: uint32(i)}
+			ring, chain := make(format.Ring, ringSize), format.Chain{LSN: at.LSN, Epoch: 1, CRC: at.CRC}
+			err := s.Reset(at)
+			ring.Append(&chain, 0, format.Record{Payload: []byte("x")})
+			if err == nil {
+				err = s.Write(at.LSN, ring.At(at.LSN, int(chain.LSN-at.LSN)))
+			}
+			if err == nil {
+				_, err = s.Flush()
+			}
+			if err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	for range 2 { // so many that one of them waits for whatever lock is given up
+		done.Go(func() {
+			for running := true; running; {
+				select {
+				case <-over:
+					running = false
+				default:
+				}
+				if i := r.Info(); i.Slot.Trim.LSN > i.Tail {
+					t.Errorf("the tail is %d, the trim LSN %d", i.Tail, i.Slot.Trim.LSN)
+					running = false
+				}
+			}
+		})
+	}
+	for running := true; running; {
+		select {
+		case <-over:
+			running = false
+		default:
+		}
+		if res, err := r.Scrub(context.Background(), unpaced); res.Damage != nil {
+			t.Errorf("a scrub has found damage at LSN %d: %v (%v)", res.Damage.LSN, res.Damage.Err, err)
+			running = false
+		}
+	}
+}
+
 // scrubPools makes a pool on each kind of medium.
 func scrubPools(t *testing.T) map[string]*pmemlog.Pool {
 	t.Helper()

@@ -58,6 +58,9 @@ func (s *Session) writer() error {
 	if s.token != s.r.owner {
 		return ErrNotFenced
 	}
+	if s.r.failed != nil { // rule: a replica that failed is fenced anew
+		return s.r.failed
+	}
 	if !s.r.scanned {
 		return fmt.Errorf("%w: its fence could not tell what the replica holds", ErrNotFenced)
 	}

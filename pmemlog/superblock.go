@@ -192,16 +192,32 @@ func layOut(d *device, s *superblock) (*directory, error) {
 }
 
 // writeSuperblock persists s in both places, first in the one that does not
-// count now: a crash between leaves one good copy at least.
-func writeSuperblock(d *device, s *superblock, at int) error {
-	b := s.encode()
-	for _, i := range []int{1 - at, at} {
-		if err := d.writeAt(b, int64(i)*superblockSize); err != nil {
-			return err
+// count now: a crash between leaves one good copy at least. It returns the place of
+// a good copy, which then counts.
+//
+// Where one place can't be written, the other one has to do: a pool whose daemon
+// can't be told from an earlier start of it serves nobody. If that is the place that
+// counts, it is written over, and a crash in that moment, on top of the damage, may
+// lose the pool.
+func (p *Pool) writeSuperblock(s *superblock) (int, error) {
+	b, good := s.encode(), -1
+	var bad error
+	for _, i := range []int{1 - p.superAt, p.superAt} {
+		err := p.mended("superblock "+copyName(i), int64(i)*superblockSize, p.dev.writeAt(b, int64(i)*superblockSize))
+		if err == nil {
+			err = p.dev.sync()
 		}
-		if err := d.sync(); err != nil {
-			return err
+		switch {
+		case err == nil:
+			good = i
+		case errors.Is(err, ErrUnwritable):
+			bad = err
+		default:
+			return good, err
 		}
 	}
-	return nil
+	if good < 0 { // nobody knows what is left of the one that counted
+		return good, p.dev.poison("write", bad)
+	}
+	return good, nil
 }
