@@ -236,7 +236,7 @@ func (w *world) lose() {
 		if !w.damageable(id) {
 			return
 		}
-		noticed = noticed && !(w.control.joined[id] && w.control.makeable(id))
+		noticed = noticed && (!w.control.joined[id] || !w.control.makeable(id))
 	}
 	for _, id := range held {
 		w.damaged[id] = true
