@@ -91,8 +91,8 @@
 // copy of an entry is refused. In free space, Create leaves the place out.
 //
 // A sync that fails, or a write that fails for any other reason, poisons the pool,
-// since nobody knows what it left. Everything that only reads goes on: sessions that are read-only, [Replica.Scrub],
-// and Info, which says why nothing is written any more.
+// since nobody knows what it left. Everything that only reads goes on: sessions that
+// are read-only, [Replica.Scrub], and Info, which says why nothing is written any more.
 //
 // Nothing is read by itself, so damage to what is seldom read would wait until it
 // hurts. [Replica.Scrub] and [Pool.Scrub] read all that has a CRC, at the pace of
