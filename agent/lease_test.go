@@ -61,7 +61,10 @@ func TestIncarnationIsDurableFirst(t *testing.T) {
 		if got != [2]int64{want, want} {
 			t.Errorf("start %d: told incarnation %d while %d was on disk", want, got[0], got[1])
 		}
-		c.untilState(a.ID(), openapi.DaemonUp)
+		eventually(t, "this start is registered", func() bool { // the view may still have the one before
+			d := c.daemon(a.ID())
+			return d != nil && d.State == openapi.DaemonUp && d.Incarnation == want
+		})
 		a.end()
 	}
 }
