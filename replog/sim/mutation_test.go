@@ -134,3 +134,26 @@ func play(t *testing.T, binary string, args ...string) string {
 	t.Fatalf("the mutated simulation ended without naming an invariant: %v\n%s", err, out)
 	return ""
 }
+
+// TestMutationsFit says at once, and in the quick tests too, which mutation has
+// lost its place.
+func TestMutationsFit(t *testing.T) {
+	t.Parallel()
+	for _, m := range mutations() {
+		changed := map[string]string{}
+		for _, p := range m.patches {
+			src, ok := changed[p.file]
+			if !ok {
+				b, err := os.ReadFile(filepath.Join("..", "..", p.file))
+				if err != nil {
+					t.Fatal(err)
+				}
+				src = string(b)
+			}
+			if n := strings.Count(src, p.old); n != 1 {
+				t.Errorf("%s: %s has %d places that read %q", m.rule, p.file, n, p.old)
+			}
+			changed[p.file] = strings.Replace(src, p.old, p.new, 1)
+		}
+	}
+}

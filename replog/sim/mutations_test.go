@@ -8,6 +8,7 @@ const (
 	fenceGo  = "pmemlog/fence.go"
 	alignGo  = "pmemlog/align.go"
 	writeGo  = "pmemlog/append.go"
+	flushGo  = "pmemlog/flush.go"
 	headerGo = "pmemlog/header.go"
 	sessGo   = "pmemlog/session.go"
 	createGo = "pmemlog/create.go"
@@ -85,7 +86,7 @@ func mutations() []mutation {
 			{coreAppend, "min(limit, r.trimmed+c.cfg.Capacity)) // rule: space per replica", "limit)"},
 			{writeGo, "n > room { // rule: space", "false && n > room {"},
 		}},
-		{"sync before acknowledge", []patch{{writeGo, "if err := r.pool.dev.sync(); err != nil { // rule: sync before acknowledge", "if err := error(nil); err != nil {"}}},
+		{"sync before acknowledge", []patch{{flushGo, "if err := r.pool.dev.sync(); err != nil { // rule: sync before acknowledge", "if err := error(nil); err != nil {"}}},
 		{"suspect keeps its hint", []patch{
 			{alignGo, "if !r.suspect && r.nextHeader().Hint.After(at) { // rule: suspect keeps its hint", "if r.nextHeader().Hint.After(at) {"},
 			{alignGo, "if r.suspect { // rule: suspect keeps its hint", "if false {"},
@@ -97,8 +98,8 @@ func mutations() []mutation {
 		{"hint behind persistence", []patch{{headerGo, "hint := r.acked // rule: hint behind persistence", "hint := format.Position{Epoch: r.chain.Epoch, LSN: r.chain.LSN}"}}},
 		{"hint lowered before rewriting", []patch{{alignGo, "if err := r.lowerHint(at); err != nil { // rule: hint lowered before rewriting", "if err := error(nil); err != nil {"}}},
 		{"old hint lines are void", []patch{{headerGo, "if l.Generation < r.slot.Generation || l.Sequence < r.lineSeq { // rule: old hint lines are void", "if l.Sequence < r.lineSeq {"}}},
-		{"hint with the next flush", []patch{{writeGo, "return f, r.writeHintLine() // rule: hint with the next flush", "return f, nil"}}},
-		{"reset persisted", []patch{{alignGo, "if err := r.writeHeader(next); err != nil { // rule: reset persisted", "r.publish(func() { r.slot, r.hint = next, next.Hint })\n\tif err := error(nil); err != nil {"}}},
+		{"hint with the next flush", []patch{{flushGo, "return f, r.writeHintLine() // rule: hint with the next flush", "return f, nil"}}},
+		{"reset persisted", []patch{{alignGo, "return r.writeHeader(next, func() { // rule: reset persisted", "return func(then func()) error { r.publish(func() { r.slot, r.hint = next, next.Hint; then() }); return nil }(func() {"}}},
 		{"suspect keeps what it has not made good", []patch{{alignGo, "if lost { // rule: suspect keeps what it has not made good", "if false {"}}},
 		{"nonce of a stretch", []patch{{sealGo, "p.Fence != q.Fence { // rule: nonce", "p.Epoch != q.Epoch {"}}},
 		{"sync before scan", []patch{{fenceGo, "if err := r.pool.dev.sync(); err != nil { // rule: sync before scan", "if err := error(nil); err != nil {"}}},
@@ -108,7 +109,7 @@ func mutations() []mutation {
 		}},
 		{"seal before append", []patch{
 			{coreAppend, "limit = c.seal.T // rule: seal before append", "// weakened"},
-			{writeGo, "if h.Epoch == r.term.Epoch && !r.sealed { // rule: seal before append", "if false {"},
+			{writeGo, "case epoch == r.term.Epoch && !r.sealed: // rule: seal before append", "case false:"},
 		}},
 
 		// How a replica is replaced.
