@@ -115,8 +115,9 @@ func (a *appender) fill() error {
 }
 
 // encodeAhead is how many bytes of records are encoded before they are appended
-// one by one.
-const encodeAhead = 64 << 10
+// one by one: few, so that they are in the cache, as bytes are that have just been
+// received, and as the baseline's are.
+const encodeAhead = 16 << 10
 
 // appends measures appends of one record at a time.
 func (a *appender) appends(ctx context.Context, d time.Duration) (work, error) {
@@ -192,67 +193,75 @@ func (all appenders) appends(ctx context.Context, d time.Duration) (work, error)
 	return sum, nil
 }
 
-// crowd is many who append to one log: each has its record written at the tail and
-// then waits for a flush, which serves all whose records were written before it.
+// crowd is many who append to one log. What has gathered while one append was under
+// way goes along with the next, as a log's writer sends it.
 type crowd struct {
 	*appender
 	many int
-	mu   sync.Mutex // held while a record is encoded and written
+
+	mu       sync.Mutex
+	done     sync.Cond // an append has ended
+	busy     bool      // one is under way
+	gathered []byte    // records that wait for the next
+	spare    []byte
+	durable  uint64 // LSN
+	err      error
 }
 
-// appends measures them by the wall clock. Encoding is in, since the next record
-// can't be encoded before the one before it has its place.
+func newCrowd(a *appender, many int) *crowd {
+	c := &crowd{appender: a, many: many, durable: a.tail}
+	c.done.L = &c.mu
+	return c
+}
+
+// appends measures them by the wall clock. Encoding is in, since a record can't be
+// encoded before the one before it has its place.
 func (c *crowd) appends(ctx context.Context, d time.Duration) (work, error) {
-	ops, errs := make([]int, c.many), make([]error, c.many)
-	var done sync.WaitGroup
+	ops := make([]int, c.many)
+	var wg sync.WaitGroup
 	start := time.Now()
 	for i := range c.many {
-		done.Go(func() {
+		wg.Go(func() {
 			for ops[i] == 0 || time.Since(start) < d {
-				if errs[i] = errors.Join(ctx.Err(), c.appendOne()); errs[i] != nil {
+				if ctx.Err() != nil || c.appendOne() != nil {
 					return
 				}
 				ops[i]++
 			}
 		})
 	}
-	done.Wait()
+	wg.Wait()
 	w := work{elapsed: time.Since(start)}
 	for _, n := range ops {
 		w.ops += n
 	}
 	w.bytes = int64(w.ops) * int64(c.payload)
-	return w, errors.Join(errs...)
+	return w, errors.Join(ctx.Err(), c.err)
 }
 
 func (c *crowd) appendOne() error {
-	end, err := c.write()
-	if err != nil {
-		return err
-	}
-	durable, err := c.s.Flush()
-	if err == nil && durable < end {
-		err = fmt.Errorf("a flush of what lies below LSN %d has made persistent what is below %d", end, durable)
-	}
-	return err
-}
-
-// write writes the next record and returns the LSN behind it.
-func (c *crowd) write() (uint64, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	rec := c.encode(1)[0]
-	if c.tail+c.size > c.trim+c.capacity {
-		if _, err := c.s.Flush(); err != nil { // only what is persistent is trimmed
-			return 0, err
+	c.gathered = append(c.gathered, c.encode(1)[0]...)
+	end := c.next.LSN
+	for c.durable < end && c.err == nil {
+		if c.busy {
+			c.done.Wait()
+			continue
 		}
-		if err := c.makeRoom(rec); err != nil {
-			return 0, err
-		}
+		c.lead()
 	}
-	if err := c.s.Write(c.tail, rec); err != nil {
-		return 0, err
-	}
-	c.tail += c.size
-	return c.tail, nil
+	return c.err
+}
+
+// lead appends what has gathered, with the lock given up meanwhile.
+func (c *crowd) lead() {
+	batch := c.gathered
+	c.gathered, c.busy = c.spare[:0], true
+	c.mu.Unlock()
+	err := c.append(batch)
+	c.mu.Lock()
+	c.spare, c.busy, c.err = batch, false, err
+	c.durable += uint64(len(batch))
+	c.done.Broadcast()
 }

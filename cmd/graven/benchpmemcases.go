@@ -84,7 +84,7 @@ func (b *pmemBench) prepareMany(replica func(ring int64, payload int) (*appender
 		return err
 	}
 	item = &pmemItem{Media: agent.MediaFile, What: pmemCrowd, Size: pmemRecord, Appenders: len(all)}
-	b.add(item, (&crowd{appender: a, many: len(all)}).appends, b.beside(agent.MediaFile, pmemAppend, pmemRecord, len(all)))
+	b.add(item, newCrowd(a, len(all)).appends, b.beside(agent.MediaFile, pmemAppend, pmemRecord, len(all)))
 	return nil
 }
 
