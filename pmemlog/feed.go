@@ -56,13 +56,18 @@ func (f *feed) again(p []byte, hinting bool) (err error) {
 	return r.writeHintLine()
 }
 
-// Next implements [Feed].
+// Next implements [Feed]. The hint line comes first: it takes as long to arrive
+// as a record, and would be waited for if it were the last to leave.
 func (f *feed) Next() (Span, bool) {
-	if f.check(); f.err != nil {
-		return Span{}, false
+	if f.hinting {
+		f.hinting = false
+		var line Span
+		if line, f.hint, f.lags = f.r.nextHintLine(); f.lags { // rule: hint with the next flush
+			return line, true
+		}
 	}
-	if len(f.left) == 0 {
-		return f.nextHint()
+	if f.check(); f.err != nil || len(f.left) == 0 {
+		return Span{}, false
 	}
 	at := f.chain.LSN
 	o, err := f.chain.FollowUnchecked(f.left) // rule: records follow
@@ -76,17 +81,6 @@ func (f *feed) Next() (Span, bool) {
 	}
 	f.of, f.rec, f.left = o, f.left[:size], f.left[size:]
 	return Span{Off: f.r.ringOffset(at), Bytes: f.rec}, true
-}
-
-// nextHint returns the hint line, once.
-func (f *feed) nextHint() (Span, bool) {
-	if !f.hinting {
-		return Span{}, false
-	}
-	f.hinting = false
-	var line Span
-	line, f.hint, f.lags = f.r.nextHintLine() // rule: hint with the next flush
-	return line, f.lags
 }
 
 // check refuses the record that was handed out last, unless its CRC is right.
