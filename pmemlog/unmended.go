@@ -49,8 +49,8 @@ func (p *Pool) writeDirectoryPage(index, copyOf int, page []byte) error {
 	return p.mended("directory, copy "+copyName(copyOf), off, p.dev.writeAt(page, off))
 }
 
-// writeEntry persists e at an index that is writable: one copy, then the other. What can't be written
-// in part is written as a whole page.
+// writeEntry persists e at an index that is writable: one copy, then the other.
+// What can't be written in part is written as a whole page.
 //
 // ErrUnwritable when the first copy can't be written: then nothing has changed, and
 // nothing will. The two lines of an entry both differ from those of one that holds
