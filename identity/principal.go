@@ -1,0 +1,61 @@
+package identity
+
+import (
+	"context"
+	"slices"
+)
+
+// Role is what a principal is for. The contract says which roles may call an
+// operation.
+type Role string
+
+// The roles. An admin may do whatever any other may.
+const (
+	RoleViewer Role = "viewer" // reads everything, changes nothing
+	RoleClient Role = "client" // makes logs and writes its own
+	RoleDaemon Role = "daemon" // registers and renews one daemon
+	RoleAdmin  Role = "admin"
+)
+
+// Via says how a principal proved who it is.
+type Via string
+
+// The ways. Nobody proved anything where a server runs without identities: then
+// everybody is an admin, and the records say so.
+const (
+	ViaNothing     Via = "none"
+	ViaCertificate Via = "certificate"
+	ViaToken       Via = "token"
+	ViaJWT         Via = "jwt"
+)
+
+// Principal is who makes a request.
+type Principal struct {
+	Name   string   // a certificate's name, a token's, or a JWT's subject; "" if nobody was asked
+	Roles  []Role   // at least one, unless nobody was asked
+	Groups []string // who shares the logs that it makes
+	Via    Via
+	// Key is the SHA-256 of the public key (SubjectPublicKeyInfo, DER) that the
+	// principal's TLS connection proved, in lower-case hex; "" without one.
+	Key string
+}
+
+// Is says whether the principal has the role, or is an admin.
+func (p Principal) Is(role Role) bool {
+	return p.Via == ViaNothing || slices.Contains(p.Roles, role) || slices.Contains(p.Roles, RoleAdmin)
+}
+
+type principalKey struct{}
+
+// With returns a context that carries the principal.
+func With(ctx context.Context, p Principal) context.Context {
+	return context.WithValue(ctx, principalKey{}, p)
+}
+
+// From returns the context's principal; without one, that nobody was asked.
+func From(ctx context.Context) Principal {
+	if p, ok := ctx.Value(principalKey{}).(Principal); ok {
+		return p
+	}
+	return Principal{Via: ViaNothing}
+}
