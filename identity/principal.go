@@ -52,10 +52,9 @@ func With(ctx context.Context, p Principal) context.Context {
 	return context.WithValue(ctx, principalKey{}, p)
 }
 
-// From returns the context's principal; without one, that nobody was asked.
+// From returns the context's principal; without one, the zero value, which has
+// no rights. A server that asks nobody says so with ViaNothing.
 func From(ctx context.Context) Principal {
-	if p, ok := ctx.Value(principalKey{}).(Principal); ok {
-		return p
-	}
-	return Principal{Via: ViaNothing}
+	p, _ := ctx.Value(principalKey{}).(Principal)
+	return p
 }
