@@ -2,7 +2,9 @@ package identity
 
 import (
 	"context"
+	"fmt"
 	"slices"
+	"strings"
 )
 
 // Role is what a principal is for. The contract says which roles may call an
@@ -57,4 +59,19 @@ func With(ctx context.Context, p Principal) context.Context {
 func From(ctx context.Context) Principal {
 	p, _ := ctx.Value(principalKey{}).(Principal)
 	return p
+}
+
+// String is for logs and error texts: name and roles.
+func (p Principal) String() string {
+	if p.Via == ViaNothing {
+		return "anybody"
+	}
+	if p.Name == "" {
+		return "nobody"
+	}
+	roles := make([]string, len(p.Roles))
+	for i, r := range p.Roles {
+		roles[i] = string(r)
+	}
+	return fmt.Sprintf("%q (%s)", p.Name, strings.Join(roles, ", "))
 }
