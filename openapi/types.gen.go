@@ -267,7 +267,10 @@ const (
 	ProblemDaemonGone            ProblemType = "urn:graven:problem:daemon-gone"
 	ProblemDaemonInUse           ProblemType = "urn:graven:problem:daemon-in-use"
 	ProblemEventsGap             ProblemType = "urn:graven:problem:events-gap"
+	ProblemForbidden             ProblemType = "urn:graven:problem:forbidden"
 	ProblemForbiddenOrigin       ProblemType = "urn:graven:problem:forbidden-origin"
+	ProblemForeignDaemon         ProblemType = "urn:graven:problem:foreign-daemon"
+	ProblemForeignLog            ProblemType = "urn:graven:problem:foreign-log"
 	ProblemIdempotencyMismatch   ProblemType = "urn:graven:problem:idempotency-mismatch"
 	ProblemInvalidRequest        ProblemType = "urn:graven:problem:invalid-request"
 	ProblemLeaseExpired          ProblemType = "urn:graven:problem:lease-expired"
@@ -279,12 +282,16 @@ const (
 	ProblemPoolMismatch          ProblemType = "urn:graven:problem:pool-mismatch"
 	ProblemPoolRolledBack        ProblemType = "urn:graven:problem:pool-rolled-back"
 	ProblemPreconditionFailed    ProblemType = "urn:graven:problem:precondition-failed"
+	ProblemRateLimited           ProblemType = "urn:graven:problem:rate-limited"
 	ProblemReplacementAbandoned  ProblemType = "urn:graven:problem:replacement-abandoned"
 	ProblemReplacementInProgress ProblemType = "urn:graven:problem:replacement-in-progress"
 	ProblemStaleIncarnation      ProblemType = "urn:graven:problem:stale-incarnation"
 	ProblemSuperseded            ProblemType = "urn:graven:problem:superseded"
 	ProblemTTLTooShort           ProblemType = "urn:graven:problem:ttl-too-short"
+	ProblemTokenExpired          ProblemType = "urn:graven:problem:token-expired"
+	ProblemTokenInvalid          ProblemType = "urn:graven:problem:token-invalid"
 	ProblemTooLarge              ProblemType = "urn:graven:problem:too-large"
+	ProblemUnauthenticated       ProblemType = "urn:graven:problem:unauthenticated"
 	ProblemUnavailable           ProblemType = "urn:graven:problem:unavailable"
 	ProblemUnsupportedMediaType  ProblemType = "urn:graven:problem:unsupported-media-type"
 )
@@ -304,7 +311,13 @@ func (e ProblemType) Valid() bool {
 		return true
 	case ProblemEventsGap:
 		return true
+	case ProblemForbidden:
+		return true
 	case ProblemForbiddenOrigin:
+		return true
+	case ProblemForeignDaemon:
+		return true
+	case ProblemForeignLog:
 		return true
 	case ProblemIdempotencyMismatch:
 		return true
@@ -328,6 +341,8 @@ func (e ProblemType) Valid() bool {
 		return true
 	case ProblemPreconditionFailed:
 		return true
+	case ProblemRateLimited:
+		return true
 	case ProblemReplacementAbandoned:
 		return true
 	case ProblemReplacementInProgress:
@@ -338,7 +353,13 @@ func (e ProblemType) Valid() bool {
 		return true
 	case ProblemTTLTooShort:
 		return true
+	case ProblemTokenExpired:
+		return true
+	case ProblemTokenInvalid:
+		return true
 	case ProblemTooLarge:
+		return true
+	case ProblemUnauthenticated:
 		return true
 	case ProblemUnavailable:
 		return true
@@ -514,6 +535,9 @@ type Daemon struct {
 	//
 	// Example: {"state":"ok"}
 	Health Health `json:"health"`
+
+	// Identity Name of the certificate that the ID is bound to; absent if it registered without one.
+	Identity string `json:"identity,omitempty,omitzero"`
 
 	// Incarnation Counts the starts of a daemon on its pool.
 	//
@@ -832,6 +856,9 @@ type Log struct {
 	// Example: 3
 	Epoch Epoch `json:"epoch"`
 
+	// Groups The groups whose members may use it like its owner; those that he was in.
+	Groups []string `json:"groups,omitempty,omitzero"`
+
 	// LogID A UUID in lower-case hexadecimal with dashes.
 	//
 	// Example: 5d3c2f4e-8f5a-4b7e-9a55-0d7f5b0c9a11
@@ -841,6 +868,9 @@ type Log struct {
 	//
 	// Example: d1
 	Name ID `json:"name"`
+
+	// Owner Name of the principal that made it; absent if nobody was asked.
+	Owner string `json:"owner,omitempty,omitzero"`
 
 	// ReplicaBytes What each replica takes of its daemon, in bytes; the ring and its headers.
 	ReplicaBytes int64     `json:"replica_bytes"`

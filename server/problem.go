@@ -74,6 +74,18 @@ func kindOf(t openapi.ProblemType) kind {
 		return kind{http.StatusBadRequest, "The request is invalid"}
 	case openapi.ProblemTTLTooShort:
 		return kind{http.StatusBadRequest, "The lease is too short"}
+	case openapi.ProblemUnauthenticated:
+		return kind{http.StatusUnauthorized, "Who asks is not known"}
+	case openapi.ProblemTokenInvalid:
+		return kind{http.StatusUnauthorized, "The token is not valid"}
+	case openapi.ProblemTokenExpired:
+		return kind{http.StatusUnauthorized, "The token has expired"}
+	case openapi.ProblemForbidden:
+		return kind{http.StatusForbidden, "The role may not do this"}
+	case openapi.ProblemForeignDaemon:
+		return kind{http.StatusForbidden, "The daemon ID is another's"}
+	case openapi.ProblemForeignLog:
+		return kind{http.StatusForbidden, "The log is another's"}
 	case openapi.ProblemForbiddenOrigin:
 		return kind{http.StatusForbidden, "The origin is refused"}
 	case openapi.ProblemNotFound:
@@ -118,6 +130,8 @@ func kindOf(t openapi.ProblemType) kind {
 		return kind{http.StatusUnsupportedMediaType, "The body is not JSON"}
 	case openapi.ProblemIdempotencyMismatch:
 		return kind{http.StatusUnprocessableEntity, "The key belongs to another request"}
+	case openapi.ProblemRateLimited:
+		return kind{http.StatusTooManyRequests, "Too many requests"}
 	case openapi.ProblemUnavailable:
 		return kind{http.StatusServiceUnavailable, "The control plane is unavailable"}
 	default:
