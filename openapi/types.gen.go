@@ -272,6 +272,7 @@ const (
 	ProblemForeignDaemon         ProblemType = "urn:graven:problem:foreign-daemon"
 	ProblemForeignLog            ProblemType = "urn:graven:problem:foreign-log"
 	ProblemIdempotencyMismatch   ProblemType = "urn:graven:problem:idempotency-mismatch"
+	ProblemIncarnationAhead      ProblemType = "urn:graven:problem:incarnation-ahead"
 	ProblemInvalidRequest        ProblemType = "urn:graven:problem:invalid-request"
 	ProblemLeaseExpired          ProblemType = "urn:graven:problem:lease-expired"
 	ProblemLogInUse              ProblemType = "urn:graven:problem:log-in-use"
@@ -279,8 +280,10 @@ const (
 	ProblemNameTaken             ProblemType = "urn:graven:problem:name-taken"
 	ProblemNoPlacement           ProblemType = "urn:graven:problem:no-placement"
 	ProblemNotFound              ProblemType = "urn:graven:problem:not-found"
+	ProblemPoolCloned            ProblemType = "urn:graven:problem:pool-cloned"
 	ProblemPoolMismatch          ProblemType = "urn:graven:problem:pool-mismatch"
 	ProblemPoolRolledBack        ProblemType = "urn:graven:problem:pool-rolled-back"
+	ProblemPoolWiped             ProblemType = "urn:graven:problem:pool-wiped"
 	ProblemPreconditionFailed    ProblemType = "urn:graven:problem:precondition-failed"
 	ProblemRateLimited           ProblemType = "urn:graven:problem:rate-limited"
 	ProblemReplacementAbandoned  ProblemType = "urn:graven:problem:replacement-abandoned"
@@ -321,6 +324,8 @@ func (e ProblemType) Valid() bool {
 		return true
 	case ProblemIdempotencyMismatch:
 		return true
+	case ProblemIncarnationAhead:
+		return true
 	case ProblemInvalidRequest:
 		return true
 	case ProblemLeaseExpired:
@@ -335,9 +340,13 @@ func (e ProblemType) Valid() bool {
 		return true
 	case ProblemNotFound:
 		return true
+	case ProblemPoolCloned:
+		return true
 	case ProblemPoolMismatch:
 		return true
 	case ProblemPoolRolledBack:
+		return true
+	case ProblemPoolWiped:
 		return true
 	case ProblemPreconditionFailed:
 		return true

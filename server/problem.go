@@ -106,10 +106,16 @@ func kindOf(t openapi.ProblemType) kind {
 		return kind{http.StatusConflict, "The name is taken"}
 	case openapi.ProblemNoPlacement:
 		return kind{http.StatusConflict, "Too few daemons fit"}
+	case openapi.ProblemIncarnationAhead:
+		return kind{http.StatusConflict, "The incarnation is out of reach"}
+	case openapi.ProblemPoolCloned:
+		return kind{http.StatusConflict, "The pool runs twice"}
 	case openapi.ProblemPoolMismatch:
 		return kind{http.StatusConflict, "The pool is not this daemon's"}
 	case openapi.ProblemPoolRolledBack:
 		return kind{http.StatusConflict, "The pool is older than its record"}
+	case openapi.ProblemPoolWiped:
+		return kind{http.StatusConflict, "The pool is a new one"}
 	case openapi.ProblemReplacementAbandoned:
 		return kind{http.StatusConflict, "The learner was given up"}
 	case openapi.ProblemReplacementInProgress:
@@ -155,6 +161,9 @@ func typeOf(err error) openapi.ProblemType {
 		{store.ErrNameTaken, openapi.ProblemNameTaken},
 		{store.ErrPoolRolledBack, openapi.ProblemPoolRolledBack},
 		{store.ErrPoolMismatch, openapi.ProblemPoolMismatch},
+		{store.ErrPoolWiped, openapi.ProblemPoolWiped},
+		{store.ErrPoolCloned, openapi.ProblemPoolCloned},
+		{store.ErrIncarnationAhead, openapi.ProblemIncarnationAhead},
 		{store.ErrStaleIncarnation, openapi.ProblemStaleIncarnation},
 		{store.ErrAddressInUse, openapi.ProblemAddressInUse},
 		{store.ErrLeaseExpired, openapi.ProblemLeaseExpired},
