@@ -38,7 +38,7 @@ func Table() []Package {
 		{Path: "replog/sim", Imports: []string{"replog/core", "pmemlog", "pmemlog/format", "pmemlog/pmemtest"}, Harness: true},
 		{Path: "replog/core", Imports: []string{"pmemlog/format"}, Pure: true},
 		{Path: "server", Imports: []string{"openapi", "store", "placement", "identity", "web"}, Tests: []string{"grant"}},
-		{Path: "store", Imports: []string{"placement", "grant"}},
+		{Path: "store", Imports: []string{"placement", "grant", "identity"}},
 		{Path: "placement", Pure: true},
 		{Path: "rdmaio/tcp", Imports: []string{"rdmaio", "pmemlog/format"}},
 		{Path: "rdmaio", Imports: []string{"pmemlog/format"}},
