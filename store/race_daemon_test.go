@@ -125,7 +125,7 @@ func daemonRaces() []race {
 		{"mark down", "drained meanwhile", tableDaemons, func(t *testing.T, p *plan) error {
 			// The mark is made by hand: the servers' own would be first.
 			r := daemonReq(t)
-			rec := (&registering{req: r}).newRecord(nil)
+			rec := (&registering{req: r}).newRecord("", nil)
 			rec.DownSince = time.Now().UTC()
 			key := prefixDaemons + r.DaemonID
 			if err := byHand(t.Context(), key, rec); err != nil {
