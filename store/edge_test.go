@@ -301,7 +301,16 @@ func answered(err, want error) error {
 	if errors.Is(err, want) {
 		return nil
 	}
-	return fmt.Errorf("it answered %v, want %v", err, want)
+	return fmt.Errorf("it answered %w, want: %w", orNone(err), orNone(want))
+}
+
+var errNone = errors.New("no error")
+
+func orNone(err error) error {
+	if err == nil {
+		return errNone
+	}
+	return err
 }
 
 // unfit says that a call did not refuse a daemon by this rule.
@@ -310,7 +319,7 @@ func unfit(err error, rule string) error {
 	if errors.As(err, &u) && u.Rule == rule {
 		return nil
 	}
-	return fmt.Errorf("it answered %v, want a daemon that is unfit: %s", err, rule)
+	return fmt.Errorf("it answered %w, want a daemon that is unfit: %s", orNone(err), rule)
 }
 
 // equal says what is not as it must be.
