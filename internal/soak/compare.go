@@ -34,10 +34,10 @@ func (r *run) compare(ctx context.Context, etcd *clientv3.Client) error {
 	}
 	r.differAll(r.names.check())
 	r.compareLogs(b)
-	if err := r.compareAPI(ctx, etcd, b); err != nil {
+	if err := r.compareAPI(ctx, b); err != nil {
 		return err
 	}
-	return r.compareMedia(ctx, etcd, b)
+	return r.compareMedia(b)
 }
 
 func (r *run) differAll(wrong []string) {
@@ -128,7 +128,7 @@ func (r *run) compareLogs(b *books) {
 }
 
 // compareAPI compares what every server shows with etcd.
-func (r *run) compareAPI(ctx context.Context, etcd *clientv3.Client, b *books) error {
+func (r *run) compareAPI(ctx context.Context, b *books) error {
 	for _, s := range r.fleet.Servers() {
 		if err := r.compareServer(ctx, s.Name, s.URL, b); err != nil {
 			return err
@@ -186,7 +186,7 @@ func (r *run) compareServer(ctx context.Context, name, base string, b *books) er
 }
 
 // compareMedia ends the agents and compares each pool with the records.
-func (r *run) compareMedia(ctx context.Context, etcd *clientv3.Client, b *books) error {
+func (r *run) compareMedia(b *books) error {
 	for _, a := range r.fleet.Agents() {
 		if err := a.Stop(); err != nil {
 			return err
@@ -198,7 +198,7 @@ func (r *run) compareMedia(ctx context.Context, etcd *clientv3.Client, b *books)
 			r.differ("pool of %s: %v", a.ID, err)
 			continue
 		}
-		r.comparePool(a.ID, b, pool.Replicas(), pool.Free())
+		r.differAll(differPool(a.ID, b, pool.Replicas(), pool.Free()))
 		if err := pool.Close(); err != nil {
 			r.differ("pool of %s: %v", a.ID, err)
 		}
@@ -206,11 +206,7 @@ func (r *run) compareMedia(ctx context.Context, etcd *clientv3.Client, b *books)
 	return nil
 }
 
-// comparePool compares the regions of a pool with the replicas that are recorded.
-func (r *run) comparePool(daemon string, b *books, regions []pmemlog.Listed, space pmemlog.Space) {
-	r.differAll(differPool(daemon, b, regions, space))
-}
-
+// differPool compares the regions of a pool with the replicas that are recorded.
 func differPool(daemon string, b *books, regions []pmemlog.Listed, space pmemlog.Space) []string {
 	var wrong []string
 	say := func(format string, args ...any) {

@@ -80,7 +80,11 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	r := &run{o: o, fleet: fleet.New(o.Dir), all: map[string]*history{}}
 	r.names.begun = time.Now()
 	err := r.soak(ctx)
-	return r.report(), errors.Join(err, r.fleet.Close())
+	r.differAll(r.fleet.Died())
+	err = errors.Join(err, r.fleet.Close())
+	scandals, serr := r.fleet.Scandals()
+	r.differAll(scandals)
+	return r.report(), errors.Join(err, serr)
 }
 
 func (r *run) soak(ctx context.Context) error {
