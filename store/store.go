@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -122,6 +123,7 @@ type identity struct {
 	clusterID  string
 	etcdID     uint64 // etcd's own cluster ID
 	life       uint64 // how many etcds there have been
+	heard      *atomic.Int64 // the highest revision that etcd was heard to be at in this life
 	signing    grant.Key
 	publicKeys map[string]string
 }
