@@ -10,7 +10,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/gravenio/graven/grant"
 	"github.com/gravenio/graven/openapi"
 	"github.com/gravenio/graven/pmemlog"
 )
@@ -28,6 +27,7 @@ type Agent struct {
 	api     *endpoints
 	results results
 	lane    *lane
+	trust   *trust
 	scrubs  *scrubber
 	news    chan struct{} // there is something to tell the control plane soon
 
@@ -38,7 +38,6 @@ type Agent struct {
 	mu       sync.Mutex // never held during I/O
 	addr     net.Addr
 	observed net.Addr
-	keys     grant.Keys
 	closed   bool
 	stop     context.CancelFunc // of Run; nil before
 	finished chan struct{}      // closed when Run has ended
@@ -61,7 +60,7 @@ func New(opts Options) (*Agent, error) {
 	}
 	a := &Agent{
 		opts: opts, api: api, metrics: newMetrics(), news: make(chan struct{}, 1),
-		listening: make(chan struct{}), finished: make(chan struct{}),
+		trust: newTrust(), listening: make(chan struct{}), finished: make(chan struct{}),
 	}
 	a.watch = &observer{syncs: a.metrics.syncs, begun: time.Now()}
 	a.log = opts.Logger
@@ -86,7 +85,7 @@ func (a *Agent) init() error {
 	a.catalog, a.chores, a.lane = newCatalog(a), newChores(a), newLane(a)
 	a.scrubs = newScrubber(a)
 	a.metrics.badBlocks = a.lookAtBadBlocks(sysfs)
-	if a.keys, err = loadKeys(a.opts.Dir, self.Cluster.String()); err != nil {
+	if err = a.trust.load(a.opts.Dir, self.Cluster.String()); err != nil {
 		a.log.Warn("grant keys can't be read; writers are served once the agent is registered", "err", err)
 	}
 	for _, bad := range a.pool.Unmended() {

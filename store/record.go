@@ -24,6 +24,7 @@ type clusterRecord struct {
 	Life   uint64 `json:"life,omitempty"`
 }
 
+// keyRecord is schema 1 of the grant keys: one, which signs.
 type keyRecord struct {
 	version
 	Seed []byte `json:"seed"`
@@ -58,6 +59,8 @@ type liveRecord struct {
 	Missing     []string         `json:"missing,omitempty"`
 	ReportedAt  time.Time        `json:"reported_at"`
 	TTLSeconds  int64            `json:"ttl_seconds"`
+	// KeysVersion is that of the grant keys that the daemon keeps.
+	KeysVersion uint64 `json:"keys_version,omitempty"`
 }
 
 type spaceRecord struct {
@@ -90,10 +93,12 @@ type logRecord struct {
 	Life uint64 `json:"life,omitempty"`
 	// Writer and TTLSeconds are the newest writer's, so that it can have its
 	// lease back; ClosedEpoch is the last one that ended by a close.
-	Writer      *Writer   `json:"writer,omitempty"`
-	TTLSeconds  int64     `json:"ttl_seconds,omitempty"`
-	ClosedEpoch uint64    `json:"closed_epoch,omitempty"`
-	CreatedAt   time.Time `json:"created_at"`
+	Writer      *Writer `json:"writer,omitempty"`
+	TTLSeconds  int64   `json:"ttl_seconds,omitempty"`
+	ClosedEpoch uint64  `json:"closed_epoch,omitempty"`
+	// ClientKey is what the newest writer proves to daemons, or "".
+	ClientKey string    `json:"client_key,omitempty"`
+	CreatedAt time.Time `json:"created_at"`
 	// Placement is what a replacement's daemon must be, too.
 	Placement PlacementRules `json:"placement,omitzero"`
 }

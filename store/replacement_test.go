@@ -101,8 +101,8 @@ func TestReplacementByAWriter(t *testing.T) {
 	s := shared.store
 	p := newPatient(t, s, 1)
 	a := open(t, s, p.Name)
-	if got, err := s.Renew(t.Context(), ref(a)); err != nil || got.Grant != "" {
-		t.Fatalf("a renewal without a learner: %+v, %v", got, err)
+	if got, err := s.Renew(t.Context(), ref(a)); err != nil || got.Grant != a.Grant {
+		t.Fatalf("a renewal of an unchanged set: %+v, %v", got, err)
 	}
 	l := p.start(t, "")
 	learner, old := learnerOf(t, l), p.Replicas[0]
