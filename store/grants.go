@@ -134,7 +134,7 @@ type ReadGrant struct {
 // GrantRead makes a grant to read a log's replicas. It changes nothing. key is
 // the client's, or "".
 //
-// Errors: ErrInvalid, ErrNotFound, ErrUnavailable.
+// Errors: ErrInvalid, ErrNotFound, ErrForeignLog, ErrUnavailable.
 func (s *Store) GrantRead(ctx context.Context, log, key string) (*ReadGrant, error) {
 	if err := checkClientKey(key); err != nil {
 		return nil, err
@@ -147,6 +147,9 @@ func (s *Store) GrantRead(ctx context.Context, log, key string) (*ReadGrant, err
 	defer cancel()
 	l, err := s.readLog(ctx, log, keyGrantKey, keyPeriod)
 	if err != nil {
+		return nil, err
+	}
+	if err := l.mayOwn(ctx); err != nil {
 		return nil, err
 	}
 	g, err := grantsOf(l.extra[0], l.extra[1])

@@ -28,7 +28,7 @@ func (s *Store) StartReplacement(ctx context.Context, r StartReplacementRequest)
 	}
 	ctx, cancel := s.call(ctx)
 	defer cancel()
-	st := starting{req: r, hash: requestHash("replace", r), id: uuid.NewString()}
+	st := starting{req: r, hash: requestHash(ctx, "replace", r), id: uuid.NewString()}
 	var log *Log
 	var unfit *UnfitError
 	err := retry(ctx, fmt.Errorf("replace %s of log %s: %w", r.Replica, r.Log, ErrConflict), func() (done bool, err error) {
@@ -69,6 +69,9 @@ type starting struct {
 func (s *Store) tryStart(ctx context.Context, st *starting) (*Log, error) {
 	l, err := s.readLog(ctx, st.req.Log, prefixIdem+st.req.IdempotencyKey)
 	if err != nil {
+		return nil, err
+	}
+	if err := l.mayOwn(ctx); err != nil {
 		return nil, err
 	}
 	if answer, err := replayLog(l.extra[0], st.hash); answer != nil || err != nil {
@@ -184,6 +187,9 @@ func (s *Store) AbandonReplacement(ctx context.Context, idOrName string, ifMatch
 func (s *Store) tryAbandon(ctx context.Context, idOrName string, ifMatch int64) (bool, error) {
 	l, err := s.readLog(ctx, idOrName)
 	if err != nil {
+		return false, err
+	}
+	if err := l.mayOwn(ctx); err != nil {
 		return false, err
 	}
 	if ifMatch != 0 && ifMatch != l.log.mod {
