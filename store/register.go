@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strconv"
@@ -39,7 +40,9 @@ func (s *Store) Register(ctx context.Context, r RegisterRequest) (*Registration,
 		return reg != nil, err
 	})
 	if err != nil {
-		s.revokeLease(ctx, lease)
+		if !errors.Is(err, ErrUnavailable) { // else the daemon may be live under it
+			s.revokeLease(ctx, lease)
+		}
 		return nil, err
 	}
 	reg.ClusterID, reg.GrantKeys = ident.clusterID, s.GrantKeys()
@@ -71,7 +74,7 @@ func (s *Store) tryRegister(ctx context.Context, r RegisterRequest, lease client
 		return nil, err
 	}
 	cmps := []clientv3.Cmp{
-		g.daemon.unchanged(), g.live.unchanged(), g.space.unchanged(), g.pool.unchanged(), g.addr.unchanged(),
+		g.daemon.unchanged(), g.live.unchanged(), g.pool.unchanged(), g.addr.unchanged(),
 	}
 	owner := ownerRecord{version: current(), DaemonID: r.DaemonID}
 	ops := []clientv3.Op{
@@ -82,6 +85,7 @@ func (s *Store) tryRegister(ctx context.Context, r RegisterRequest, lease client
 		clientv3.OpDelete(prefixGone + r.DaemonID),
 	}
 	if !g.space.exists() {
+		cmps = append(cmps, g.space.unchanged())
 		ops = append(ops, put(g.space.key, spaceRecord{version: current()}))
 	}
 	rev, ok, err := s.commit(ctx, cmps, ops)

@@ -169,7 +169,7 @@ func TestInventoryIsReconciled(t *testing.T) {
 	}
 
 	condemned := gone.Replicas[0]
-	reg = register(condemned.DaemonID, ReplicaSummary{ReplicaID: condemned.ReplicaID, LogID: gone.LogID})
+	reg = register(condemned.DaemonID, ReplicaSummary{ReplicaID: condemned.ReplicaID, LogID: gone.LogID, Bytes: gone.ReplicaBytes})
 	if len(reg.Replicas) != 1 || reg.Replicas[0].Verdict != VerdictRemove {
 		t.Errorf("a condemned replica: %+v", reg.Replicas)
 	}

@@ -159,11 +159,11 @@ func TestNoGrantForAWriterThatWasTakenOverFrom(t *testing.T) {
 	p := newPatient(t, s, 1)
 	a := open(t, s, p.Name)
 	p.start(t, "")
-	if got, err := s.renewed(ref(a), time.Minute); err != nil || got.Grant == "" {
+	if got, err := s.renewed(ref(a), time.Minute, nil); err != nil || got.Grant == "" {
 		t.Fatalf("before the takeover: %+v, %v", got, err)
 	}
 	b := open(t, s, p.Name, func(r *OpenLogRequest) { r.Takeover = true })
-	if got, err := s.renewed(ref(a), time.Minute); err != nil || got.Grant != "" {
+	if got, err := s.renewed(ref(a), time.Minute, nil); err != nil || got.Grant != "" {
 		t.Errorf("after it: %+v, %v", got, err)
 	}
 	keys, err := grant.ParseKeys(s.GrantKeys())

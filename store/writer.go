@@ -91,7 +91,10 @@ func (s *Store) OpenLog(ctx context.Context, r OpenLogRequest) (*OpenAnswer, err
 		answer, err = s.tryOpen(ctx, &o)
 		return answer != nil, err
 	})
-	if !o.leaseTaken {
+	// The answer may have been lost alone. Under a key, the repetition will find it
+	// and go on under this lease; without one, the repetition is another open, for
+	// which this one must not stand in the way.
+	if !o.leaseTaken && (r.IdempotencyKey == "" || !errors.Is(err, ErrUnavailable)) {
 		s.revokeLease(ctx, o.lease)
 	}
 	if errors.Is(err, ErrUnavailable) {
