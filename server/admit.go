@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -161,12 +162,20 @@ func (s *Server) mayCall(r *http.Request) (identity.Principal, error) {
 	return p, nil
 }
 
+// addressOf is the other end of the connection, never what a header claims. An
+// IPv6 host has a whole /64 to come from.
 func addressOf(r *http.Request) string {
-	key, err := httprate.KeyByIP(r)
+	at, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
 		return r.RemoteAddr
 	}
-	return key
+	ip := at.Addr().Unmap().WithZone("")
+	if ip.Is6() {
+		if prefix, err := ip.Prefix(64); err == nil {
+			return prefix.String()
+		}
+	}
+	return ip.String()
 }
 
 // challenge says how to prove who one is, for a 401 (RFC 6750).
