@@ -214,7 +214,7 @@ func is[T error](err error) bool {
 	return ok
 }
 
-// unprefixed drops what says in which of our packages an error arose.
+// unprefixed drops what says in which of our packages an error arose; read-only.
 var unprefixed = strings.NewReplacer("store: ", "", "placement: ", "", "identity: ", "")
 
 // problemOf renders an error for strangers: what was foreseen is told in full,
