@@ -10,7 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/gravenio/graven/grant"
+	"github.com/gravenio/graven/apiclient"
 	"github.com/gravenio/graven/openapi"
 	"github.com/gravenio/graven/pmemlog"
 )
@@ -25,9 +25,10 @@ type Agent struct {
 	metrics *metrics
 	catalog *catalog
 	chores  *chores
-	api     *endpoints
+	api     *apiclient.Client
 	results results
 	lane    *lane
+	trust   *trust
 	scrubs  *scrubber
 	news    chan struct{} // there is something to tell the control plane soon
 
@@ -38,7 +39,6 @@ type Agent struct {
 	mu       sync.Mutex // never held during I/O
 	addr     net.Addr
 	observed net.Addr
-	keys     grant.Keys
 	closed   bool
 	stop     context.CancelFunc // of Run; nil before
 	finished chan struct{}      // closed when Run has ended
@@ -55,13 +55,13 @@ func New(opts Options) (*Agent, error) {
 	if err := opts.validate(); err != nil {
 		return nil, err
 	}
-	api, err := newEndpoints(opts.Endpoints, opts.HTTPClient)
+	api, err := apiclient.New(opts.Endpoints, opts.API)
 	if err != nil {
-		return nil, err
+		return nil, bad("Endpoints", "%v", err)
 	}
 	a := &Agent{
 		opts: opts, api: api, metrics: newMetrics(), news: make(chan struct{}, 1),
-		listening: make(chan struct{}), finished: make(chan struct{}),
+		trust: newTrust(), listening: make(chan struct{}), finished: make(chan struct{}),
 	}
 	a.watch = &observer{syncs: a.metrics.syncs, begun: time.Now()}
 	a.log = opts.Logger
@@ -86,7 +86,7 @@ func (a *Agent) init() error {
 	a.catalog, a.chores, a.lane = newCatalog(a), newChores(a), newLane(a)
 	a.scrubs = newScrubber(a)
 	a.metrics.badBlocks = a.lookAtBadBlocks(sysfs)
-	if a.keys, err = loadKeys(a.opts.Dir, self.Cluster.String()); err != nil {
+	if err = a.trust.load(a.opts.Dir, self.Cluster.String()); err != nil {
 		a.log.Warn("grant keys can't be read; writers are served once the agent is registered", "err", err)
 	}
 	for _, bad := range a.pool.Unmended() {

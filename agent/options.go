@@ -1,19 +1,20 @@
 package agent
 
 import (
+	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"net/netip"
-	"net/url"
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/gravenio/graven/apiclient"
 	"github.com/gravenio/graven/pmemlog"
 	"github.com/gravenio/graven/rdmaio/tcp"
 )
@@ -42,7 +43,6 @@ const (
 	minTTL       = time.Second
 	maxTTL       = time.Hour
 	maxLabels    = 32
-	maxEndpoints = 64
 	maxVersion   = 128 // bytes
 	minScrubRate = 64 << 10
 )
@@ -84,11 +84,11 @@ type Options struct {
 	Advertise string
 
 	// Endpoints are the API servers, as http or https URLs. One is used until
-	// it fails, then the next.
+	// it fails, then another.
 	Endpoints []string
 
-	// HTTPClient reaches them; one of the agent's own by default.
-	HTTPClient *http.Client
+	// API says how they are reached: TLS, token, time-outs.
+	API apiclient.Options
 
 	// LeaseTTL is the lease asked for, in whole seconds from 1 s to 1 h; zero
 	// leaves it to the server.
@@ -110,8 +110,18 @@ type Options struct {
 	// Logger is slog.Default by default.
 	Logger *slog.Logger
 
-	// TCP tunes the sessions; its Logger is the agent's unless it is set.
+	// TCP tunes the sessions; its Logger is the agent's unless it is set. Its TLS
+	// fields are those below.
 	TCP tcp.Options
+
+	// TLS, if set, has writers served with TLS 1.3 only, and only those that prove
+	// the key which their grant names; readers need a grant, too. Without it nobody
+	// proves anything, and packets travel as they are.
+	TLS *tls.Config
+
+	// DialTLS is how the agent reaches other daemons when it recovers a log; see
+	// tcp.Options. It must be set if TLS is.
+	DialTLS func(daemon, host string) (*tls.Config, error)
 
 	// LeaveTimeout bounds how long the end of Run waits for the sessions' last
 	// I/O, and then for the control plane to take the last words, before it
@@ -164,6 +174,7 @@ func (o Options) withDefaults() Options {
 	if o.TCP.Logger == nil {
 		o.TCP.Logger = o.Logger
 	}
+	o.TCP.TLS, o.TCP.DialTLS = o.TLS, o.DialTLS
 	if o.LeaveTimeout == 0 {
 		o.LeaveTimeout = 5 * time.Second
 	}
@@ -213,6 +224,8 @@ func (o *Options) validate() error {
 		return bad("Durability", "%q is for medium %s only, this is %s", o.Durability, MediaPmem, o.Media)
 	case o.Media == MediaVolatile && o.ID == "":
 		return bad("ID", "must be set: a volatile pool remembers none")
+	case o.TLS != nil && o.DialTLS == nil:
+		return bad("DialTLS", "must be set with TLS: the agent is a client of other daemons when it recovers a log")
 	case o.PoolSize < 0:
 		return bad("PoolSize", "%d must be positive", o.PoolSize)
 	case len(o.Version) > maxVersion:
@@ -250,13 +263,15 @@ func (o *Options) validateAddresses() error {
 			return err
 		}
 	}
-	if len(o.Endpoints) == 0 || len(o.Endpoints) > maxEndpoints {
-		return bad("Endpoints", "are %d, must be 1 to %d URLs of API servers", len(o.Endpoints), maxEndpoints)
+	if len(o.Endpoints) == 0 || len(o.Endpoints) > apiclient.MaxServers {
+		return bad("Endpoints", "are %d, must be 1 to %d URLs of API servers", len(o.Endpoints), apiclient.MaxServers)
 	}
 	for _, e := range o.Endpoints {
-		u, err := url.Parse(e)
-		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		if !strings.Contains(e, "://") {
 			return bad("Endpoints", "%q must be an http or https URL such as http://127.0.0.1:7070", e)
+		}
+		if _, err := apiclient.ParseURL(e); err != nil {
+			return bad("Endpoints", "%v", err)
 		}
 	}
 	return nil

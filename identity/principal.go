@@ -2,7 +2,9 @@ package identity
 
 import (
 	"context"
+	"fmt"
 	"slices"
+	"strings"
 )
 
 // Role is what a principal is for. The contract says which roles may call an
@@ -57,4 +59,22 @@ func With(ctx context.Context, p Principal) context.Context {
 func From(ctx context.Context) Principal {
 	p, _ := ctx.Value(principalKey{}).(Principal)
 	return p
+}
+
+// String is for logs and error texts: name and roles.
+func (p Principal) String() string {
+	if p.Via == ViaNothing {
+		return "anybody"
+	}
+	if p.Name == "" {
+		return "nobody"
+	}
+	return fmt.Sprintf("%q (%s)", p.Name, strings.Join(texts(p.Roles), ", "))
+}
+
+// In is From, and whether there is a principal at all. Where there is none, the
+// program acts by itself.
+func In(ctx context.Context) (Principal, bool) {
+	p, ok := ctx.Value(principalKey{}).(Principal)
+	return p, ok
 }

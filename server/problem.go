@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gravenio/graven/identity"
 	"github.com/gravenio/graven/openapi"
 	"github.com/gravenio/graven/placement"
 	"github.com/gravenio/graven/store"
@@ -44,13 +45,6 @@ func (e *ttlError) Error() string {
 	return fmt.Sprintf("a lease of %v is too short; ask for at least %v", e.asked, store.MinLeaseTTL)
 }
 
-// originError refuses what a foreign web page could have sent.
-type originError struct{ header, value string }
-
-func (e *originError) Error() string {
-	return fmt.Sprintf("%s %.100q is not this machine; a development server answers to localhost, 127.0.0.1 and [::1] only", e.header, e.value)
-}
-
 // methodError names the methods that the path has.
 type methodError struct{ allow string }
 
@@ -74,6 +68,18 @@ func kindOf(t openapi.ProblemType) kind {
 		return kind{http.StatusBadRequest, "The request is invalid"}
 	case openapi.ProblemTTLTooShort:
 		return kind{http.StatusBadRequest, "The lease is too short"}
+	case openapi.ProblemUnauthenticated:
+		return kind{http.StatusUnauthorized, "Who asks is not known"}
+	case openapi.ProblemTokenInvalid:
+		return kind{http.StatusUnauthorized, "The token is not valid"}
+	case openapi.ProblemTokenExpired:
+		return kind{http.StatusUnauthorized, "The token has expired"}
+	case openapi.ProblemForbidden:
+		return kind{http.StatusForbidden, "The role may not do this"}
+	case openapi.ProblemForeignDaemon:
+		return kind{http.StatusForbidden, "The daemon ID is another's"}
+	case openapi.ProblemForeignLog:
+		return kind{http.StatusForbidden, "The log is another's"}
 	case openapi.ProblemForbiddenOrigin:
 		return kind{http.StatusForbidden, "The origin is refused"}
 	case openapi.ProblemNotFound:
@@ -88,16 +94,24 @@ func kindOf(t openapi.ProblemType) kind {
 		return kind{http.StatusConflict, "The object has changed"}
 	case openapi.ProblemDaemonInUse:
 		return kind{http.StatusConflict, "The daemon is in use"}
+	case openapi.ProblemKeyInUse:
+		return kind{http.StatusConflict, "The key is in use"}
 	case openapi.ProblemLogInUse:
 		return kind{http.StatusConflict, "The log is in use"}
 	case openapi.ProblemNameTaken:
 		return kind{http.StatusConflict, "The name is taken"}
 	case openapi.ProblemNoPlacement:
 		return kind{http.StatusConflict, "Too few daemons fit"}
+	case openapi.ProblemIncarnationAhead:
+		return kind{http.StatusConflict, "The incarnation is out of reach"}
+	case openapi.ProblemPoolCloned:
+		return kind{http.StatusConflict, "The pool runs twice"}
 	case openapi.ProblemPoolMismatch:
 		return kind{http.StatusConflict, "The pool is not this daemon's"}
 	case openapi.ProblemPoolRolledBack:
 		return kind{http.StatusConflict, "The pool is older than its record"}
+	case openapi.ProblemPoolWiped:
+		return kind{http.StatusConflict, "The pool is a new one"}
 	case openapi.ProblemReplacementAbandoned:
 		return kind{http.StatusConflict, "The learner was given up"}
 	case openapi.ProblemReplacementInProgress:
@@ -118,6 +132,8 @@ func kindOf(t openapi.ProblemType) kind {
 		return kind{http.StatusUnsupportedMediaType, "The body is not JSON"}
 	case openapi.ProblemIdempotencyMismatch:
 		return kind{http.StatusUnprocessableEntity, "The key belongs to another request"}
+	case openapi.ProblemRateLimited:
+		return kind{http.StatusTooManyRequests, "Too many requests"}
 	case openapi.ProblemUnavailable:
 		return kind{http.StatusServiceUnavailable, "The control plane is unavailable"}
 	default:
@@ -131,6 +147,9 @@ func typeOf(err error) openapi.ProblemType {
 		err error
 		t   openapi.ProblemType
 	}{
+		{identity.ErrUnauthenticated, openapi.ProblemUnauthenticated},
+		{identity.ErrTokenInvalid, openapi.ProblemTokenInvalid},
+		{identity.ErrTokenExpired, openapi.ProblemTokenExpired},
 		{errNoPath, openapi.ProblemNotFound},
 		{errMediaType, openapi.ProblemUnsupportedMediaType},
 		{errTooLarge, openapi.ProblemTooLarge},
@@ -141,12 +160,18 @@ func typeOf(err error) openapi.ProblemType {
 		{store.ErrNameTaken, openapi.ProblemNameTaken},
 		{store.ErrPoolRolledBack, openapi.ProblemPoolRolledBack},
 		{store.ErrPoolMismatch, openapi.ProblemPoolMismatch},
+		{store.ErrPoolWiped, openapi.ProblemPoolWiped},
+		{store.ErrPoolCloned, openapi.ProblemPoolCloned},
+		{store.ErrIncarnationAhead, openapi.ProblemIncarnationAhead},
 		{store.ErrStaleIncarnation, openapi.ProblemStaleIncarnation},
 		{store.ErrAddressInUse, openapi.ProblemAddressInUse},
 		{store.ErrLeaseExpired, openapi.ProblemLeaseExpired},
 		{store.ErrWriterClosed, openapi.ProblemLeaseExpired},
+		{store.ErrForeignDaemon, openapi.ProblemForeignDaemon},
+		{store.ErrForeignLog, openapi.ProblemForeignLog},
 		{store.ErrGone, openapi.ProblemDaemonGone},
 		{store.ErrDaemonBusy, openapi.ProblemDaemonInUse},
+		{store.ErrKeyInUse, openapi.ProblemKeyInUse},
 		{store.ErrLogInUse, openapi.ProblemLogInUse},
 		{store.ErrSuperseded, openapi.ProblemSuperseded},
 		{store.ErrEpochAhead, openapi.ProblemConflict},
@@ -171,6 +196,10 @@ func typeOfTyped(err error) openapi.ProblemType {
 		return openapi.ProblemInvalidRequest
 	case is[*ttlError](err):
 		return openapi.ProblemTTLTooShort
+	case is[*forbiddenError](err):
+		return openapi.ProblemForbidden
+	case is[*rateError](err):
+		return openapi.ProblemRateLimited
 	case is[*originError](err):
 		return openapi.ProblemForbiddenOrigin
 	case is[*notFoundError](err):
@@ -188,6 +217,9 @@ func is[T error](err error) bool {
 	return ok
 }
 
+// unprefixed drops what says in which of our packages an error arose; read-only.
+var unprefixed = strings.NewReplacer("store: ", "", "placement: ", "", "identity: ", "")
+
 // problemOf renders an error for strangers: what was foreseen is told in full,
 // anything else not at all.
 func problemOf(err error) openapi.Problem {
@@ -201,7 +233,7 @@ func problemOf(err error) openapi.Problem {
 		p.Detail = "etcd can't be reached, takes no writes, or this server has not caught up with it; try again"
 		return p
 	}
-	p.Detail = strings.ReplaceAll(strings.ReplaceAll(err.Error(), "store: ", ""), "placement: ", "")
+	p.Detail = unprefixed.Replace(err.Error())
 	p.Fields = fieldsOf(err)
 	if e, ok := errors.AsType[*placement.NoPlacementError](err); ok {
 		p.Placement = placementProblem(e)
@@ -274,8 +306,11 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if e, ok := errors.AsType[*methodError](err); ok {
 		h.Set("Allow", e.allow)
 	}
-	if p.Status == http.StatusServiceUnavailable {
+	switch p.Status {
+	case http.StatusServiceUnavailable:
 		h.Set("Retry-After", strconv.Itoa(1))
+	case http.StatusUnauthorized:
+		h.Set("WWW-Authenticate", challenge(err))
 	}
 	w.WriteHeader(int(p.Status))
 	_ = json.NewEncoder(w).Encode(p) // A client that went away is nobody's error.

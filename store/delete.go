@@ -18,16 +18,25 @@ import (
 func (s *Store) DeleteLog(ctx context.Context, idOrName string, ifMatch int64) error {
 	ctx, cancel := s.call(ctx)
 	defer cancel()
+	// Once: another log may have the name by the second attempt.
+	id, err := s.resolve(ctx, idOrName)
+	if err != nil {
+		return err
+	}
 	return retry(ctx, fmt.Errorf("delete log %s: %w", idOrName, ErrConflict), func() (bool, error) {
-		return s.tryDeleteLog(ctx, idOrName, ifMatch)
+		return s.tryDeleteLog(ctx, id, ifMatch)
 	})
 }
 
-func (s *Store) tryDeleteLog(ctx context.Context, idOrName string, ifMatch int64) (bool, error) {
-	l, err := s.readLog(ctx, idOrName)
-	switch {
-	case err != nil:
+func (s *Store) tryDeleteLog(ctx context.Context, id string, ifMatch int64) (bool, error) {
+	l, err := s.readLog(ctx, id)
+	if err != nil {
 		return false, err
+	}
+	if err := l.mayOwn(ctx); err != nil {
+		return false, err
+	}
+	switch {
 	case ifMatch != 0 && ifMatch != l.log.mod:
 		return false, fmt.Errorf("log %s is at revision %d: %w", l.id, l.log.mod, ErrPrecondition)
 	case l.writerRec != nil:

@@ -35,7 +35,7 @@
 //	                                       (clusterRecord)
 //	/graven/keys/grant                     Ed25519 seed (keyRecord)               for ever
 //	/graven/daemons/<id>                   pool, incarnation, facts, draining,    until deleted
-//	                                       down_since (daemonRecord)
+//	                                       down_since, its name (daemonRecord)
 //	/graven/live/<id>                      addresses, free, health, replica       on the daemon's lease
 //	                                       summaries (liveRecord)
 //	/graven/space/<id>                     bytes reserved on it (spaceRecord)     as the daemon
@@ -43,7 +43,7 @@
 //	/graven/addresses/<host:port>          daemon ID (ownerRecord)                on the daemon's lease
 //	/graven/gone/<id>                      the daemon was deleted (goneRecord)    IdempotencyTTL or longer
 //	/graven/logs/<log_id>                  sizes, placement rules, replicas, set  until deleted
-//	                                       version, epoch, nonce, last writer
+//	                                       version, epoch, nonce, last writer, owner
 //	                                       (logRecord)
 //	/graven/lognames/<name>                log ID (nameRecord)                    as the log
 //	/graven/writers/<log_id>               who writes it now (writerRecord)       on the writer's lease
@@ -57,28 +57,37 @@
 // "unchanged" means: has the ModRevision that was read in the same call by a
 // linearizable read.
 //
-//	transaction      compares
-//	identity         the key is absent
-//	new life         the cluster's record unchanged
-//	Register         daemon, live, pool, address, space unchanged (or absent)
-//	Heartbeat        nothing is written by most; a rewrite of live: live unchanged, and the
-//	                 address unchanged if it moves; removal results: condemned and space unchanged
-//	Leave            live unchanged, then the lease is revoked
-//	mark down        daemon unchanged, live absent
-//	SetDraining      daemon unchanged
-//	DeleteDaemon     daemon and space unchanged, live absent, nothing condemned on it
-//	CreateLog        name absent; per daemon: record, live and space unchanged; key absent
-//	OpenLog          log unchanged, writer unchanged or absent; key absent
-//	Renew            nothing is written, except when the lease was lost: log unchanged, writer absent
-//	CloseLog         log and writer unchanged
-//	SetReplicas      log unchanged (and with it epoch, nonce and set version)
-//	StartReplacement log unchanged; the learner's daemon: record, live and space unchanged; key absent
+//	transaction         compares
+//	identity            the key is absent
+//	new life            the cluster's record unchanged
+//	Register            daemon, live, pool, address unchanged; space, if it is absent
+//	Heartbeat           nothing is written by most; a rewrite of live: live unchanged, and the
+//	                    address unchanged if it moves
+//	removal results     condemned and space unchanged
+//	Leave               live unchanged, then the lease is revoked
+//	mark down           daemon unchanged, live absent
+//	SetDraining         daemon unchanged
+//	DeleteDaemon        daemon and space unchanged, live absent, nothing condemned on it
+//	CreateLog           name absent; per daemon: record, live and space unchanged; key absent
+//	OpenLog             log unchanged, writer unchanged or absent; key absent
+//	Renew               nothing is written, except when the lease was lost: log unchanged, writer absent
+//	CloseLog            log and writer unchanged
+//	SetReplicas         log unchanged (and with it epoch, nonce and set version)
+//	StartReplacement    log unchanged; the learner's daemon: record, live and space unchanged; key absent
 //	AbandonReplacement  log unchanged; space unchanged if the learner's bytes are released
-//	RecordLogEvent   log unchanged (and with it the writer); key absent
-//	DeleteLog        log unchanged, writer absent; per daemon whose bytes are released: space unchanged
+//	RecordLogEvent      log unchanged (and with it the writer); key absent
+//	DeleteLog           log unchanged, writer absent; per daemon whose bytes are released: space unchanged
+//
+// Whose a log and a daemon ID are is written once, by the transaction that makes the
+// record, and compared with the caller in every later one: log and daemon record are
+// unchanged there, or what was compared can't change while the record lives.
 //
 // A comparison that fails is retried a few times from a new read, with jitter,
-// and then reported as ErrConflict.
+// and then reported as ErrConflict. A log's name is looked up once a call, so that
+// what is decided about one log never hits another that has its name meanwhile.
+//
+// Each row is played as a race at its transaction's edge, and each comparison
+// taken away on its way to etcd, by TestRaces and TestMutation.
 //
 // # Replacing a replica
 //

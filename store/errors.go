@@ -25,9 +25,17 @@ var (
 	// ErrPoolRolledBack: the pool's incarnation is below the recorded one, so
 	// it was restored from a copy or cloned.
 	ErrPoolRolledBack = errors.New("store: pool is older than the control plane's record of it")
-	// ErrPoolMismatch: the daemon ID belongs to another pool, or the pool to
-	// another daemon ID.
+	// ErrPoolMismatch: the pool belongs to another daemon ID.
 	ErrPoolMismatch = errors.New("store: pool and daemon ID do not belong together")
+	// ErrPoolWiped: the daemon ID belongs to another pool, and this one is
+	// nobody's: the disk was wiped or replaced.
+	ErrPoolWiped = errors.New("store: pool is a new one under a known daemon ID")
+	// ErrPoolCloned: this very incarnation is live at another address, so the
+	// pool runs twice. The caller must stop serving and not register again.
+	ErrPoolCloned = errors.New("store: pool is live at another address")
+	// ErrIncarnationAhead: the incarnation is more than MaxIncarnationJump above
+	// the recorded one.
+	ErrIncarnationAhead = errors.New("store: incarnation is out of reach")
 	// ErrStaleIncarnation: a later incarnation of this daemon has registered.
 	// The caller must stop serving and not register again.
 	ErrStaleIncarnation = errors.New("store: stale incarnation")
@@ -37,6 +45,10 @@ var (
 	ErrLeaseExpired = errors.New("store: lease has expired")
 	// ErrGone: the daemon has been deleted; stop.
 	ErrGone = errors.New("store: daemon has been deleted")
+	// ErrForeignDaemon: the daemon ID is bound to another principal's name.
+	ErrForeignDaemon = errors.New("store: daemon ID is another's")
+	// ErrForeignLog: the log belongs to another principal.
+	ErrForeignLog = errors.New("store: log is another's")
 	// ErrDaemonBusy: the daemon is live or still has reserved bytes.
 	ErrDaemonBusy = errors.New("store: daemon is in use")
 	// ErrUnsupported: this version cannot do it.
@@ -56,6 +68,8 @@ var (
 	// ErrAbandoned: the learner is not the log's (any more) and can never be
 	// promoted.
 	ErrAbandoned = errors.New("store: the learner was given up")
+	// ErrKeyInUse: a grant key still signs or is to sign; see KeyError.
+	ErrKeyInUse = errors.New("store: grant key is in use")
 	// ErrIdempotencyMismatch: the key was used for another request.
 	ErrIdempotencyMismatch = errors.New("store: idempotency key was used for another request")
 	// ErrCompacted: the revision is below what etcd still has; read a snapshot
@@ -151,6 +165,17 @@ func (e *DaemonError) Error() string {
 
 // Unwrap returns the sentinel.
 func (e *DaemonError) Unwrap() error { return e.Err }
+
+// KeyError says why a grant key can't be retired, or another one made.
+type KeyError struct {
+	KeyID  string
+	Detail string
+}
+
+func (e *KeyError) Error() string { return "store: grant key " + e.KeyID + ": " + e.Detail }
+
+// Unwrap makes errors.Is(err, ErrKeyInUse) true.
+func (e *KeyError) Unwrap() error { return ErrKeyInUse }
 
 // UnfitError says why a chosen daemon cannot take a replica now. It is a
 // conflict: place again and retry.

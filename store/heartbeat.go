@@ -33,10 +33,15 @@ func (s *Store) Heartbeat(ctx context.Context, r HeartbeatRequest) (*HeartbeatAn
 	if err := s.rewriteLive(ctx, r, live); err != nil {
 		return nil, err
 	}
+	s.keysHeard(ctx, r.KeysVersion)
 	s.view.mu.RLock()
 	defer s.view.mu.RUnlock()
+	g, err := s.view.t.granting()
+	if err != nil {
+		return nil, err
+	}
 	return &HeartbeatAnswer{
-		LeaseTTL: ttl, RenewEvery: ttl / 3,
+		LeaseTTL: ttl, RenewEvery: ttl / 3, Grants: g.rules(s.opts.GrantPeriod, r.KeysVersion),
 		Steps: s.view.t.steps(r.DaemonID, s.opts.RecoverAfter), Revision: s.view.revision,
 	}, nil
 }
@@ -66,7 +71,7 @@ func (r *HeartbeatRequest) check() error {
 // that is; only etcd tells that there is none.
 func (s *Store) renewDaemon(ctx context.Context, id string, incarnation uint64) (*liveRow, time.Duration, error) {
 	live := s.view.live(id)
-	if live == nil || live.rec.Incarnation != incarnation {
+	if live == nil || live.rec.Incarnation != incarnation || !s.view.mayHear(ctx, id) {
 		var err error
 		if live, err = s.readLive(ctx, id, incarnation); err != nil {
 			return nil, 0, err
@@ -114,6 +119,9 @@ func (s *Store) readLive(ctx context.Context, id string, incarnation uint64) (*l
 	}
 	rec, err := decode[daemonRecord](daemon.key, daemon.value)
 	if err != nil {
+		return nil, err
+	}
+	if err := rec.heardAs(ctx, id); err != nil {
 		return nil, err
 	}
 	switch {
@@ -187,7 +195,10 @@ func (s *Store) nextLive(r HeartbeatRequest, old *liveRow) (liveRecord, bool) {
 		next.Replicas = r.Replicas
 		next.Missing = stillMissing(old.rec.Missing, r.Replicas)
 	}
-	changed := next.Health != old.rec.Health ||
+	if r.KeysVersion != 0 {
+		next.KeysVersion = r.KeysVersion
+	}
+	changed := next.KeysVersion != old.rec.KeysVersion || next.Health != old.rec.Health ||
 		next.Addresses != old.rec.Addresses ||
 		s.freeMoved(r.DaemonID, old.rec.FreeBytes, r.Free) ||
 		len(next.Missing) != len(old.rec.Missing) ||

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/goleak"
 )
 
@@ -18,6 +20,8 @@ import (
 var shared struct {
 	etcd  *Embedded
 	store *Store
+	// edges is another server, whose calls follow the plans in their contexts.
+	edges *Store
 }
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
@@ -36,7 +40,12 @@ func run(m *testing.M) int {
 	if shared.store, stop, err = start(shared.etcd, Options{}); err != nil {
 		panic(err)
 	}
+	var stopEdges func()
+	if shared.edges, stopEdges, err = startOn(edgeClient(shared.etcd.Client, nil), shared.etcd.Lease, Options{}); err != nil {
+		panic(err)
+	}
 	code := m.Run()
+	stopEdges()
 	stop()
 	if err := shared.etcd.Close(); err != nil {
 		fmt.Fprintln(os.Stderr, "close etcd:", err)
@@ -70,11 +79,15 @@ func quiet() *slog.Logger {
 
 // start runs a store on the etcd and waits until it is ready.
 func start(e *Embedded, o Options) (*Store, func(), error) {
-	o.Lease = e.Lease
+	return startOn(e.Client, e.Lease, o)
+}
+
+func startOn(client *clientv3.Client, lease pb.LeaseClient, o Options) (*Store, func(), error) {
+	o.Lease = lease
 	if o.Logger == nil {
 		o.Logger = quiet()
 	}
-	s, err := New(e.Client, o)
+	s, err := New(client, o)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -22,6 +22,12 @@ const (
 	// MaxEpoch bounds epochs; it is the highest integer that JSON readers agree
 	// on.
 	MaxEpoch = uint64(1)<<53 - 1
+	// MaxIncarnationJump is by how much an incarnation may exceed the recorded
+	// one. Each start counts, also those of which the control plane never heard;
+	// a daemon that restarts every second for a century stays below it. What is
+	// above it was no count of starts, and once recorded it would shut the true
+	// daemon out.
+	MaxIncarnationJump = uint64(1) << 32
 	// MaxReplicas is the most replicas of a log.
 	MaxReplicas = 7
 	// MaxInventory is the most replicas that a daemon may report.
@@ -52,6 +58,9 @@ type Options struct {
 	// been without a lease before a daemon is asked to recover the log: it may go on
 	// writing all the while. 1 min if zero.
 	RecoverAfter time.Duration
+	// GrantPeriod is for how long grants made now serve for a first fence, and
+	// twice that at most; 30 min if zero.
+	GrantPeriod time.Duration
 	// SubscriberBuffer is how many events wait for a subscriber before it is
 	// told that it is too slow; 256 if zero.
 	SubscriberBuffer int
@@ -77,6 +86,7 @@ func (o Options) withDefaults() Options {
 	def(&o.IdempotencyTTL, time.Hour)
 	def(&o.JournalTTL, 7*24*time.Hour)
 	def(&o.RecoverAfter, time.Minute)
+	def(&o.GrantPeriod, 30*time.Minute)
 	if o.SubscriberBuffer == 0 {
 		o.SubscriberBuffer = 256
 	}
@@ -94,6 +104,7 @@ func (o Options) validate() error {
 		{"IdempotencyTTL", o.IdempotencyTTL},
 		{"JournalTTL", o.JournalTTL},
 		{"RecoverAfter", o.RecoverAfter},
+		{"GrantPeriod", o.GrantPeriod},
 	} {
 		if f.v < 0 {
 			return invalid(f.name, "must not be negative")

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strconv"
@@ -13,9 +14,9 @@ import (
 // Register makes the daemon live, as a new one or as another incarnation of a
 // known one, and says what to do with what its pool holds.
 //
-// Errors: ErrInvalid, ErrPoolRolledBack, ErrPoolMismatch, ErrStaleIncarnation
-// (this very incarnation is live at another address, so the pool was cloned),
-// ErrAddressInUse, ErrConflict (retry), ErrUnavailable.
+// Errors: ErrInvalid, ErrPoolWiped, ErrPoolMismatch, ErrPoolRolledBack,
+// ErrPoolCloned, ErrIncarnationAhead, ErrAddressInUse, ErrConflict (retry),
+// ErrUnavailable.
 func (s *Store) Register(ctx context.Context, r RegisterRequest) (*Registration, error) {
 	if r.LeaseTTL == 0 {
 		r.LeaseTTL = s.opts.DaemonTTL
@@ -39,11 +40,16 @@ func (s *Store) Register(ctx context.Context, r RegisterRequest) (*Registration,
 		return reg != nil, err
 	})
 	if err != nil {
-		s.revokeLease(ctx, lease)
+		if !errors.Is(err, ErrUnavailable) { // else the daemon may be live under it
+			s.revokeLease(ctx, lease)
+		}
 		return nil, err
 	}
-	reg.ClusterID, reg.GrantKeys = ident.clusterID, s.GrantKeys()
-	return reg, nil
+	// Read after the daemon is live: a key that is published later waits for it.
+	reg.ClusterID = ident.clusterID
+	reg.Grants, err = s.rules(ctx)
+	s.keysHeard(ctx, r.KeysVersion)
+	return reg, err
 }
 
 // registering is what a registration is decided on.
@@ -59,6 +65,10 @@ func (s *Store) tryRegister(ctx context.Context, r RegisterRequest, lease client
 	if err != nil {
 		return nil, err
 	}
+	name, err := g.rec.boundName(ctx, r.DaemonID)
+	if err != nil {
+		return nil, err
+	}
 	if err := g.guard(); err != nil {
 		return nil, err
 	}
@@ -67,17 +77,18 @@ func (s *Store) tryRegister(ctx context.Context, r RegisterRequest, lease client
 		return nil, err
 	}
 	cmps := []clientv3.Cmp{
-		g.daemon.unchanged(), g.live.unchanged(), g.space.unchanged(), g.pool.unchanged(), g.addr.unchanged(),
+		g.daemon.unchanged(), g.live.unchanged(), g.pool.unchanged(), g.addr.unchanged(),
 	}
 	owner := ownerRecord{version: current(), DaemonID: r.DaemonID}
 	ops := []clientv3.Op{
-		put(g.daemon.key, g.newRecord(verdicts)),
+		put(g.daemon.key, g.newRecord(name, verdicts)),
 		put(g.live.key, g.newLive(missing, ttl), clientv3.WithLease(lease)),
 		put(g.addr.key, owner, clientv3.WithLease(lease)),
 		put(g.pool.key, owner),
 		clientv3.OpDelete(prefixGone + r.DaemonID),
 	}
 	if !g.space.exists() {
+		cmps = append(cmps, g.space.unchanged())
 		ops = append(ops, put(g.space.key, spaceRecord{version: current()}))
 	}
 	rev, ok, err := s.commit(ctx, cmps, ops)
@@ -115,34 +126,55 @@ func (s *Store) readRegistering(ctx context.Context, r RegisterRequest) (*regist
 
 // guard refuses who must not be this daemon.
 func (g *registering) guard() error {
-	id, r := g.req.DaemonID, &g.req
-	refuse := func(err error, format string, args ...any) error {
-		return &DaemonError{DaemonID: id, Detail: fmt.Sprintf(format, args...), Err: err}
-	}
-	if g.daemon.exists() {
-		switch {
-		case g.rec.PoolID != r.PoolID:
-			return refuse(ErrPoolMismatch, "it has pool %s, not %s; a wiped or new pool needs a new daemon ID",
-				g.rec.PoolID, r.PoolID)
-		case r.Incarnation < g.rec.Incarnation:
-			return &RolledBackError{DaemonID: id, Offered: r.Incarnation, Recorded: g.rec.Incarnation}
-		case r.Incarnation == g.rec.Incarnation && g.liveRec != nil && g.liveRec.Addresses != r.Addresses:
-			return refuse(ErrStaleIncarnation, "incarnation %d is live at %s already: the pool runs twice",
-				r.Incarnation, hostPort(g.liveRec.Addresses))
-		}
-	}
-	owner, err := ownerOf(g.pool)
+	poolOwner, err := ownerOf(g.pool)
 	if err != nil {
 		return err
 	}
-	if owner != "" && owner != id {
-		return refuse(ErrPoolMismatch, "pool %s belongs to daemon %s", r.PoolID, owner)
-	}
-	if owner, err = ownerOf(g.addr); err != nil {
+	if err := g.guardPool(poolOwner); err != nil {
 		return err
 	}
-	if owner != "" && owner != id {
-		return refuse(ErrAddressInUse, "%s is daemon %s's", hostPort(r.Addresses), owner)
+	if err := g.guardIncarnation(); err != nil {
+		return err
+	}
+	owner, err := ownerOf(g.addr)
+	if err != nil {
+		return err
+	}
+	if owner != "" && owner != g.req.DaemonID {
+		return g.refuse(ErrAddressInUse, "%s is daemon %s's", hostPort(g.req.Addresses), owner)
+	}
+	return nil
+}
+
+func (g *registering) refuse(err error, format string, args ...any) error {
+	return &DaemonError{DaemonID: g.req.DaemonID, Detail: fmt.Sprintf(format, args...), Err: err}
+}
+
+// guardPool binds a pool to one ID and an ID to one pool.
+func (g *registering) guardPool(owner string) error {
+	switch {
+	case owner != "" && owner != g.req.DaemonID:
+		return g.refuse(ErrPoolMismatch, "pool %s belongs to daemon %s", g.req.PoolID, owner)
+	case g.daemon.exists() && g.rec.PoolID != g.req.PoolID:
+		return g.refuse(ErrPoolWiped, "it has pool %s, not %s; a wiped or new pool needs a new daemon ID",
+			g.rec.PoolID, g.req.PoolID)
+	}
+	return nil
+}
+
+// guardIncarnation lets a pool's count of starts only grow. A daemon that is
+// new begins from zero.
+func (g *registering) guardIncarnation() error {
+	r, recorded := &g.req, g.rec.Incarnation
+	switch {
+	case r.Incarnation < recorded:
+		return &RolledBackError{DaemonID: r.DaemonID, Offered: r.Incarnation, Recorded: recorded}
+	case r.Incarnation-recorded > MaxIncarnationJump:
+		return g.refuse(ErrIncarnationAhead, "incarnation %d is offered, the record says %d; at most %d more are believed",
+			r.Incarnation, recorded, MaxIncarnationJump)
+	case r.Incarnation == recorded && g.liveRec != nil && g.liveRec.Addresses != r.Addresses:
+		return g.refuse(ErrPoolCloned, "incarnation %d is live at %s already: the pool runs twice",
+			r.Incarnation, hostPort(g.liveRec.Addresses))
 	}
 	return nil
 }
@@ -166,12 +198,12 @@ func (s *Store) judge(ctx context.Context, rev int64, r RegisterRequest) ([]Repl
 	return verdicts, missing, nil
 }
 
-func (g *registering) newRecord(verdicts []ReplicaVerdict) daemonRecord {
+func (g *registering) newRecord(name string, verdicts []ReplicaVerdict) daemonRecord {
 	r := &g.req
 	rec := daemonRecord{
 		version: current(), PoolID: r.PoolID, Incarnation: r.Incarnation, Addresses: r.Addresses,
 		CapacityBytes: r.Capacity, Media: r.Media, Transports: r.Transports, FlushModes: r.FlushModes,
-		Labels: r.Labels, Version: r.Version, Draining: g.rec.Draining, RegisteredAt: time.Now().UTC(),
+		Labels: r.Labels, Version: r.Version, Draining: g.rec.Draining, Identity: name, RegisteredAt: time.Now().UTC(),
 	}
 	for i, v := range verdicts {
 		if v.Verdict == VerdictQuarantine {
@@ -187,7 +219,7 @@ func (g *registering) newLive(missing []string, ttl time.Duration) liveRecord {
 	return liveRecord{
 		version: current(), Incarnation: r.Incarnation, Addresses: r.Addresses, FreeBytes: r.Free,
 		Health: r.Health, Replicas: r.Replicas, Missing: missing, ReportedAt: time.Now().UTC(),
-		TTLSeconds: int64(ttl / time.Second),
+		TTLSeconds: int64(ttl / time.Second), KeysVersion: r.KeysVersion,
 	}
 }
 

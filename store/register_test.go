@@ -23,8 +23,8 @@ func TestRegisterShowsInTheView(t *testing.T) {
 	if reg.LeaseTTL != 10*time.Second || reg.RenewEvery != reg.LeaseTTL/3 {
 		t.Errorf("lease %v, renew every %v", reg.LeaseTTL, reg.RenewEvery)
 	}
-	if reg.ClusterID == "" || reg.ClusterID != s.ClusterID() || len(reg.GrantKeys) != 1 {
-		t.Errorf("cluster %q, keys %v", reg.ClusterID, reg.GrantKeys)
+	if reg.ClusterID == "" || reg.ClusterID != s.ClusterID() || len(reg.Grants.Keys) != 1 {
+		t.Errorf("cluster %q, keys %v", reg.ClusterID, reg.Grants)
 	}
 	d, ok := s.View().Daemon(r.DaemonID)
 	if !ok || d.State != DaemonUp || d.FreeBytes != r.Free || d.TCPPort != r.TCPPort ||
@@ -48,8 +48,11 @@ func TestRegisterGuards(t *testing.T) {
 		{"moved while down", false, func(r *RegisterRequest) { r.TCPPort += 20000 }, nil},
 		{"earlier incarnation", true, func(r *RegisterRequest) { r.Incarnation-- }, ErrPoolRolledBack},
 		{"earlier incarnation while down", false, func(r *RegisterRequest) { r.Incarnation-- }, ErrPoolRolledBack},
-		{"the same incarnation twice", true, func(r *RegisterRequest) { r.TCPPort += 20000 }, ErrStaleIncarnation},
-		{"wiped pool", false, func(r *RegisterRequest) { r.PoolID = uuid.NewString(); r.Incarnation = 9 }, ErrPoolMismatch},
+		{"the same incarnation twice", true, func(r *RegisterRequest) { r.TCPPort += 20000 }, ErrPoolCloned},
+		{"many starts unheard of", false, func(r *RegisterRequest) { r.Incarnation += MaxIncarnationJump }, nil},
+		{"more starts than there can be", false, func(r *RegisterRequest) { r.Incarnation += MaxIncarnationJump + 1 }, ErrIncarnationAhead},
+		{"the highest incarnation", true, func(r *RegisterRequest) { r.Incarnation = MaxEpoch }, ErrIncarnationAhead},
+		{"wiped pool", false, func(r *RegisterRequest) { r.PoolID = uuid.NewString(); r.Incarnation = 9 }, ErrPoolWiped},
 		{"pool under another ID", false, func(r *RegisterRequest) { r.DaemonID += "-x"; r.TCPPort += 20000 }, ErrPoolMismatch},
 		{"another's address", true, func(r *RegisterRequest) { r.DaemonID += "-x"; r.PoolID = uuid.NewString() }, ErrAddressInUse},
 		{"a dead one's address", false, func(r *RegisterRequest) { r.DaemonID += "-x"; r.PoolID = uuid.NewString() }, nil},
@@ -166,7 +169,7 @@ func TestInventoryIsReconciled(t *testing.T) {
 	}
 
 	condemned := gone.Replicas[0]
-	reg = register(condemned.DaemonID, ReplicaSummary{ReplicaID: condemned.ReplicaID, LogID: gone.LogID})
+	reg = register(condemned.DaemonID, ReplicaSummary{ReplicaID: condemned.ReplicaID, LogID: gone.LogID, Bytes: gone.ReplicaBytes})
 	if len(reg.Replicas) != 1 || reg.Replicas[0].Verdict != VerdictRemove {
 		t.Errorf("a condemned replica: %+v", reg.Replicas)
 	}

@@ -28,10 +28,16 @@ func (s *Store) StartReplacement(ctx context.Context, r StartReplacementRequest)
 	}
 	ctx, cancel := s.call(ctx)
 	defer cancel()
-	st := starting{req: r, hash: requestHash("replace", r), id: uuid.NewString()}
+	st := starting{req: r, hash: requestHash(ctx, "replace", r), id: uuid.NewString()}
 	var log *Log
 	var unfit *UnfitError
-	err := retry(ctx, fmt.Errorf("replace %s of log %s: %w", r.Replica, r.Log, ErrConflict), func() (done bool, err error) {
+	// Once: another log may have the name by the second attempt.
+	id, err := s.resolve(ctx, r.Log)
+	if err != nil {
+		return nil, err
+	}
+	st.req.Log = id
+	err = retry(ctx, fmt.Errorf("replace %s of log %s: %w", r.Replica, r.Log, ErrConflict), func() (done bool, err error) {
 		log, err = s.tryStart(ctx, &st)
 		if errors.As(err, &unfit) {
 			return false, nil // the view that chose it was behind: place again
@@ -69,6 +75,9 @@ type starting struct {
 func (s *Store) tryStart(ctx context.Context, st *starting) (*Log, error) {
 	l, err := s.readLog(ctx, st.req.Log, prefixIdem+st.req.IdempotencyKey)
 	if err != nil {
+		return nil, err
+	}
+	if err := l.mayOwn(ctx); err != nil {
 		return nil, err
 	}
 	if answer, err := replayLog(l.extra[0], st.hash); answer != nil || err != nil {
@@ -172,8 +181,12 @@ func (s *Store) addLearner(ctx context.Context, l *logEntries, st *starting, old
 func (s *Store) AbandonReplacement(ctx context.Context, idOrName string, ifMatch int64) error {
 	ctx, cancel := s.call(ctx)
 	defer cancel()
-	err := retry(ctx, fmt.Errorf("abandon the replacement of log %s: %w", idOrName, ErrConflict), func() (bool, error) {
-		return s.tryAbandon(ctx, idOrName, ifMatch)
+	id, err := s.resolve(ctx, idOrName)
+	if err != nil {
+		return err
+	}
+	err = retry(ctx, fmt.Errorf("abandon the replacement of log %s: %w", idOrName, ErrConflict), func() (bool, error) {
+		return s.tryAbandon(ctx, id, ifMatch)
 	})
 	if errors.Is(err, ErrUnavailable) {
 		s.dropLeases()
@@ -181,9 +194,12 @@ func (s *Store) AbandonReplacement(ctx context.Context, idOrName string, ifMatch
 	return err
 }
 
-func (s *Store) tryAbandon(ctx context.Context, idOrName string, ifMatch int64) (bool, error) {
-	l, err := s.readLog(ctx, idOrName)
+func (s *Store) tryAbandon(ctx context.Context, id string, ifMatch int64) (bool, error) {
+	l, err := s.readLog(ctx, id)
 	if err != nil {
+		return false, err
+	}
+	if err := l.mayOwn(ctx); err != nil {
 		return false, err
 	}
 	if ifMatch != 0 && ifMatch != l.log.mod {

@@ -27,10 +27,13 @@ type Package struct {
 func Table() []Package {
 	return []Package{
 		{Path: "cmd/graven", Imports: []string{Everything}},
+		{Path: "internal/soak", Imports: []string{
+			"openapi", "pmemlog", "pmemlog/format", "replog", "replog/control", "internal/fleet",
+		}, Harness: true},
 		{Path: "agent", Imports: []string{
-			"openapi", "rdmaio", "rdmaio/tcp", "pmemlog", "pmemlog/format", "replog", "replog/control", "grant",
+			"openapi", "rdmaio", "rdmaio/tcp", "pmemlog", "pmemlog/format", "replog", "replog/control", "grant", "apiclient",
 		}, Tests: []string{"server", "store", "placement"}},
-		{Path: "replog/control", Imports: []string{"openapi", "replog", "replog/core", "pmemlog/format"}},
+		{Path: "replog/control", Imports: []string{"apiclient", "openapi", "replog", "replog/core", "pmemlog/format"}},
 		{
 			Path: "replog", Imports: []string{"rdmaio", "rdmaio/tcp", "pmemlog/format", "replog/core"},
 			Tests: []string{"pmemlog"},
@@ -38,7 +41,7 @@ func Table() []Package {
 		{Path: "replog/sim", Imports: []string{"replog/core", "pmemlog", "pmemlog/format", "pmemlog/pmemtest"}, Harness: true},
 		{Path: "replog/core", Imports: []string{"pmemlog/format"}, Pure: true},
 		{Path: "server", Imports: []string{"openapi", "store", "placement", "identity", "web"}, Tests: []string{"grant"}},
-		{Path: "store", Imports: []string{"placement", "grant"}},
+		{Path: "store", Imports: []string{"placement", "grant", "identity"}},
 		{Path: "placement", Pure: true},
 		{Path: "rdmaio/tcp", Imports: []string{"rdmaio", "pmemlog/format"}},
 		{Path: "rdmaio", Imports: []string{"pmemlog/format"}},
@@ -47,9 +50,11 @@ func Table() []Package {
 		{Path: "pmemlog/persist"},
 		{Path: "pmemlog/format", Pure: true},
 		{Path: "grant"},
+		{Path: "apiclient", Imports: []string{"openapi"}},
 		{Path: "identity"},
 		{Path: "openapi"},
 		{Path: "web"},
+		{Path: "internal/fleet", Harness: true},
 		{Path: "internal/lint", Harness: true},
 		{Path: "internal/faultproxy", Harness: true},
 		{Path: "internal/golden", Harness: true},

@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/gravenio/graven/apiclient"
 	"github.com/gravenio/graven/openapi"
 	"github.com/gravenio/graven/pmemlog/format"
 	"github.com/gravenio/graven/replog"
@@ -34,6 +35,7 @@ type Client struct {
 	api  API
 	name string
 	ttl  time.Duration
+	key  string
 }
 
 var _ replog.Control = (*Client)(nil)
@@ -43,6 +45,15 @@ var _ replog.Control = (*Client)(nil)
 // leaves it to the server.
 func New(api API, name string, ttl time.Duration) *Client {
 	return &Client{api: api, name: name, ttl: ttl}
+}
+
+// Proving returns a control whose grants are for the client that proves this key
+// to the daemons (tcp.Key's Digest). Without one, only daemons that serve without
+// TLS take them, unless the connections to the API prove a key.
+func (c *Client) Proving(key string) *Client {
+	out := *c
+	out.key = key
+	return &out
 }
 
 // Open implements replog.Control. A call whose answer is lost is found again by
@@ -58,6 +69,7 @@ func (c *Client) Open(ctx context.Context, r replog.OpenRequest) (replog.Grant, 
 		MinEpoch:        int64(r.MinEpoch),
 		Takeover:        r.Takeover,
 		Recovering:      r.Recovering,
+		ClientKey:       c.key,
 		Writer:          openapi.WriterInfo{Host: host, PID: int32(os.Getpid()), Name: c.name},
 	})
 	if err != nil {
@@ -74,7 +86,9 @@ func (c *Client) Open(ctx context.Context, r replog.OpenRequest) (replog.Grant, 
 
 // Renew implements replog.Control.
 func (c *Client) Renew(ctx context.Context, g replog.Grant) (replog.Renewed, error) {
-	res, err := c.api.RenewLogWithResponse(ctx, g.Log.String(), writerOf(g))
+	body := writerOf(g)
+	body.ClientKey = c.key
+	res, err := c.api.RenewLogWithResponse(apiclient.Repeatable(ctx), g.Log.String(), body)
 	if err != nil {
 		return replog.Renewed{}, err
 	}
@@ -91,7 +105,7 @@ func (c *Client) Renew(ctx context.Context, g replog.Grant) (replog.Renewed, err
 
 // Close implements replog.Control.
 func (c *Client) Close(ctx context.Context, g replog.Grant) error {
-	res, err := c.api.CloseLogWithResponse(ctx, g.Log.String(), writerOf(g))
+	res, err := c.api.CloseLogWithResponse(apiclient.Repeatable(ctx), g.Log.String(), writerOf(g))
 	if err != nil {
 		return err
 	}
@@ -124,14 +138,15 @@ func (c *Client) Abandon(ctx context.Context, g replog.Grant, learner format.ID)
 	return err
 }
 
-// change is the compare-and-swap of replica states.
+// change is the compare-and-swap of replica states: a second one of the same finds
+// it done, or is refused.
 func (c *Client) change(ctx context.Context, g replog.Grant, to openapi.ChangeReplicasRequestReplicasState, replicas ...format.ID) (*openapi.ReplicaSet, error) {
 	w := writerOf(g)
 	body := openapi.ChangeReplicasRequest{Epoch: w.Epoch, Nonce: w.Nonce, SetVersion: int64(g.SetVersion)}
 	for _, id := range replicas {
 		body.Replicas = append(body.Replicas, openapi.ReplicaChange{ReplicaID: id.String(), State: to})
 	}
-	res, err := c.api.ChangeReplicasWithResponse(ctx, g.Log.String(), body)
+	res, err := c.api.ChangeReplicasWithResponse(apiclient.Repeatable(ctx), g.Log.String(), body)
 	if err != nil {
 		return nil, err
 	}
@@ -146,7 +161,8 @@ func (c *Client) change(ctx context.Context, g replog.Grant, to openapi.ChangeRe
 
 // Replace implements replog.Control.
 func (c *Client) Replace(ctx context.Context, g replog.Grant, replica format.ID) error {
-	res, err := c.api.StartReplacementWithResponse(ctx, g.Log.String(), nil, openapi.StartReplacementRequest{Replica: replica.String()})
+	key := uuid.NewString()
+	res, err := c.api.StartReplacementWithResponse(ctx, g.Log.String(), &openapi.StartReplacementParams{IdempotencyKey: &key}, openapi.StartReplacementRequest{Replica: replica.String()})
 	if err != nil {
 		return err
 	}
