@@ -20,6 +20,8 @@ type tables struct {
 	// unmarked are daemons that are not live and whose record does not say so.
 	unmarked map[string]struct{}
 	made     time.Time // what ended before is not known
+	ring     *keyRing
+	period   periodRow
 }
 
 type daemonRow struct {
