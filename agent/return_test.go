@@ -59,7 +59,7 @@ func (d *simulated) RoundTrip(r *http.Request) (*http.Response, error) {
 		d.life = o.life
 		o.registered[time.Since(o.back).Truncate(tenth)]++
 		return reply(http.StatusOK, openapi.Registration{
-			ClusterID: "00000000-0000-4000-8000-000000000001",
+			ClusterID:       "00000000-0000-4000-8000-000000000001",
 			LeaseTTLSeconds: int64(seconds), RenewEverySeconds: seconds / 3, Replicas: []openapi.ReplicaVerdict{},
 		})
 	case d.life != o.life:
