@@ -24,6 +24,8 @@ type Store struct {
 
 	idem, journalLease sharedLease
 
+	health healthBox
+
 	mu       sync.RWMutex
 	identity *identity
 }
@@ -61,6 +63,7 @@ func (s *Store) Run(ctx context.Context) error {
 	g.Go(func() error { return s.feedView(ctx) })
 	g.Go(func() error { return s.probeView(ctx) })
 	g.Go(func() error { return s.markDown(ctx) })
+	g.Go(func() error { return s.watchHealth(ctx) })
 	g.Go(func() error { return s.keepPeriods(ctx) })
 	err := g.Wait()
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
