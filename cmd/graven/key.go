@@ -158,6 +158,9 @@ others get a grant of the present key when they renew, within seconds.`,
 			if openapi.IsProblem(err, openapi.ProblemKeyInUse) {
 				return withHint(err, "let another key sign first: `graven key rotate`")
 			}
+			if openapi.IsProblem(err, openapi.ProblemNotFound) {
+				return withHint(err, "see `graven key ls`")
+			}
 			if err != nil {
 				return err
 			}
