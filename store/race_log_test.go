@@ -167,6 +167,13 @@ func writerRaces() []race {
 			_, err := shared.edges.OpenLog(p.in(t.Context()), OpenLogRequest{Log: l.LogID, IdempotencyKey: key})
 			return errors.Join(answered(err, ErrIdempotencyMismatch), equal("writer", writes(t, l.LogID) != nil, false))
 		}},
+		{"OpenLog", "another key signs", tableKeys, func(t *testing.T, p *plan) error {
+			l := makeLog(t, s)
+			p.before = func() error { return anotherKeySigns(t) }
+			a, err := shared.edges.OpenLog(p.in(t.Context()), OpenLogRequest{Log: l.LogID})
+			r, rerr := s.readRing(t.Context())
+			return errors.Join(answered(err, nil), rerr, equal("signed by", signerOf(t, a.Grant), r.in(KeySigning).ID))
+		}},
 		{"Renew", "taken over meanwhile", "", func(t *testing.T, p *plan) error {
 			l, a := lapsed(t)
 			p.before = opened(t, l.LogID)
