@@ -57,7 +57,7 @@ Exit status: 0 done, 1 failed, 2 wrong usage.`,
 	f := root.PersistentFlags()
 	f.StringVar(&a.endpoints, "api", "http://"+defaultAPI, "address of the API; several, separated by commas, are tried in turn")
 	f.StringVarP(&a.output, "output", "o", outputTable, "`FORMAT` of the result: table or json")
-	a.credentials.flags(f)
+	a.flags(f)
 	f.StringVar(&a.config, "config", "", "`FILE` with settings (YAML)")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usagef("%s", err) })
 	root.AddCommand(
