@@ -3,7 +3,6 @@ package store
 import (
 	"bytes"
 	"crypto/ed25519"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"slices"
@@ -72,37 +71,6 @@ func TestGrantsNameTheClientsKey(t *testing.T) {
 	if c := claimsIn(t, s, read.Grant); c.Rights != grant.RightRead || c.Epoch != 0 || c.ClientKey != someKey || len(c.Replicas) != 3 {
 		t.Errorf("to read: %+v", c)
 	}
-}
-
-// anotherKeySigns lets a new key sign at once, in the etcd that tests share. Those
-// before go on verifying, but for the oldest when there are too many.
-func anotherKeySigns(t *testing.T) error {
-	t.Helper()
-	return shared.store.changeRing(t.Context(), func(r *keyRing) (bool, error) {
-		if len(r.Keys) == MaxKeys {
-			r.Keys = slices.Delete(r.Keys, 0, 1)
-		}
-		if err := r.publish(0); err != nil {
-			return false, err
-		}
-		r.promote(0)
-		return true, nil
-	})
-}
-
-// signerOf is the ID of the key that a grant names as its own.
-func signerOf(t *testing.T, token string) string {
-	t.Helper()
-	head, _, _ := strings.Cut(token, ".")
-	b, err := base64.RawURLEncoding.DecodeString(head)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var h struct{ Kid string }
-	if err := json.Unmarshal(b, &h); err != nil {
-		t.Fatal(err)
-	}
-	return h.Kid
 }
 
 func TestBadClientKeys(t *testing.T) {
