@@ -122,8 +122,12 @@ func TestEveryOperationRefusesBadInput(t *testing.T) {
 			refused("two megabytes", http.StatusRequestEntityTooLarge, openapi.ProblemTooLarge, `{"a":"`+strings.Repeat("x", 2<<20)+`"}`)
 		}
 		if op.takes("If-Match") && !strings.Contains(path, "nothing") {
-			refused("a stale If-Match", http.StatusPreconditionFailed, openapi.ProblemPreconditionFailed, "", "If-Match", `"1"`)
-			refused("an If-Match that is no version", http.StatusBadRequest, openapi.ProblemInvalidRequest, "", "If-Match", `"one"`)
+			body := ""
+			if op.RequestBody != nil {
+				body = good()[op.id]
+			}
+			refused("a stale If-Match", http.StatusPreconditionFailed, openapi.ProblemPreconditionFailed, body, "If-Match", `"1"`)
+			refused("an If-Match that is no version", http.StatusBadRequest, openapi.ProblemInvalidRequest, body, "If-Match", `"one"`)
 		}
 		if op.takes("Idempotency-Key") {
 			refused("an endless key", http.StatusBadRequest, openapi.ProblemInvalidRequest, `{}`, "Idempotency-Key", strings.Repeat("k", 129))
@@ -136,6 +140,13 @@ func TestEveryOperationRefusesBadInput(t *testing.T) {
 		}
 	}
 	c.unchanged(before)
+}
+
+// good are bodies that operations with an If-Match take.
+func good() map[string]string {
+	return map[string]string{
+		"setOperatorLimits": `{"cluster":16,"grace_seconds":600,"max_down_percent":25,"per_daemon":2,"scrub_every_seconds":72000,"timeout_seconds":900}`,
+	}
 }
 
 // replayed are operations that take an Idempotency-Key: a good body, another
