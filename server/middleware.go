@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/go-chi/chi/v5/middleware"
+
+	"github.com/gravenio/graven/store"
 )
 
 // requestInfo is what the middlewares know of a request. It belongs to the
@@ -46,7 +48,8 @@ func (s *Server) identify(next http.Handler) http.Handler {
 		h.Set("X-Request-Id", id)
 		h.Set("X-Content-Type-Options", "nosniff")
 		info := &requestInfo{id: id}
-		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), requestInfoKey{}, info)))
+		ctx := store.WithOrigin(r.Context(), store.Origin{Remote: r.RemoteAddr, RequestID: id})
+		next.ServeHTTP(w, r.WithContext(context.WithValue(ctx, requestInfoKey{}, info)))
 	})
 }
 

@@ -38,6 +38,7 @@ func (s *Server) newRouter() *chi.Mux {
 	r.Post("/v1/logs/{log}/events", api.RecordLogEvent)
 
 	r.Get("/v1/status", api.GetStatus)
+	r.Get("/v1/journal", api.ListJournal)
 	r.Get("/v1/events", api.GetEvents)
 
 	r.Get("/healthz", api.GetHealth)

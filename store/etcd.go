@@ -96,6 +96,7 @@ func (s *Store) readFrom(ctx context.Context, keys ...string) ([]entry, *pb.Resp
 func (s *Store) commit(ctx context.Context, cmps []clientv3.Cmp, ops []clientv3.Op) (rev int64, ok bool, err error) {
 	resp, err := s.client.Txn(ctx).If(cmps...).Then(ops...).Commit()
 	if err != nil {
+		s.dropLeases() // one that etcd has lost may be why
 		return 0, false, fail(ctx, "write etcd", err)
 	}
 	if resp.Succeeded {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -25,6 +26,8 @@ type Store struct {
 	keeper *keeper
 
 	idem, journalLease sharedLease
+	refusals           *refusals
+	journalTrimmed     atomic.Uint64
 
 	mu       sync.RWMutex
 	identity *identity
@@ -49,6 +52,8 @@ func New(client *clientv3.Client, o Options) (*Store, error) {
 	}
 	s := &Store{client: client, opts: o, log: o.Logger, keeper: newKeeper(o.Lease)}
 	s.view = newView(o.MaxLag)
+	s.view.bounds = s.journalBounds
+	s.refusals = newRefusals(o.RefusalWindow)
 	return s, nil
 }
 
@@ -63,6 +68,7 @@ func (s *Store) Run(ctx context.Context) error {
 	g.Go(func() error { return s.feedView(ctx) })
 	g.Go(func() error { return s.probeView(ctx) })
 	g.Go(func() error { return s.markDown(ctx) })
+	g.Go(func() error { return s.tendJournal(ctx) })
 	err := g.Wait()
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return nil

@@ -61,7 +61,7 @@ Exit status: 0 done, 1 failed, 2 wrong usage.`,
 	root.AddCommand(
 		newDev(a), newServer(a), newAgent(a),
 		newDaemon(a), newPlace(a), newLog(a), newPool(a),
-		newStatus(a), newWatch(a), newBench(a), newVersion(a),
+		newStatus(a), newWatch(a), newEvents(a), newBench(a), newVersion(a),
 	)
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
