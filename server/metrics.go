@@ -18,6 +18,9 @@ type metrics struct {
 	requests *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
 	streams  prometheus.Gauge
+
+	audits    *prometheus.CounterVec
+	unaudited prometheus.Counter
 }
 
 func newMetrics(reg *prometheus.Registry, st *store.Store) (*metrics, error) {
@@ -36,8 +39,16 @@ func newMetrics(reg *prometheus.Registry, st *store.Store) (*metrics, error) {
 			Name: "graven_event_streams",
 			Help: "Event streams that are open.",
 		}),
+		audits: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "graven_audit_records_total",
+			Help: "Records of the audit log, by the contract's operation and outcome.",
+		}, []string{"operation", "outcome"}),
+		unaudited: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "graven_audit_refusals_left_out_total",
+			Help: "Refusals that got no record of their own because one host had too many.",
+		}),
 	}
-	for _, c := range []prometheus.Collector{m.requests, m.seconds, m.streams, newViewCollector(st), collectors.NewGoCollector()} {
+	for _, c := range []prometheus.Collector{m.requests, m.seconds, m.streams, m.audits, m.unaudited, newViewCollector(st), collectors.NewGoCollector()} {
 		if err := reg.Register(c); err != nil && !is[prometheus.AlreadyRegisteredError](err) {
 			return nil, fmt.Errorf("server: register metrics: %w", err)
 		}

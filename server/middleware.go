@@ -13,8 +13,11 @@ import (
 	"runtime/debug"
 	"time"
 
+	"github.com/getkin/kin-openapi/routers"
 	"github.com/go-chi/chi/v5/middleware"
 
+	"github.com/gravenio/graven/identity"
+	"github.com/gravenio/graven/openapi"
 	"github.com/gravenio/graven/store"
 )
 
@@ -24,6 +27,12 @@ type requestInfo struct {
 	id    string
 	route string // the contract's path, once it is known
 	err   error  // what fail was called with
+
+	// For the audit.
+	found   *routers.Route // the contract's operation
+	who     identity.Principal
+	problem openapi.ProblemType // that was answered
+	about   []slog.Attr
 }
 
 type requestInfoKey struct{}
@@ -68,6 +77,7 @@ func (s *Server) observe(next http.Handler) http.Handler {
 			took := time.Since(start)
 			s.metrics.observe(r.Method, infoOf(r).route, statusOf(ww), took)
 			s.log(r, statusOf(ww), took)
+			s.audit(r, statusOf(ww))
 		}()
 		next.ServeHTTP(ww, r)
 	})

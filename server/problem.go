@@ -100,6 +100,8 @@ func kindOf(t openapi.ProblemType) kind {
 		return kind{http.StatusConflict, "The object has changed"}
 	case openapi.ProblemDaemonInUse:
 		return kind{http.StatusConflict, "The daemon is in use"}
+	case openapi.ProblemKeyInUse:
+		return kind{http.StatusConflict, "The key is in use"}
 	case openapi.ProblemLogInUse:
 		return kind{http.StatusConflict, "The log is in use"}
 	case openapi.ProblemNameTaken:
@@ -172,6 +174,7 @@ func typeOf(err error) openapi.ProblemType {
 		{store.ErrForeignLog, openapi.ProblemForeignLog},
 		{store.ErrGone, openapi.ProblemDaemonGone},
 		{store.ErrDaemonBusy, openapi.ProblemDaemonInUse},
+		{store.ErrKeyInUse, openapi.ProblemKeyInUse},
 		{store.ErrLogInUse, openapi.ProblemLogInUse},
 		{store.ErrSuperseded, openapi.ProblemSuperseded},
 		{store.ErrEpochAhead, openapi.ProblemConflict},
@@ -286,6 +289,8 @@ func refusedProblem(e *placement.RefusedError) *openapi.PlacementProblem {
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	info := infoOf(r)
 	info.err = err
+	info.callerOf(r)
+	info.problem = typeOf(err)
 	if r.Context().Err() != nil || begun(w) {
 		return // Nobody reads an answer, or part of another one is out.
 	}

@@ -12,7 +12,7 @@ import (
 func (s *Server) newRouter() *chi.Mux {
 	api := s.operations()
 	r := chi.NewRouter()
-	r.Use(s.identify, s.observe, s.recoverPanic, s.guardOrigin, s.validate)
+	r.Use(s.identify, s.observe, s.recoverPanic, s.guardOrigin, s.validate, noteCaller)
 	notFound := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.fail(w, r, errNoPath) })
 	page := web.Handler(notFound)
 	r.NotFound(notFound)
@@ -30,12 +30,17 @@ func (s *Server) newRouter() *chi.Mux {
 	r.Get("/v1/logs/{log}", api.GetLog)
 	r.Delete("/v1/logs/{log}", api.DeleteLog)
 	r.Post("/v1/logs/{log}/open", api.OpenLog)
+	r.Post("/v1/logs/{log}/grant", api.GrantRead)
 	r.Post("/v1/logs/{log}/renew", api.RenewLog)
 	r.Post("/v1/logs/{log}/close", api.CloseLog)
 	r.Post("/v1/logs/{log}/replicas", api.ChangeReplicas)
 	r.Post("/v1/logs/{log}/replacement", api.StartReplacement)
 	r.Delete("/v1/logs/{log}/replacement", api.AbandonReplacement)
 	r.Post("/v1/logs/{log}/events", api.RecordLogEvent)
+
+	r.Get("/v1/keys", api.ListKeys)
+	r.Post("/v1/keys/rotate", api.RotateKeys)
+	r.Post("/v1/keys/{key_id}/retire", api.RetireKey)
 
 	r.Get("/v1/status", api.GetStatus)
 	r.Get("/v1/journal", api.ListJournal)
@@ -54,7 +59,7 @@ func (s *Server) newRouter() *chi.Mux {
 // operations wraps the strict handlers in the generated decoders.
 func (s *Server) operations() *openapi.ServerInterfaceWrapper {
 	return &openapi.ServerInterfaceWrapper{
-		Handler: openapi.NewStrictHandlerWithOptions(s, nil, openapi.StrictHTTPServerOptions{
+		Handler: openapi.NewStrictHandlerWithOptions(s, []openapi.StrictMiddlewareFunc{noteRequest}, openapi.StrictHTTPServerOptions{
 			RequestErrorHandlerFunc:  s.failDecode,
 			ResponseErrorHandlerFunc: s.fail,
 		}),

@@ -32,6 +32,9 @@ const (
 type Options struct {
 	// Logger takes one line a request; slog.Default() if nil.
 	Logger *slog.Logger
+	// Audit takes one record, "audit", for each call that changes something or that
+	// was refused: who, what, from where. Logger if nil.
+	Audit *slog.Logger
 	// Version is shown in /v1/status.
 	Version string
 	// LoopbackOnly refuses requests whose Host or Origin is not this machine's
@@ -51,6 +54,9 @@ type Options struct {
 func (o Options) withDefaults() Options {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
+	}
+	if o.Audit == nil {
+		o.Audit = o.Logger
 	}
 	if o.Registry == nil {
 		o.Registry = prometheus.NewRegistry()
@@ -76,11 +82,12 @@ func (o Options) validate() error {
 
 // Server answers the API.
 type Server struct {
-	store   *store.Store
-	o       Options
-	routes  routers.Router // the contract's
-	metrics *metrics
-	handler http.Handler
+	store    *store.Store
+	o        Options
+	routes   routers.Router // the contract's
+	metrics  *metrics
+	auditing *auditing
+	handler  http.Handler
 
 	stop     sync.Once
 	stopping chan struct{} // closed when event streams must end
@@ -104,6 +111,7 @@ func New(st *store.Store, o Options) (*Server, error) {
 	if s.metrics, err = newMetrics(o.Registry, st); err != nil {
 		return nil, err
 	}
+	s.auditing = newAuditing(o.Audit)
 	s.handler = s.newRouter()
 	return s, nil
 }

@@ -38,7 +38,7 @@ func (s *Server) check(w http.ResponseWriter, r *http.Request) error {
 	if route == nil {
 		return s.noRoute(r)
 	}
-	infoOf(r).route = route.Path
+	infoOf(r).route, infoOf(r).found = route.Path, route
 	if err := checkQuery(route, r); err != nil {
 		return err
 	}

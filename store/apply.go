@@ -48,6 +48,23 @@ func (t *tables) set(e entry, now time.Time) error {
 		return load(e, func(rec *condemnedRecord) { t.row(daemonID).condemned[replicaID] = *rec })
 	case tableEvents:
 		t.journal.set(id, e)
+	case tableKeys:
+		return t.setGranting(e, now)
+	}
+	return nil
+}
+
+// setGranting takes what grants are made by.
+func (t *tables) setGranting(e entry, now time.Time) error {
+	switch e.key {
+	case keyGrantKey:
+		ring, err := decodeRing(e.key, e.value)
+		if err != nil {
+			return err
+		}
+		t.ring = &ring
+	case keyPeriod:
+		return load(e, func(rec *periodRecord) { t.period = periodRow{n: rec.Period, mod: e.mod, at: now} })
 	}
 	return nil
 }
@@ -180,6 +197,9 @@ func (t *tables) unlist(id string, rec *logRecord) {
 // inherit keeps what only this server knows of the daemons when the tables are
 // built anew.
 func (t *tables) inherit(old *tables) {
+	if t.period.mod == old.period.mod {
+		t.period.at = old.period.at
+	}
 	for id, d := range t.daemons {
 		if o := old.daemons[id]; o != nil {
 			d.heard = o.heard

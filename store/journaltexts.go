@@ -1,8 +1,11 @@
 package store
 
 import (
+	"context"
 	"fmt"
 	"strings"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 // describe says in a line what the log is.
@@ -44,4 +47,15 @@ func (w *Writer) describe() string {
 		name = "an unnamed writer"
 	}
 	return fmt.Sprintf("%s (process %d on %s)", name, w.PID, w.Host)
+}
+
+// ringEntryOf is the write of the entry about a change of the grant keys.
+func (s *Store) ringEntryOf(ctx context.Context, before, after *keyRing) (clientv3.Op, error) {
+	var texts []string
+	for _, k := range after.Keys {
+		if old := before.find(k.ID); old == nil || old.State != k.State {
+			texts = append(texts, fmt.Sprintf("key %s is %s now", k.ID, k.State))
+		}
+	}
+	return s.entry(ctx, signed(ctx, JournalEntry{Kind: JournalGrantKeyRotated, Detail: clipDetail(strings.Join(texts, ", "))}))
 }

@@ -21,12 +21,14 @@ const (
 	tableCondemned = "condemned"
 	tableIdem      = "idem"
 	tableEvents    = "events"
+	tableKeys      = "keys"
 )
 
 const (
 	prefix          = "/graven/"
 	keyCluster      = prefix + "cluster"
-	keyGrantKey     = prefix + "keys/grant"
+	keyGrantKey     = prefix + tableKeys + "/grant"
+	keyPeriod       = prefix + tableKeys + "/period"
 	prefixDaemons   = prefix + tableDaemons + "/"
 	prefixLive      = prefix + tableLive + "/"
 	prefixSpace     = prefix + tableSpace + "/"

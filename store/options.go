@@ -66,6 +66,9 @@ type Options struct {
 	// been without a lease before a daemon is asked to recover the log: it may go on
 	// writing all the while. 1 min if zero.
 	RecoverAfter time.Duration
+	// GrantPeriod is for how long grants made now serve for a first fence, and
+	// twice that at most; 30 min if zero.
+	GrantPeriod time.Duration
 	// SubscriberBuffer is how many events wait for a subscriber before it is
 	// told that it is too slow; 256 if zero.
 	SubscriberBuffer int
@@ -95,6 +98,7 @@ func (o Options) withDefaults() Options {
 	if o.JournalEntries == 0 {
 		o.JournalEntries = 4096
 	}
+	def(&o.GrantPeriod, 30*time.Minute)
 	if o.SubscriberBuffer == 0 {
 		o.SubscriberBuffer = 256
 	}
@@ -113,6 +117,7 @@ func (o Options) validate() error {
 		{"JournalTTL", o.JournalTTL},
 		{"RecoverAfter", o.RecoverAfter},
 		{"RefusalWindow", o.RefusalWindow},
+		{"GrantPeriod", o.GrantPeriod},
 	} {
 		if f.v < 0 {
 			return invalid(f.name, "must not be negative")

@@ -46,8 +46,11 @@ func (s *Store) Register(ctx context.Context, r RegisterRequest) (*Registration,
 		}
 		return nil, err
 	}
-	reg.ClusterID, reg.GrantKeys = ident.clusterID, s.GrantKeys()
-	return reg, nil
+	// Read after the daemon is live: a key that is published later waits for it.
+	reg.ClusterID = ident.clusterID
+	reg.Grants, err = s.rules(ctx)
+	s.keysHeard(ctx, r.KeysVersion)
+	return reg, err
 }
 
 // registering is what a registration is decided on.
@@ -225,7 +228,7 @@ func (g *registering) newLive(missing []string, ttl time.Duration) liveRecord {
 	return liveRecord{
 		version: current(), Incarnation: r.Incarnation, Addresses: r.Addresses, FreeBytes: r.Free,
 		Health: r.Health, Replicas: r.Replicas, Missing: missing, ReportedAt: time.Now().UTC(),
-		TTLSeconds: int64(ttl / time.Second),
+		TTLSeconds: int64(ttl / time.Second), KeysVersion: r.KeysVersion,
 	}
 }
 

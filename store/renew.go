@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +19,9 @@ import (
 // and ErrInvalid, ErrConflict (retry), ErrUnavailable. A writer stops only for
 // what a replica tells it; ErrUnavailable is no reason.
 func (s *Store) Renew(ctx context.Context, w WriterRef) (*RenewAnswer, error) {
+	if err := checkClientKey(w.ClientKey); err != nil {
+		return nil, err
+	}
 	ctx, cancel := s.call(ctx)
 	defer cancel()
 	ttl, read, err := s.renewWriter(ctx, w)
@@ -39,14 +43,18 @@ func (s *Store) renewed(w WriterRef, ttl time.Duration, read *logEntries) (*Rene
 	}
 	// The view may have seen a later open than the lease that was renewed; that
 	// one's grant is not this writer's.
-	if rec == nil || rec.learner() == nil || rec.Epoch != w.Epoch || rec.Writer == nil || rec.Writer.WriterID != w.WriterID {
+	if rec == nil || rec.Epoch != w.Epoch || rec.Writer == nil || rec.Writer.WriterID != w.WriterID || w.Nonce != "" && w.Nonce != rec.Nonce {
 		return a, nil
 	}
 	ident, err := s.mustKnow()
 	if err != nil {
 		return nil, err
 	}
-	a.Grant, err = ident.grant(logID, rec)
+	g, err := s.view.granting()
+	if err != nil {
+		return nil, err
+	}
+	a.Grant, err = g.write(ident.clusterID, logID, rec, cmp.Or(w.ClientKey, rec.ClientKey))
 	return a, err
 }
 

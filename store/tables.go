@@ -21,6 +21,8 @@ type tables struct {
 	unmarked map[string]struct{}
 	journal  journalTable
 	made     time.Time // what ended before is not known
+	ring     *keyRing
+	period   periodRow
 }
 
 type daemonRow struct {
