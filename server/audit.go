@@ -11,7 +11,6 @@ import (
 	"github.com/getkin/kin-openapi/routers"
 	"golang.org/x/time/rate"
 
-	"github.com/gravenio/graven/identity"
 	"github.com/gravenio/graven/openapi"
 )
 
@@ -127,21 +126,6 @@ func outcome(status int) string {
 		return "unknown"
 	}
 	return "refused"
-}
-
-// noteCaller keeps who calls where the audit finds it.
-func noteCaller(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		infoOf(r).callerOf(r)
-		next.ServeHTTP(w, r)
-	})
-}
-
-// callerOf takes who calls from the request that a middleware has made.
-func (i *requestInfo) callerOf(r *http.Request) {
-	if p, ok := identity.In(r.Context()); ok {
-		i.who = p
-	}
 }
 
 // noteRequest keeps what the audit says of the request.
