@@ -69,7 +69,7 @@
 //	SetDraining         daemon unchanged
 //	DeleteDaemon        daemon and space unchanged, live absent, nothing condemned on it
 //	CreateLog           name absent; per daemon: record, live and space unchanged; key absent
-//	OpenLog             log unchanged, writer unchanged or absent; key absent
+//	OpenLog             log and grant keys unchanged, writer unchanged or absent; key absent
 //	Renew               nothing is written, except when the lease was lost: log unchanged, writer absent
 //	CloseLog            log and writer unchanged
 //	SetReplicas         log unchanged (and with it epoch, nonce and set version)
