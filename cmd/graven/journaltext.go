@@ -7,18 +7,18 @@ import (
 	"github.com/gravenio/graven/openapi"
 )
 
-// journalText is an entry in a line: what, about whom, why, and who asked.
+// journalText is an entry in a line: about whom, what, why, and who asked.
 func journalText(j *openapi.JournalEntry) string {
-	return "journal " + string(j.Kind) + " " + journalSubject(j) + ": " + journalDetail(j)
+	return "journal " + journalSubject(j) + " " + string(j.Kind) + ": " + journalDetail(j)
 }
 
 // journalSubject names the log or the daemon that an entry is about.
 func journalSubject(j *openapi.JournalEntry) string {
 	switch {
 	case j.LogName != "":
-		return j.LogName
+		return "log " + j.LogName
 	case j.DaemonID != "":
-		return j.DaemonID
+		return "daemon " + j.DaemonID
 	}
 	return "cluster"
 }
