@@ -26,6 +26,8 @@ type Store struct {
 	refusals           *refusals
 	journalTrimmed     atomic.Uint64
 
+	health healthBox
+
 	mu       sync.RWMutex
 	identity *identity
 }
@@ -66,6 +68,7 @@ func (s *Store) Run(ctx context.Context) error {
 	g.Go(func() error { return s.probeView(ctx) })
 	g.Go(func() error { return s.markDown(ctx) })
 	g.Go(func() error { return s.tendJournal(ctx) })
+	g.Go(func() error { return s.watchHealth(ctx) })
 	g.Go(func() error { return s.keepPeriods(ctx) })
 	err := g.Wait()
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
