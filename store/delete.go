@@ -46,9 +46,13 @@ func (s *Store) tryDeleteLog(ctx context.Context, id string, ifMatch int64) (boo
 	if err != nil {
 		return false, err
 	}
+	told, err := s.journal(ctx, l, JournalEntry{Kind: JournalLogDeleted, Detail: l.rec.describe()})
+	if err != nil {
+		return false, err
+	}
 	_, ok, err := s.commit(ctx,
 		append(cmps, l.log.unchanged(), l.writer.unchanged()),
-		append(ops, clientv3.OpDelete(l.log.key), clientv3.OpDelete(prefixNames+l.rec.Name)))
+		append(ops, told, clientv3.OpDelete(l.log.key), clientv3.OpDelete(prefixNames+l.rec.Name)))
 	return ok, err
 }
 

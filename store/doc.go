@@ -52,8 +52,8 @@
 //	/graven/writers/<log_id>               who writes it now (writerRecord)       on the writer's lease
 //	/graven/condemned/<daemon>/<replica>   bytes still reserved (condemnedRecord) until the daemon confirms
 //	/graven/idem/<key>                     an answer given (idemRecord)           IdempotencyTTL or longer
-//	/graven/events/<UUIDv7>                the journal: what happened once        JournalTTL to twice that
-//	                                       (journalRecord)
+//	/graven/events/<UUIDv7>                the journal: what happened once        JournalTTL to twice that, and
+//	                                       (journalRecord)                        as long as there are few
 //
 // # Guards
 //
@@ -111,6 +111,17 @@
 //
 // Nothing is written to have a log without a writer recovered: the step for the
 // learner's daemon follows from the record and the absent lease.
+//
+// # Journal
+//
+// An entry is written in the transaction that it tells of, with the principal and
+// the origin that the context carries. Creating, opening and deleting a log, the
+// steps of a replacement, first registrations, drains, deletions of daemons, changes of the
+// grant keys and a new life have one. Refused registrations and heartbeats change
+// nothing, so theirs are written apart: the first of a host and sort at once, the
+// others counted and written once each RefusalWindow. Every server trims what the
+// view shows to be too many: each class of kinds has bounds of its own in entries
+// and bytes, so that none pushes out another.
 //
 // # Grants
 //

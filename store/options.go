@@ -54,6 +54,14 @@ type Options struct {
 	// JournalTTL is for how long the journal's entries are kept at least; 7
 	// days if zero.
 	JournalTTL time.Duration
+	// JournalEntries is how many entries of each sort are kept at most, with 1 KiB
+	// for each on average: what people decide and what goes wrong, what a busy
+	// cluster does all day, and a quarter as many refusals. A few more may be there
+	// for a moment. 4096 if zero.
+	JournalEntries int
+	// RefusalWindow is for how long a peer's refusals are counted before they share
+	// an entry; 10 min if zero.
+	RefusalWindow time.Duration
 	// RecoverAfter is for how long a writer that has not closed its log must have
 	// been without a lease before a daemon is asked to recover the log: it may go on
 	// writing all the while. 1 min if zero.
@@ -86,6 +94,10 @@ func (o Options) withDefaults() Options {
 	def(&o.IdempotencyTTL, time.Hour)
 	def(&o.JournalTTL, 7*24*time.Hour)
 	def(&o.RecoverAfter, time.Minute)
+	def(&o.RefusalWindow, 10*time.Minute)
+	if o.JournalEntries == 0 {
+		o.JournalEntries = 4096
+	}
 	def(&o.GrantPeriod, 30*time.Minute)
 	if o.SubscriberBuffer == 0 {
 		o.SubscriberBuffer = 256
@@ -104,11 +116,15 @@ func (o Options) validate() error {
 		{"IdempotencyTTL", o.IdempotencyTTL},
 		{"JournalTTL", o.JournalTTL},
 		{"RecoverAfter", o.RecoverAfter},
+		{"RefusalWindow", o.RefusalWindow},
 		{"GrantPeriod", o.GrantPeriod},
 	} {
 		if f.v < 0 {
 			return invalid(f.name, "must not be negative")
 		}
+	}
+	if o.JournalEntries < 1 {
+		return invalid("JournalEntries", "must be positive")
 	}
 	if o.SubscriberBuffer < 1 {
 		return invalid("SubscriberBuffer", "must be positive")

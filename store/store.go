@@ -23,6 +23,8 @@ type Store struct {
 	keeper *keeper
 
 	idem, journalLease sharedLease
+	refusals           *refusals
+	journalTrimmed     atomic.Uint64
 
 	health healthBox
 
@@ -49,6 +51,8 @@ func New(client *clientv3.Client, o Options) (*Store, error) {
 	}
 	s := &Store{client: client, opts: o, log: o.Logger, keeper: newKeeper(o.Lease)}
 	s.view = newView(o.MaxLag)
+	s.view.bounds = s.journalBounds
+	s.refusals = newRefusals(o.RefusalWindow)
 	return s, nil
 }
 
@@ -63,6 +67,7 @@ func (s *Store) Run(ctx context.Context) error {
 	g.Go(func() error { return s.feedView(ctx) })
 	g.Go(func() error { return s.probeView(ctx) })
 	g.Go(func() error { return s.markDown(ctx) })
+	g.Go(func() error { return s.tendJournal(ctx) })
 	g.Go(func() error { return s.watchHealth(ctx) })
 	g.Go(func() error { return s.keepPeriods(ctx) })
 	err := g.Wait()
