@@ -88,6 +88,8 @@ func kindOf(t openapi.ProblemType) kind {
 		return kind{http.StatusConflict, "The object has changed"}
 	case openapi.ProblemDaemonInUse:
 		return kind{http.StatusConflict, "The daemon is in use"}
+	case openapi.ProblemLastCopies:
+		return kind{http.StatusConflict, "The daemon has the last copies of a log"}
 	case openapi.ProblemLogInUse:
 		return kind{http.StatusConflict, "The log is in use"}
 	case openapi.ProblemNameTaken:
@@ -135,7 +137,6 @@ func typeOf(err error) openapi.ProblemType {
 		{errMediaType, openapi.ProblemUnsupportedMediaType},
 		{errTooLarge, openapi.ProblemTooLarge},
 		{store.ErrInvalid, openapi.ProblemInvalidRequest},
-		{store.ErrUnsupported, openapi.ProblemInvalidRequest},
 		{store.ErrNotFound, openapi.ProblemNotFound},
 		{store.ErrPrecondition, openapi.ProblemPreconditionFailed},
 		{store.ErrNameTaken, openapi.ProblemNameTaken},
@@ -147,6 +148,8 @@ func typeOf(err error) openapi.ProblemType {
 		{store.ErrWriterClosed, openapi.ProblemLeaseExpired},
 		{store.ErrGone, openapi.ProblemDaemonGone},
 		{store.ErrDaemonBusy, openapi.ProblemDaemonInUse},
+		{store.ErrLastCopies, openapi.ProblemLastCopies},
+		{store.ErrOperatorEnded, openapi.ProblemConflict},
 		{store.ErrLogInUse, openapi.ProblemLogInUse},
 		{store.ErrSuperseded, openapi.ProblemSuperseded},
 		{store.ErrEpochAhead, openapi.ProblemConflict},

@@ -39,8 +39,6 @@ var (
 	ErrGone = errors.New("store: daemon has been deleted")
 	// ErrDaemonBusy: the daemon is live or still has reserved bytes.
 	ErrDaemonBusy = errors.New("store: daemon is in use")
-	// ErrUnsupported: this version cannot do it.
-	ErrUnsupported = errors.New("store: not supported")
 	// ErrLogInUse: a writer's lease lives; see InUseError.
 	ErrLogInUse = errors.New("store: log is in use")
 	// ErrSuperseded: a later epoch exists; see SupersededError.
@@ -56,6 +54,10 @@ var (
 	// ErrAbandoned: the learner is not the log's (any more) and can never be
 	// promoted.
 	ErrAbandoned = errors.New("store: the learner was given up")
+	// ErrOperatorEnded: the operator has ended, or is none that can be cancelled.
+	ErrOperatorEnded = errors.New("store: the operator can't be cancelled")
+	// ErrLastCopies: a log could not be opened without the daemon.
+	ErrLastCopies = errors.New("store: a log could not be opened any more")
 	// ErrIdempotencyMismatch: the key was used for another request.
 	ErrIdempotencyMismatch = errors.New("store: idempotency key was used for another request")
 	// ErrCompacted: the revision is below what etcd still has; read a snapshot

@@ -19,6 +19,13 @@ const (
 	JournalReplacementDone      JournalKind = "replacement-done"
 	JournalReplacementAbandoned JournalKind = "replacement-abandoned"
 	JournalDataLossAccepted     JournalKind = "data-loss-accepted"
+	JournalDaemonDraining       JournalKind = "daemon-draining"
+	JournalDaemonUndrained      JournalKind = "daemon-undrained"
+	JournalDaemonLost           JournalKind = "daemon-lost"
+	JournalOperatorsPaused      JournalKind = "operators-paused"
+	JournalOperatorsResumed     JournalKind = "operators-resumed"
+	JournalOperatorLimits       JournalKind = "operator-limits"
+	JournalOperatorCancelled    JournalKind = "operator-cancelled"
 )
 
 // Limits of what a writer may have recorded.
@@ -33,9 +40,9 @@ const (
 type JournalEntry struct {
 	At      time.Time   `json:"at"`
 	Kind    JournalKind `json:"kind"`
-	LogID   string      `json:"log_id"`
-	LogName string      `json:"log_name"`
-	// DaemonID and ReplicaID are the learner's, for replacements.
+	LogID   string      `json:"log_id,omitempty"`
+	LogName string      `json:"log_name,omitempty"`
+	// DaemonID and ReplicaID are what it is about; for replacements the learner's.
 	DaemonID  string    `json:"daemon_id,omitempty"`
 	ReplicaID string    `json:"replica_id,omitempty"`
 	Epoch     uint64    `json:"epoch,omitempty"`
@@ -60,6 +67,12 @@ func (s *Store) note(ctx context.Context, l *logEntries, kind JournalKind, learn
 // journal is the write of an entry, completed from the log's record. Its key
 // sorts by time and is nobody else's, so nothing has to be compared.
 func (s *Store) journal(ctx context.Context, l *logEntries, e JournalEntry) (clientv3.Op, error) {
+	e.LogID, e.LogName, e.Epoch = l.id, l.rec.Name, l.rec.Epoch
+	return s.journalEntry(ctx, e)
+}
+
+// journalEntry is the write of an entry that need not be about a log.
+func (s *Store) journalEntry(ctx context.Context, e JournalEntry) (clientv3.Op, error) {
 	lease, err := s.shared(ctx, &s.journalLease, s.opts.JournalTTL)
 	if err != nil {
 		return clientv3.Op{}, err
@@ -68,7 +81,7 @@ func (s *Store) journal(ctx context.Context, l *logEntries, e JournalEntry) (cli
 	if err != nil {
 		return clientv3.Op{}, fmt.Errorf("store: make an ID for the journal: %w", err)
 	}
-	e.At, e.LogID, e.LogName, e.Epoch = time.Now().UTC(), l.id, l.rec.Name, l.rec.Epoch
+	e.At = time.Now().UTC()
 	return put(prefixEvents+id.String(), journalRecord{version: current(), JournalEntry: e}, clientv3.WithLease(lease)), nil
 }
 

@@ -48,6 +48,9 @@ type Options struct {
 	// JournalTTL is for how long the journal's entries are kept at least; 7
 	// days if zero.
 	JournalTTL time.Duration
+	// OperatorTTL is for how long operators that have ended are listed at least;
+	// 6 h if zero.
+	OperatorTTL time.Duration
 	// RecoverAfter is for how long a writer that has not closed its log must have
 	// been without a lease before a daemon is asked to recover the log: it may go on
 	// writing all the while. 1 min if zero.
@@ -76,6 +79,7 @@ func (o Options) withDefaults() Options {
 	def(&o.ReportEvery, 30*time.Second)
 	def(&o.IdempotencyTTL, time.Hour)
 	def(&o.JournalTTL, 7*24*time.Hour)
+	def(&o.OperatorTTL, 6*time.Hour)
 	def(&o.RecoverAfter, time.Minute)
 	if o.SubscriberBuffer == 0 {
 		o.SubscriberBuffer = 256
@@ -93,6 +97,7 @@ func (o Options) validate() error {
 		{"ReportEvery", o.ReportEvery},
 		{"IdempotencyTTL", o.IdempotencyTTL},
 		{"JournalTTL", o.JournalTTL},
+		{"OperatorTTL", o.OperatorTTL},
 		{"RecoverAfter", o.RecoverAfter},
 	} {
 		if f.v < 0 {

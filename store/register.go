@@ -15,7 +15,8 @@ import (
 //
 // Errors: ErrInvalid, ErrPoolRolledBack, ErrPoolMismatch, ErrStaleIncarnation
 // (this very incarnation is live at another address, so the pool was cloned),
-// ErrAddressInUse, ErrConflict (retry), ErrUnavailable.
+// ErrAddressInUse, ErrGone (given up as lost), ErrConflict (retry),
+// ErrUnavailable.
 func (s *Store) Register(ctx context.Context, r RegisterRequest) (*Registration, error) {
 	if r.LeaseTTL == 0 {
 		r.LeaseTTL = s.opts.DaemonTTL
@@ -50,6 +51,7 @@ func (s *Store) Register(ctx context.Context, r RegisterRequest) (*Registration,
 type registering struct {
 	req                             RegisterRequest
 	daemon, live, space, pool, addr entry
+	gone                            entry
 	rec                             daemonRecord // zero if the daemon is new
 	liveRec                         *liveRecord
 }
@@ -66,8 +68,11 @@ func (s *Store) tryRegister(ctx context.Context, r RegisterRequest, lease client
 	if err != nil {
 		return nil, err
 	}
+	if err := s.barred(g.gone, &r); err != nil {
+		return nil, err
+	}
 	cmps := []clientv3.Cmp{
-		g.daemon.unchanged(), g.live.unchanged(), g.space.unchanged(), g.pool.unchanged(), g.addr.unchanged(),
+		g.daemon.unchanged(), g.live.unchanged(), g.space.unchanged(), g.pool.unchanged(), g.addr.unchanged(), g.gone.unchanged(),
 	}
 	owner := ownerRecord{version: current(), DaemonID: r.DaemonID}
 	ops := []clientv3.Op{
@@ -93,11 +98,11 @@ func (s *Store) tryRegister(ctx context.Context, r RegisterRequest, lease client
 func (s *Store) readRegistering(ctx context.Context, r RegisterRequest) (*registering, int64, error) {
 	es, rev, err := s.read(ctx,
 		prefixDaemons+r.DaemonID, prefixLive+r.DaemonID, prefixSpace+r.DaemonID,
-		prefixPools+r.PoolID, addressKey(r.Addresses))
+		prefixPools+r.PoolID, addressKey(r.Addresses), prefixGone+r.DaemonID)
 	if err != nil {
 		return nil, 0, err
 	}
-	g := &registering{req: r, daemon: es[0], live: es[1], space: es[2], pool: es[3], addr: es[4]}
+	g := &registering{req: r, daemon: es[0], live: es[1], space: es[2], pool: es[3], addr: es[4], gone: es[5]}
 	if g.daemon.exists() {
 		if g.rec, err = decode[daemonRecord](g.daemon.key, g.daemon.value); err != nil {
 			return nil, 0, err

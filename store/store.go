@@ -24,7 +24,7 @@ type Store struct {
 	view   *View
 	keeper *keeper
 
-	idem, journalLease sharedLease
+	idem, journalLease, operatorLease sharedLease
 
 	mu       sync.RWMutex
 	identity *identity
