@@ -43,8 +43,11 @@ func (e *RefusedError) Unwrap() error { return ErrRefused }
 
 // advice says what to do about the refusals that end an agent; read-only.
 var advice = map[openapi.ProblemType]string{
-	openapi.ProblemStaleIncarnation: "another process serves a copy of this pool under the same ID: keep the one that has the newest data, and stop and remove the other",
-	openapi.ProblemPoolMismatch:     "start it with the pool that the ID is bound to, or under a new ID; if that pool is lost for good, remove the daemon (`graven daemon rm`) first",
+	openapi.ProblemStaleIncarnation: "a later start of this daemon, or of a copy of its pool, has registered: keep the one that has the newest data, and stop and remove the other",
+	openapi.ProblemPoolCloned:       "another process serves a copy of this pool under the same ID: keep the one that has the newest data, and stop and remove the other",
+	openapi.ProblemPoolWiped:        "start it with the pool that the ID is bound to, or under a new ID; if that pool is lost for good, remove the daemon (`graven daemon rm`) first",
+	openapi.ProblemPoolMismatch:     "start it under the ID that this pool is bound to",
+	openapi.ProblemIncarnationAhead: "the pool's superblock is damaged, or something else than the agent wrote it: check the pool (`graven pool check`), or start with a new ID and an empty folder",
 	openapi.ProblemPoolRolledBack:   "the pool is an older copy and may lack what was acknowledged: bring back the newest one, or start with a new ID and an empty folder and remove this daemon (`graven daemon rm`)",
 	openapi.ProblemAddressInUse:     "stop the other daemon or choose another address to listen on",
 	openapi.ProblemDaemonGone:       "the daemon was deleted: start with a new ID and an empty folder",

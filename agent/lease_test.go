@@ -151,7 +151,7 @@ func TestWipedPoolIsRefused(t *testing.T) {
 	if err := os.RemoveAll(o.Dir); err != nil {
 		t.Fatal(err)
 	}
-	refusedWith(t, start(t, o).wait(), openapi.ProblemPoolMismatch)
+	refusedWith(t, start(t, o).wait(), openapi.ProblemPoolWiped)
 }
 
 func TestRolledBackPoolIsRefused(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -69,6 +70,28 @@ func TestProblemTypesAgree(t *testing.T) {
 		for slug := range c.have {
 			if !enum[slug] {
 				t.Errorf("%s is in the %s and not in the enum", slug, c.name)
+			}
+		}
+	}
+}
+
+// What has no roles would have to be guessed, and a guess must not be "all".
+func TestEveryOperationNamesItsRoles(t *testing.T) {
+	t.Parallel()
+	known := []string{"viewer", "client", "daemon", "admin"}
+	for path, item := range load(t).Paths.Map() {
+		for method, op := range item.Operations() {
+			list, _ := op.Extensions["x-roles"].([]any)
+			if len(list) == 1 && list[0] == "anybody" {
+				continue
+			}
+			if len(list) == 0 {
+				t.Errorf("%s %s: has no x-roles: list who may call it, of %v, or anybody alone", method, path, known)
+			}
+			for _, v := range list {
+				if role, _ := v.(string); !slices.Contains(known, role) {
+					t.Errorf("%s %s: x-roles has %v, which is none of %v", method, path, v, known)
+				}
 			}
 		}
 	}

@@ -399,8 +399,12 @@ const (
 	ProblemDaemonGone            ProblemType = "urn:graven:problem:daemon-gone"
 	ProblemDaemonInUse           ProblemType = "urn:graven:problem:daemon-in-use"
 	ProblemEventsGap             ProblemType = "urn:graven:problem:events-gap"
+	ProblemForbidden             ProblemType = "urn:graven:problem:forbidden"
 	ProblemForbiddenOrigin       ProblemType = "urn:graven:problem:forbidden-origin"
+	ProblemForeignDaemon         ProblemType = "urn:graven:problem:foreign-daemon"
+	ProblemForeignLog            ProblemType = "urn:graven:problem:foreign-log"
 	ProblemIdempotencyMismatch   ProblemType = "urn:graven:problem:idempotency-mismatch"
+	ProblemIncarnationAhead      ProblemType = "urn:graven:problem:incarnation-ahead"
 	ProblemInvalidRequest        ProblemType = "urn:graven:problem:invalid-request"
 	ProblemLastCopies            ProblemType = "urn:graven:problem:last-copies"
 	ProblemLeaseExpired          ProblemType = "urn:graven:problem:lease-expired"
@@ -409,15 +413,21 @@ const (
 	ProblemNameTaken             ProblemType = "urn:graven:problem:name-taken"
 	ProblemNoPlacement           ProblemType = "urn:graven:problem:no-placement"
 	ProblemNotFound              ProblemType = "urn:graven:problem:not-found"
+	ProblemPoolCloned            ProblemType = "urn:graven:problem:pool-cloned"
 	ProblemPoolMismatch          ProblemType = "urn:graven:problem:pool-mismatch"
 	ProblemPoolRolledBack        ProblemType = "urn:graven:problem:pool-rolled-back"
+	ProblemPoolWiped             ProblemType = "urn:graven:problem:pool-wiped"
 	ProblemPreconditionFailed    ProblemType = "urn:graven:problem:precondition-failed"
+	ProblemRateLimited           ProblemType = "urn:graven:problem:rate-limited"
 	ProblemReplacementAbandoned  ProblemType = "urn:graven:problem:replacement-abandoned"
 	ProblemReplacementInProgress ProblemType = "urn:graven:problem:replacement-in-progress"
 	ProblemStaleIncarnation      ProblemType = "urn:graven:problem:stale-incarnation"
 	ProblemSuperseded            ProblemType = "urn:graven:problem:superseded"
 	ProblemTTLTooShort           ProblemType = "urn:graven:problem:ttl-too-short"
+	ProblemTokenExpired          ProblemType = "urn:graven:problem:token-expired"
+	ProblemTokenInvalid          ProblemType = "urn:graven:problem:token-invalid"
 	ProblemTooLarge              ProblemType = "urn:graven:problem:too-large"
+	ProblemUnauthenticated       ProblemType = "urn:graven:problem:unauthenticated"
 	ProblemUnavailable           ProblemType = "urn:graven:problem:unavailable"
 	ProblemUnsupportedMediaType  ProblemType = "urn:graven:problem:unsupported-media-type"
 )
@@ -437,9 +447,17 @@ func (e ProblemType) Valid() bool {
 		return true
 	case ProblemEventsGap:
 		return true
+	case ProblemForbidden:
+		return true
 	case ProblemForbiddenOrigin:
 		return true
+	case ProblemForeignDaemon:
+		return true
+	case ProblemForeignLog:
+		return true
 	case ProblemIdempotencyMismatch:
+		return true
+	case ProblemIncarnationAhead:
 		return true
 	case ProblemInvalidRequest:
 		return true
@@ -457,11 +475,17 @@ func (e ProblemType) Valid() bool {
 		return true
 	case ProblemNotFound:
 		return true
+	case ProblemPoolCloned:
+		return true
 	case ProblemPoolMismatch:
 		return true
 	case ProblemPoolRolledBack:
 		return true
+	case ProblemPoolWiped:
+		return true
 	case ProblemPreconditionFailed:
+		return true
+	case ProblemRateLimited:
 		return true
 	case ProblemReplacementAbandoned:
 		return true
@@ -473,7 +497,13 @@ func (e ProblemType) Valid() bool {
 		return true
 	case ProblemTTLTooShort:
 		return true
+	case ProblemTokenExpired:
+		return true
+	case ProblemTokenInvalid:
+		return true
 	case ProblemTooLarge:
+		return true
+	case ProblemUnauthenticated:
 		return true
 	case ProblemUnavailable:
 		return true
@@ -649,6 +679,9 @@ type Daemon struct {
 	//
 	// Example: {"state":"ok"}
 	Health Health `json:"health"`
+
+	// Identity Name of the certificate that the ID is bound to; absent if it registered without one.
+	Identity string `json:"identity,omitempty,omitzero"`
 
 	// Incarnation Counts the starts of a daemon on its pool.
 	//
@@ -961,6 +994,9 @@ type Log struct {
 	// Example: 3
 	Epoch Epoch `json:"epoch"`
 
+	// Groups The groups whose members may use it like its owner; those that he was in.
+	Groups []string `json:"groups,omitempty,omitzero"`
+
 	// LogID A UUID in lower-case hexadecimal with dashes.
 	//
 	// Example: 5d3c2f4e-8f5a-4b7e-9a55-0d7f5b0c9a11
@@ -970,6 +1006,9 @@ type Log struct {
 	//
 	// Example: d1
 	Name ID `json:"name"`
+
+	// Owner Name of the principal that made it; absent if nobody was asked.
+	Owner string `json:"owner,omitempty,omitzero"`
 
 	// ReplicaBytes What each replica takes of its daemon, in bytes; the ring and its headers.
 	ReplicaBytes int64     `json:"replica_bytes"`

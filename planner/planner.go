@@ -3,7 +3,6 @@ package planner
 import (
 	"cmp"
 	"slices"
-	"time"
 
 	"github.com/gravenio/graven/placement"
 )
@@ -20,7 +19,7 @@ func New(seed uint64) *Planner { return &Planner{seed: seed} }
 
 // Plan decides what to do. now is any monotonic clock's time, the same one's in
 // every call.
-func (p *Planner) Plan(v *View, l Limits, paused bool, now time.Duration) Plan {
+func (p *Planner) Plan(v *View, l Limits, paused bool, now Duration) Plan {
 	p.sights.begin(now)
 	p.seed++
 	r := newRound(p, v, l)
@@ -138,9 +137,9 @@ func (r *round) planned(id string) []string {
 
 // Times that no person needs to change.
 const (
-	cancelHold = time.Hour   // a cancelled operator is not planned again
-	firstRetry = time.Minute // after a failure, doubled with each
-	lastRetry  = time.Hour
+	cancelHold = Hour   // a cancelled operator is not planned again
+	firstRetry = Minute // after a failure, doubled with each
+	lastRetry  = Hour
 )
 
 // resting says whether an operator of this ID is under way, or has ended too

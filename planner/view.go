@@ -1,8 +1,6 @@
 package planner
 
 import (
-	"time"
-
 	"github.com/gravenio/graven/placement"
 )
 
@@ -118,12 +116,12 @@ type Operator struct {
 type Limits struct {
 	// Grace is for how long a daemon must be down, or a replica unfit, before it
 	// is replaced.
-	Grace time.Duration
+	Grace Duration
 	// Timeout is for how long an operator may make no progress.
-	Timeout time.Duration
+	Timeout Duration
 	// RecoverAfter is for how long a log must be without a writer, and in need,
 	// before it is recovered.
-	RecoverAfter time.Duration
+	RecoverAfter Duration
 	// PerDaemon and Cluster bound the operators that a daemon takes part in, and
 	// all, at a time.
 	PerDaemon, Cluster int
@@ -131,7 +129,7 @@ type Limits struct {
 	// begun any more; one may always be.
 	MaxDownPercent int
 	// ScrubEvery is the time between a daemon's scrubs; 0 for none.
-	ScrubEvery time.Duration
+	ScrubEvery Duration
 }
 
 // Step is an operator that is wanted.

@@ -136,7 +136,7 @@ func TestBadInput(t *testing.T) {
 		{name: "short TTL", method: "PUT", path: "/v1/daemons/d9", body: body("lease_ttl_seconds", "1"), status: 400, typ: openapi.ProblemTTLTooShort},
 		{name: "endless TTL", method: "PUT", path: "/v1/daemons/d9", body: body("lease_ttl_seconds", "3601"), status: 400, typ: json400, field: "lease_ttl_seconds"},
 		{name: "address in use", method: "PUT", path: "/v1/daemons/d9", body: body("tcp_port", "20001"), status: 409, typ: openapi.ProblemAddressInUse},
-		{name: "another pool", method: "PUT", path: "/v1/daemons/d1", body: body(), status: 409, typ: openapi.ProblemPoolMismatch},
+		{name: "another pool", method: "PUT", path: "/v1/daemons/d1", body: body(), status: 409, typ: openapi.ProblemPoolWiped},
 		{name: "heartbeat of a stranger", method: "POST", path: "/v1/daemons/d9/heartbeat", body: `{"incarnation":1,"free_bytes":1}`, status: 404, typ: openapi.ProblemLeaseExpired},
 		{name: "heartbeat without incarnation", method: "POST", path: "/v1/daemons/d1/heartbeat", body: `{"free_bytes":1}`, status: 400, typ: json400, field: "incarnation"},
 		{name: "delete of a live daemon", method: "DELETE", path: "/v1/daemons/d1", status: 409, typ: openapi.ProblemDaemonInUse},

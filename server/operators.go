@@ -5,7 +5,6 @@ import (
 	"slices"
 
 	"github.com/gravenio/graven/openapi"
-	"github.com/gravenio/graven/planner"
 	"github.com/gravenio/graven/store"
 )
 
@@ -126,12 +125,12 @@ func countOperators(view *store.View) openapi.OperatorCounts {
 	n := openapi.OperatorCounts{Leader: view.Leader(), Paused: set.Paused, Braked: view.Brake() != ""}
 	all, _ := view.Operators()
 	for i := range all {
-		switch all[i].State {
-		case planner.Planned:
+		switch openapi.OperatorState(all[i].State) {
+		case openapi.OperatorPlanned:
 			n.Planned++
-		case planner.Running:
+		case openapi.OperatorRunning:
 			n.Running++
-		case planner.Failed:
+		case openapi.OperatorFailed:
 			n.Failed++
 		}
 	}

@@ -74,6 +74,18 @@ func kindOf(t openapi.ProblemType) kind {
 		return kind{http.StatusBadRequest, "The request is invalid"}
 	case openapi.ProblemTTLTooShort:
 		return kind{http.StatusBadRequest, "The lease is too short"}
+	case openapi.ProblemUnauthenticated:
+		return kind{http.StatusUnauthorized, "Who asks is not known"}
+	case openapi.ProblemTokenInvalid:
+		return kind{http.StatusUnauthorized, "The token is not valid"}
+	case openapi.ProblemTokenExpired:
+		return kind{http.StatusUnauthorized, "The token has expired"}
+	case openapi.ProblemForbidden:
+		return kind{http.StatusForbidden, "The role may not do this"}
+	case openapi.ProblemForeignDaemon:
+		return kind{http.StatusForbidden, "The daemon ID is another's"}
+	case openapi.ProblemForeignLog:
+		return kind{http.StatusForbidden, "The log is another's"}
 	case openapi.ProblemForbiddenOrigin:
 		return kind{http.StatusForbidden, "The origin is refused"}
 	case openapi.ProblemNotFound:
@@ -96,10 +108,16 @@ func kindOf(t openapi.ProblemType) kind {
 		return kind{http.StatusConflict, "The name is taken"}
 	case openapi.ProblemNoPlacement:
 		return kind{http.StatusConflict, "Too few daemons fit"}
+	case openapi.ProblemIncarnationAhead:
+		return kind{http.StatusConflict, "The incarnation is out of reach"}
+	case openapi.ProblemPoolCloned:
+		return kind{http.StatusConflict, "The pool runs twice"}
 	case openapi.ProblemPoolMismatch:
 		return kind{http.StatusConflict, "The pool is not this daemon's"}
 	case openapi.ProblemPoolRolledBack:
 		return kind{http.StatusConflict, "The pool is older than its record"}
+	case openapi.ProblemPoolWiped:
+		return kind{http.StatusConflict, "The pool is a new one"}
 	case openapi.ProblemReplacementAbandoned:
 		return kind{http.StatusConflict, "The learner was given up"}
 	case openapi.ProblemReplacementInProgress:
@@ -120,6 +138,8 @@ func kindOf(t openapi.ProblemType) kind {
 		return kind{http.StatusUnsupportedMediaType, "The body is not JSON"}
 	case openapi.ProblemIdempotencyMismatch:
 		return kind{http.StatusUnprocessableEntity, "The key belongs to another request"}
+	case openapi.ProblemRateLimited:
+		return kind{http.StatusTooManyRequests, "Too many requests"}
 	case openapi.ProblemUnavailable:
 		return kind{http.StatusServiceUnavailable, "The control plane is unavailable"}
 	default:
@@ -142,6 +162,9 @@ func typeOf(err error) openapi.ProblemType {
 		{store.ErrNameTaken, openapi.ProblemNameTaken},
 		{store.ErrPoolRolledBack, openapi.ProblemPoolRolledBack},
 		{store.ErrPoolMismatch, openapi.ProblemPoolMismatch},
+		{store.ErrPoolWiped, openapi.ProblemPoolWiped},
+		{store.ErrPoolCloned, openapi.ProblemPoolCloned},
+		{store.ErrIncarnationAhead, openapi.ProblemIncarnationAhead},
 		{store.ErrStaleIncarnation, openapi.ProblemStaleIncarnation},
 		{store.ErrAddressInUse, openapi.ProblemAddressInUse},
 		{store.ErrLeaseExpired, openapi.ProblemLeaseExpired},

@@ -79,9 +79,6 @@ func TestDeleteDaemonGuards(t *testing.T) {
 	if err := s.DeleteDaemon(t.Context(), "no-such-daemon", false, 0); !errors.Is(err, ErrNotFound) {
 		t.Errorf("unknown: %v", err)
 	}
-	if err := s.DeleteDaemon(t.Context(), id, true, 0); !errors.Is(err, ErrUnsupported) {
-		t.Errorf("lost: %v", err)
-	}
 	busy("live, with a log")
 	expire(t, s, prefixLive+id)
 	busy("down, with a log")

@@ -25,9 +25,17 @@ var (
 	// ErrPoolRolledBack: the pool's incarnation is below the recorded one, so
 	// it was restored from a copy or cloned.
 	ErrPoolRolledBack = errors.New("store: pool is older than the control plane's record of it")
-	// ErrPoolMismatch: the daemon ID belongs to another pool, or the pool to
-	// another daemon ID.
+	// ErrPoolMismatch: the pool belongs to another daemon ID.
 	ErrPoolMismatch = errors.New("store: pool and daemon ID do not belong together")
+	// ErrPoolWiped: the daemon ID belongs to another pool, and this one is
+	// nobody's: the disk was wiped or replaced.
+	ErrPoolWiped = errors.New("store: pool is a new one under a known daemon ID")
+	// ErrPoolCloned: this very incarnation is live at another address, so the
+	// pool runs twice. The caller must stop serving and not register again.
+	ErrPoolCloned = errors.New("store: pool is live at another address")
+	// ErrIncarnationAhead: the incarnation is more than MaxIncarnationJump above
+	// the recorded one.
+	ErrIncarnationAhead = errors.New("store: incarnation is out of reach")
 	// ErrStaleIncarnation: a later incarnation of this daemon has registered.
 	// The caller must stop serving and not register again.
 	ErrStaleIncarnation = errors.New("store: stale incarnation")

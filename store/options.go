@@ -22,6 +22,12 @@ const (
 	// MaxEpoch bounds epochs; it is the highest integer that JSON readers agree
 	// on.
 	MaxEpoch = uint64(1)<<53 - 1
+	// MaxIncarnationJump is by how much an incarnation may exceed the recorded
+	// one. Each start counts, also those of which the control plane never heard;
+	// a daemon that restarts every second for a century stays below it. What is
+	// above it was no count of starts, and once recorded it would shut the true
+	// daemon out.
+	MaxIncarnationJump = uint64(1) << 32
 	// MaxReplicas is the most replicas of a log.
 	MaxReplicas = 7
 	// MaxInventory is the most replicas that a daemon may report.

@@ -13,9 +13,9 @@ import (
 // Register makes the daemon live, as a new one or as another incarnation of a
 // known one, and says what to do with what its pool holds.
 //
-// Errors: ErrInvalid, ErrPoolRolledBack, ErrPoolMismatch, ErrStaleIncarnation
-// (this very incarnation is live at another address, so the pool was cloned),
-// ErrAddressInUse, ErrGone (given up as lost), ErrConflict (retry),
+// Errors: ErrInvalid, ErrPoolWiped, ErrPoolMismatch, ErrPoolRolledBack,
+// ErrPoolCloned, ErrIncarnationAhead, ErrAddressInUse, ErrGone (given up as
+// lost), ErrConflict (retry),
 // ErrUnavailable.
 func (s *Store) Register(ctx context.Context, r RegisterRequest) (*Registration, error) {
 	if r.LeaseTTL == 0 {
@@ -120,34 +120,55 @@ func (s *Store) readRegistering(ctx context.Context, r RegisterRequest) (*regist
 
 // guard refuses who must not be this daemon.
 func (g *registering) guard() error {
-	id, r := g.req.DaemonID, &g.req
-	refuse := func(err error, format string, args ...any) error {
-		return &DaemonError{DaemonID: id, Detail: fmt.Sprintf(format, args...), Err: err}
-	}
-	if g.daemon.exists() {
-		switch {
-		case g.rec.PoolID != r.PoolID:
-			return refuse(ErrPoolMismatch, "it has pool %s, not %s; a wiped or new pool needs a new daemon ID",
-				g.rec.PoolID, r.PoolID)
-		case r.Incarnation < g.rec.Incarnation:
-			return &RolledBackError{DaemonID: id, Offered: r.Incarnation, Recorded: g.rec.Incarnation}
-		case r.Incarnation == g.rec.Incarnation && g.liveRec != nil && g.liveRec.Addresses != r.Addresses:
-			return refuse(ErrStaleIncarnation, "incarnation %d is live at %s already: the pool runs twice",
-				r.Incarnation, hostPort(g.liveRec.Addresses))
-		}
-	}
-	owner, err := ownerOf(g.pool)
+	poolOwner, err := ownerOf(g.pool)
 	if err != nil {
 		return err
 	}
-	if owner != "" && owner != id {
-		return refuse(ErrPoolMismatch, "pool %s belongs to daemon %s", r.PoolID, owner)
-	}
-	if owner, err = ownerOf(g.addr); err != nil {
+	if err := g.guardPool(poolOwner); err != nil {
 		return err
 	}
-	if owner != "" && owner != id {
-		return refuse(ErrAddressInUse, "%s is daemon %s's", hostPort(r.Addresses), owner)
+	if err := g.guardIncarnation(); err != nil {
+		return err
+	}
+	owner, err := ownerOf(g.addr)
+	if err != nil {
+		return err
+	}
+	if owner != "" && owner != g.req.DaemonID {
+		return g.refuse(ErrAddressInUse, "%s is daemon %s's", hostPort(g.req.Addresses), owner)
+	}
+	return nil
+}
+
+func (g *registering) refuse(err error, format string, args ...any) error {
+	return &DaemonError{DaemonID: g.req.DaemonID, Detail: fmt.Sprintf(format, args...), Err: err}
+}
+
+// guardPool binds a pool to one ID and an ID to one pool.
+func (g *registering) guardPool(owner string) error {
+	switch {
+	case owner != "" && owner != g.req.DaemonID:
+		return g.refuse(ErrPoolMismatch, "pool %s belongs to daemon %s", g.req.PoolID, owner)
+	case g.daemon.exists() && g.rec.PoolID != g.req.PoolID:
+		return g.refuse(ErrPoolWiped, "it has pool %s, not %s; a wiped or new pool needs a new daemon ID",
+			g.rec.PoolID, g.req.PoolID)
+	}
+	return nil
+}
+
+// guardIncarnation lets a pool's count of starts only grow. A daemon that is
+// new begins from zero.
+func (g *registering) guardIncarnation() error {
+	r, recorded := &g.req, g.rec.Incarnation
+	switch {
+	case r.Incarnation < recorded:
+		return &RolledBackError{DaemonID: r.DaemonID, Offered: r.Incarnation, Recorded: recorded}
+	case r.Incarnation-recorded > MaxIncarnationJump:
+		return g.refuse(ErrIncarnationAhead, "incarnation %d is offered, the record says %d; at most %d more are believed",
+			r.Incarnation, recorded, MaxIncarnationJump)
+	case r.Incarnation == recorded && g.liveRec != nil && g.liveRec.Addresses != r.Addresses:
+		return g.refuse(ErrPoolCloned, "incarnation %d is live at %s already: the pool runs twice",
+			r.Incarnation, hostPort(g.liveRec.Addresses))
 	}
 	return nil
 }

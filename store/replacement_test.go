@@ -694,7 +694,7 @@ func TestRecoverLogIsAsked(t *testing.T) {
 	s := shared.store
 	p := newPatient(t, s, 1)
 	learner := learnerOf(t, p.start(t, ""))
-	want := []Step{{OperatorID: "recover-" + p.LogID, Kind: StepRecoverLog, LogID: p.LogID, ReplicaID: learner.ReplicaID}}
+	want := []Step{{OperatorID: "replace-" + p.Replicas[0].ReplicaID, Kind: StepRecoverLog, LogID: p.LogID, ReplicaID: learner.ReplicaID}}
 	asked := func(when string, yes bool) {
 		t.Helper()
 		steps := p.steps(t, learner.DaemonID)

@@ -78,9 +78,9 @@ func (l *OperatorLimits) check() error {
 // planner returns the limits as the planner takes them.
 func (l *OperatorLimits) planner(recoverAfter time.Duration) planner.Limits {
 	return planner.Limits{
-		Grace: time.Duration(l.GraceSeconds) * time.Second, Timeout: time.Duration(l.TimeoutSeconds) * time.Second,
-		RecoverAfter: recoverAfter, PerDaemon: l.PerDaemon, Cluster: l.Cluster, MaxDownPercent: l.MaxDownPercent,
-		ScrubEvery: time.Duration(l.ScrubEverySeconds) * time.Second,
+		Grace: planner.Duration(l.GraceSeconds) * planner.Second, Timeout: planner.Duration(l.TimeoutSeconds) * planner.Second,
+		RecoverAfter: planner.Duration(recoverAfter), PerDaemon: l.PerDaemon, Cluster: l.Cluster, MaxDownPercent: l.MaxDownPercent,
+		ScrubEvery: planner.Duration(l.ScrubEverySeconds) * planner.Second,
 	}
 }
 

@@ -163,7 +163,7 @@ func TestLostPoolIsReplaced(t *testing.T) {
 	c.wipe("d1")
 	_, command := c.agent("d1")
 	out, errs, status := graven(t, nil, command...)
-	if status == 0 || !strings.Contains(errs, "pool-mismatch") || !strings.Contains(errs, "if that pool is lost for good") {
+	if status == 0 || !strings.Contains(errs, "pool-wiped") || !strings.Contains(errs, "if that pool is lost for good") {
 		t.Errorf("an agent without its pool: exit status %d\n%s%s", status, out, errs)
 	}
 	pour(t, p, in, data[first:second], first)
