@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/gravenio/graven/apiclient"
 	"github.com/gravenio/graven/grant"
 	"github.com/gravenio/graven/openapi"
 	"github.com/gravenio/graven/pmemlog"
@@ -25,7 +26,7 @@ type Agent struct {
 	metrics *metrics
 	catalog *catalog
 	chores  *chores
-	api     *endpoints
+	api     *apiclient.Client
 	results results
 	lane    *lane
 	scrubs  *scrubber
@@ -55,9 +56,9 @@ func New(opts Options) (*Agent, error) {
 	if err := opts.validate(); err != nil {
 		return nil, err
 	}
-	api, err := newEndpoints(opts.Endpoints, opts.HTTPClient)
+	api, err := apiclient.New(opts.Endpoints, opts.API)
 	if err != nil {
-		return nil, err
+		return nil, bad("Endpoints", "%v", err)
 	}
 	a := &Agent{
 		opts: opts, api: api, metrics: newMetrics(), news: make(chan struct{}, 1),

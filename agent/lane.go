@@ -8,6 +8,7 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 
+	"github.com/gravenio/graven/apiclient"
 	"github.com/gravenio/graven/pmemlog/format"
 )
 
@@ -24,7 +25,7 @@ const (
 // one mirror and no more than their share of medium and network.
 type lane struct {
 	a    *Agent
-	api  calls
+	api  *apiclient.Client
 	wake chan struct{} // somebody waits
 
 	mu      sync.Mutex
@@ -40,7 +41,7 @@ type rest struct {
 }
 
 func newLane(a *Agent) *lane {
-	return &lane{a: a, api: calls{a.api.apart()}, wake: make(chan struct{}, 1), rests: map[format.ID]*rest{}}
+	return &lane{a: a, api: a.api.Apart(), wake: make(chan struct{}, 1), rests: map[format.ID]*rest{}}
 }
 
 // asked takes the recoveries that the control plane asks for now; those that it

@@ -10,6 +10,7 @@ import (
 	"github.com/cenkalti/backoff/v5"
 	"github.com/google/uuid"
 
+	"github.com/gravenio/graven/apiclient"
 	"github.com/gravenio/graven/grant"
 	"github.com/gravenio/graven/openapi"
 	"github.com/gravenio/graven/pmemlog/format"
@@ -29,7 +30,7 @@ const (
 // during any.
 type lease struct {
 	a   *Agent
-	api *endpoints
+	api *apiclient.Client
 
 	every    time.Duration // between renewals
 	pause    *backoff.ExponentialBackOff
@@ -51,7 +52,7 @@ var errExpired = errors.New("agent: lease has expired")
 // run registers and renews until ctx ends, and then says that the daemon leaves.
 // The error is a refusal that asking again won't change.
 func (l *lease) run(ctx context.Context) error {
-	defer l.api.close()
+	defer l.api.Close()
 	for {
 		err := l.register(ctx)
 		if err == nil {
@@ -114,14 +115,14 @@ func (l *lease) tryRegister(ctx context.Context) (*openapi.Registration, error) 
 	}
 	body := l.a.registration()
 	l.asked = true
-	r, err := ask(ctx, l.api, registerTimeout, func(ctx context.Context, c *openapi.ClientWithResponses) (*openapi.RegisterDaemonResponse, error) {
-		return c.RegisterDaemonWithResponse(ctx, l.a.id, body)
+	r, err := ask(ctx, registerTimeout, func(ctx context.Context) (*openapi.RegisterDaemonResponse, error) {
+		return l.api.API().RegisterDaemonWithResponse(ctx, l.a.id, body)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("register: %w", err)
 	}
 	if r.JSON200 == nil {
-		return nil, fmt.Errorf("register: %s answered %s without a registration", l.api.url(), r.Status())
+		return nil, fmt.Errorf("register: %s answered %s without a registration", l.api.URL(), r.Status())
 	}
 	l.reported = body.Replicas
 	return r.JSON200, nil
@@ -134,8 +135,8 @@ func (l *lease) checkCluster(ctx context.Context) error {
 	if mine.IsZero() {
 		return nil
 	}
-	r, err := ask(ctx, l.api, registerTimeout, func(ctx context.Context, c *openapi.ClientWithResponses) (*openapi.GetStatusResponse, error) {
-		return c.GetStatusWithResponse(ctx)
+	r, err := ask(ctx, registerTimeout, func(ctx context.Context) (*openapi.GetStatusResponse, error) {
+		return l.api.API().GetStatusWithResponse(ctx)
 	})
 	switch {
 	case err != nil:
@@ -150,7 +151,7 @@ func (l *lease) checkCluster(ctx context.Context) error {
 
 func (l *lease) otherCluster(mine format.ID, theirs string) error {
 	return fmt.Errorf("%w: %s, and %s is the API of cluster %s; point the agent at its own cluster, or give it an empty folder",
-		ErrOtherCluster, mine, l.api.url(), theirs)
+		ErrOtherCluster, mine, l.api.URL(), theirs)
 }
 
 // accept takes a registration as the truth. What has to be written down is left
@@ -172,7 +173,7 @@ func (l *lease) accept(reg *openapi.Registration) error {
 	l.pause.Reset()
 	l.serving, l.silent = true, false
 	l.a.log.Info("registered", "cluster", reg.ClusterID, "incarnation", l.a.Incarnation(),
-		"lease_ttl_seconds", reg.LeaseTTLSeconds, "renew_every", l.every, "api", l.api.url())
+		"lease_ttl_seconds", reg.LeaseTTLSeconds, "renew_every", l.every, "api", l.api.URL())
 	l.a.chores.registered(format.ID(cluster), reg)
 	return nil
 }
@@ -234,14 +235,14 @@ func (l *lease) heartbeat(ctx context.Context) error {
 }
 
 func (l *lease) post(ctx context.Context, body openapi.HeartbeatRequest, timeout time.Duration) (*openapi.HeartbeatAnswer, error) {
-	r, err := ask(ctx, l.api, timeout, func(ctx context.Context, c *openapi.ClientWithResponses) (*openapi.HeartbeatDaemonResponse, error) {
-		return c.HeartbeatDaemonWithResponse(ctx, l.a.id, body)
+	r, err := ask(ctx, timeout, func(ctx context.Context) (*openapi.HeartbeatDaemonResponse, error) {
+		return l.api.API().HeartbeatDaemonWithResponse(ctx, l.a.id, body)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("heartbeat: %w", err)
 	}
 	if r.JSON200 == nil {
-		return nil, fmt.Errorf("heartbeat: %s answered %s without an answer", l.api.url(), r.Status())
+		return nil, fmt.Errorf("heartbeat: %s answered %s without an answer", l.api.URL(), r.Status())
 	}
 	return r.JSON200, nil
 }

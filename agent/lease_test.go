@@ -243,7 +243,7 @@ func TestAddressInUse(t *testing.T) {
 	a.addr = first.Addr()
 	a.incarnation.Store(1)
 	l := newLease(a)
-	defer l.api.close()
+	defer l.api.Close()
 	if _, err := l.tryRegister(t.Context()); !openapi.IsProblem(err, openapi.ProblemAddressInUse) {
 		t.Fatalf("registered with %v", err)
 	} else {

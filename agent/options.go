@@ -4,16 +4,16 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"net/netip"
-	"net/url"
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/gravenio/graven/apiclient"
 	"github.com/gravenio/graven/pmemlog"
 	"github.com/gravenio/graven/rdmaio/tcp"
 )
@@ -42,7 +42,6 @@ const (
 	minTTL       = time.Second
 	maxTTL       = time.Hour
 	maxLabels    = 32
-	maxEndpoints = 64
 	maxVersion   = 128 // bytes
 	minScrubRate = 64 << 10
 )
@@ -84,11 +83,11 @@ type Options struct {
 	Advertise string
 
 	// Endpoints are the API servers, as http or https URLs. One is used until
-	// it fails, then the next.
+	// it fails, then another.
 	Endpoints []string
 
-	// HTTPClient reaches them; one of the agent's own by default.
-	HTTPClient *http.Client
+	// API says how they are reached: TLS, token, time-outs.
+	API apiclient.Options
 
 	// LeaseTTL is the lease asked for, in whole seconds from 1 s to 1 h; zero
 	// leaves it to the server.
@@ -250,13 +249,15 @@ func (o *Options) validateAddresses() error {
 			return err
 		}
 	}
-	if len(o.Endpoints) == 0 || len(o.Endpoints) > maxEndpoints {
-		return bad("Endpoints", "are %d, must be 1 to %d URLs of API servers", len(o.Endpoints), maxEndpoints)
+	if len(o.Endpoints) == 0 || len(o.Endpoints) > apiclient.MaxServers {
+		return bad("Endpoints", "are %d, must be 1 to %d URLs of API servers", len(o.Endpoints), apiclient.MaxServers)
 	}
 	for _, e := range o.Endpoints {
-		u, err := url.Parse(e)
-		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		if !strings.Contains(e, "://") {
 			return bad("Endpoints", "%q must be an http or https URL such as http://127.0.0.1:7070", e)
+		}
+		if _, err := apiclient.ParseURL(e); err != nil {
+			return bad("Endpoints", "%v", err)
 		}
 	}
 	return nil

@@ -59,7 +59,7 @@ func (l *lane) recover(ctx context.Context, s *step) error {
 	if err := l.a.pool.Failure(); err != nil {
 		return fmt.Errorf("the learner can't be filled: %w", err)
 	}
-	capacity, err := l.api.capacityOf(ctx, s.log)
+	capacity, err := l.capacityOf(ctx, s.log)
 	if err != nil {
 		return err
 	}
@@ -85,7 +85,7 @@ func (l *lane) open(ctx context.Context, s *step, capacity uint64) (*replog.Writ
 	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("%w for %v", errNoProgress, patience))
 	defer cancel()
 	name := "agent " + l.a.id
-	return replog.Open(ctx, control.New(l.api, name[:min(len(name), maxWriterName)], 0),
+	return replog.Open(ctx, control.New(l.api.API(), name[:min(len(name), maxWriterName)], 0),
 		replog.OpenRequest{Log: s.log.String(), Recovering: true},
 		replog.Options{Dial: replog.DialTCP(l.a.opts.TCP), Log: l.a.log, ReplaceAfter: -1})
 }

@@ -69,9 +69,12 @@ func (p Principal) String() string {
 	if p.Name == "" {
 		return "nobody"
 	}
-	roles := make([]string, len(p.Roles))
-	for i, r := range p.Roles {
-		roles[i] = string(r)
-	}
-	return fmt.Sprintf("%q (%s)", p.Name, strings.Join(roles, ", "))
+	return fmt.Sprintf("%q (%s)", p.Name, strings.Join(texts(p.Roles), ", "))
+}
+
+// In is From, and whether there is a principal at all. Where there is none, the
+// program acts by itself.
+func In(ctx context.Context) (Principal, bool) {
+	p, ok := ctx.Value(principalKey{}).(Principal)
+	return p, ok
 }

@@ -22,6 +22,7 @@ type TLS struct {
 	files Files
 	log   *slog.Logger
 	now   func() time.Time
+	spare *tls.Certificate // what a client without a certificate proves its key by; nil: nothing
 
 	mu   sync.Mutex
 	seen [sha256.Size]byte // contents that were looked at last, good or bad
@@ -40,6 +41,27 @@ func Load(f Files, log *slog.Logger) (*TLS, error) {
 		log = slog.Default()
 	}
 	return load(f, log, time.Now)
+}
+
+// LoadClient is as Load, for those who prove who they are by a token. Without a
+// certificate of their own they show one that they signed themselves, with a key
+// made for this process: it says nothing but whose connections are the same
+// client's.
+func LoadClient(f Files, log *slog.Logger) (*TLS, error) {
+	t, err := Load(f, log)
+	if err != nil || f.Cert != "" {
+		return t, err
+	}
+	_, own, err := NewAuthority("nobody", DefaultAuthorityValidity)
+	if err != nil {
+		return nil, err
+	}
+	pair, err := tls.X509KeyPair(own.Cert, own.Key)
+	if err != nil {
+		return nil, fmt.Errorf("identity: %w", err)
+	}
+	t.spare = &pair
+	return t, nil
 }
 
 func load(f Files, log *slog.Logger, now func() time.Time) (*TLS, error) {
@@ -94,11 +116,11 @@ func (t *TLS) refresh() {
 	}
 }
 
-// Key is the thumbprint of the party's own certificate's key, as in
-// Principal.Key; "" without a certificate.
+// Key is the thumbprint of the key that the party's connections prove, as in
+// Principal.Key; "" if they prove none.
 func (t *TLS) Key() string {
-	if m := t.current(); m.cert != nil {
-		return Thumbprint(m.cert.Leaf)
+	if c := t.own(); c != nil {
+		return Thumbprint(c.Leaf)
 	}
 	return ""
 }
@@ -181,16 +203,7 @@ func (t *TLS) ClientOf(role Role, name string) *tls.Config {
 }
 
 func verifyParty(chain []*x509.Certificate, pool *x509.CertPool, role Role, name string, now time.Time) error {
-	if len(chain) == 0 {
-		return errors.New("identity: the server has shown no certificate")
-	}
-	between := x509.NewCertPool()
-	for _, c := range chain[1:] {
-		between.AddCert(c)
-	}
-	if _, err := chain[0].Verify(x509.VerifyOptions{
-		Roots: pool, Intermediates: between, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}); err != nil {
+	if err := verifyChain(chain, pool, now, x509.ExtKeyUsageServerAuth); err != nil {
 		return fmt.Errorf("identity: the server's certificate: %w", err)
 	}
 	p, err := OfCertificate(chain[0])
@@ -203,11 +216,33 @@ func verifyParty(chain []*x509.Certificate, pool *x509.CertPool, role Role, name
 	return nil
 }
 
+// verifyChain is what a handshake does, but for the host's name.
+func verifyChain(chain []*x509.Certificate, pool *x509.CertPool, now time.Time, usage x509.ExtKeyUsage) error {
+	if len(chain) == 0 {
+		return errors.New("there is none")
+	}
+	between := x509.NewCertPool()
+	for _, c := range chain[1:] {
+		between.AddCert(c)
+	}
+	_, err := chain[0].Verify(x509.VerifyOptions{
+		Roots: pool, Intermediates: between, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{usage},
+	})
+	return err
+}
+
 func (t *TLS) clientCertificate(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-	if c := t.current().cert; c != nil {
+	if c := t.own(); c != nil {
 		return c, nil
 	}
 	return &tls.Certificate{}, nil // none
+}
+
+func (t *TLS) own() *tls.Certificate {
+	if c := t.current().cert; c != nil {
+		return c
+	}
+	return t.spare
 }
 
 // DialContext connects with TLS to a host and port. It is meant for

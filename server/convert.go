@@ -58,7 +58,7 @@ func daemon(d *store.Daemon) openapi.Daemon {
 		QuarantinedBytes: d.QuarantinedBytes, Labels: labels(d.Labels), Version: d.Version,
 		Health: health(d.Health), LeaseTTLSeconds: d.LeaseTTLSeconds, ReplicaCount: len(d.Replicas),
 		Quarantined: convert[string](d.Quarantined), Missing: convert[string](d.Missing),
-		RegisteredAt: d.RegisteredAt.UTC(), LastSeen: d.LastSeen.UTC(), DownSince: instant(d.DownSince),
+		Identity: d.Identity, RegisteredAt: d.RegisteredAt.UTC(), LastSeen: d.LastSeen.UTC(), DownSince: instant(d.DownSince),
 	}
 }
 
@@ -67,7 +67,7 @@ func log(l *store.Log) openapi.Log {
 		LogID: l.LogID, Name: l.Name, State: openapi.LogState(l.State),
 		Replicas: replicas(l.Replicas), AckQuorum: int32(l.AckQuorum), CapacityBytes: l.CapacityBytes,
 		ReplicaBytes: l.ReplicaBytes, SetVersion: int64(l.SetVersion), Epoch: int64(l.Epoch),
-		Writer: writer(l.Writer), CreatedAt: l.CreatedAt.UTC(),
+		Writer: writer(l.Writer), Owner: l.Owner, Groups: l.Groups, CreatedAt: l.CreatedAt.UTC(),
 	}
 }
 

@@ -169,6 +169,8 @@ func typeOf(err error) openapi.ProblemType {
 		{store.ErrAddressInUse, openapi.ProblemAddressInUse},
 		{store.ErrLeaseExpired, openapi.ProblemLeaseExpired},
 		{store.ErrWriterClosed, openapi.ProblemLeaseExpired},
+		{store.ErrForeignDaemon, openapi.ProblemForeignDaemon},
+		{store.ErrForeignLog, openapi.ProblemForeignLog},
 		{store.ErrGone, openapi.ProblemDaemonGone},
 		{store.ErrDaemonBusy, openapi.ProblemDaemonInUse},
 		{store.ErrLastCopies, openapi.ProblemLastCopies},

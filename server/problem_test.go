@@ -41,6 +41,8 @@ func TestTypeOf(t *testing.T) {
 		{store.ErrStaleIncarnation, openapi.ProblemStaleIncarnation, 409},
 		{store.ErrAddressInUse, openapi.ProblemAddressInUse, 409},
 		{store.ErrLeaseExpired, openapi.ProblemLeaseExpired, 404},
+		{store.ErrForeignDaemon, openapi.ProblemForeignDaemon, 403},
+		{store.ErrForeignLog, openapi.ProblemForeignLog, 403},
 		{store.ErrGone, openapi.ProblemDaemonGone, 410},
 		{store.ErrDaemonBusy, openapi.ProblemDaemonInUse, 409},
 		{store.ErrLastCopies, openapi.ProblemLastCopies, 409},

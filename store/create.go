@@ -24,7 +24,7 @@ func (s *Store) CreateLog(ctx context.Context, r CreateLogRequest) (*Log, error)
 	}
 	ctx, cancel := s.call(ctx)
 	defer cancel()
-	c := creation{req: r, hash: r.hash(), id: uuid.NewString()}
+	c := creation{req: r, hash: r.hash(ctx), id: uuid.NewString()}
 	var log *Log
 	err := retry(ctx, &UnfitError{DaemonID: r.Daemons[0], Rule: "contention"}, func() (done bool, err error) {
 		log, err = s.tryCreate(ctx, &c)
@@ -79,13 +79,13 @@ func (r *PlacementRules) check() error {
 	return checkLabels(r.Labels)
 }
 
-func (r CreateLogRequest) hash() string {
+func (r CreateLogRequest) hash(ctx context.Context) string {
 	if r.RequestHash != "" {
-		return requestHash("create", r.RequestHash)
+		return requestHash(ctx, "create", r.RequestHash)
 	}
 	n := len(r.Daemons)
 	r.Daemons = nil
-	return requestHash("create", struct {
+	return requestHash(ctx, "create", struct {
 		CreateLogRequest
 		Replicas int
 	}{r, n})
@@ -120,7 +120,7 @@ func (s *Store) tryCreate(ctx context.Context, c *creation) (*Log, error) {
 	if name.exists() {
 		return nil, fmt.Errorf("log %s: %w", c.req.Name, ErrNameTaken)
 	}
-	rec := c.record()
+	rec := c.record(ctx)
 	cmps, ops, err := reserve(c.req.Daemons, es[2:], rec.ReplicaBytes)
 	if err != nil {
 		return nil, err
@@ -144,12 +144,13 @@ func (s *Store) tryCreate(ctx context.Context, c *creation) (*Log, error) {
 	return &answer, nil
 }
 
-func (c *creation) record() logRecord {
+func (c *creation) record(ctx context.Context) logRecord {
 	rec := logRecord{
 		version: current(), Name: c.req.Name, AckQuorum: c.req.AckQuorum,
 		CapacityBytes: c.req.CapacityBytes, ReplicaBytes: c.req.CapacityBytes + ReplicaOverheadBytes,
 		SetVersion: 1, CreatedAt: time.Now().UTC(), Placement: c.req.Placement, Life: c.life,
 	}
+	rec.Owner, rec.Groups = ownerOfNew(ctx)
 	for _, id := range c.req.Daemons {
 		rec.Replicas = append(rec.Replicas, replicaRecord{
 			ReplicaID: uuid.NewString(), DaemonID: id, State: ReplicaAllocated,

@@ -17,7 +17,7 @@ func (s *Store) CreatedLog(ctx context.Context, key, hash string) (*Log, error) 
 	if err != nil {
 		return nil, err
 	}
-	return replayLog(es[0], CreateLogRequest{RequestHash: hash}.hash())
+	return replayLog(es[0], CreateLogRequest{RequestHash: hash}.hash(ctx))
 }
 
 // replayLog returns the log as it was made. The answer is of the same

@@ -27,9 +27,13 @@ func (s *Store) DeleteLog(ctx context.Context, idOrName string, ifMatch int64) e
 
 func (s *Store) tryDeleteLog(ctx context.Context, idOrName string, ifMatch int64) (bool, error) {
 	l, err := s.readLog(ctx, idOrName)
-	switch {
-	case err != nil:
+	if err != nil {
 		return false, err
+	}
+	if err := l.mayOwn(ctx); err != nil {
+		return false, err
+	}
+	switch {
 	case ifMatch != 0 && ifMatch != l.log.mod:
 		return false, fmt.Errorf("log %s is at revision %d: %w", l.id, l.log.mod, ErrPrecondition)
 	case l.writerRec != nil:

@@ -35,7 +35,7 @@
 //	                                       (clusterRecord)
 //	/graven/keys/grant                     Ed25519 seed (keyRecord)               for ever
 //	/graven/daemons/<id>                   pool, incarnation, facts, draining,    until deleted
-//	                                       down_since (daemonRecord)
+//	                                       down_since, its name (daemonRecord)
 //	/graven/live/<id>                      addresses, free, health, replica       on the daemon's lease
 //	                                       summaries (liveRecord)
 //	/graven/space/<id>                     bytes reserved on it (spaceRecord)     as the daemon
@@ -43,7 +43,7 @@
 //	/graven/addresses/<host:port>          daemon ID (ownerRecord)                on the daemon's lease
 //	/graven/gone/<id>                      the daemon was deleted (goneRecord)    IdempotencyTTL or longer
 //	/graven/logs/<log_id>                  sizes, placement rules, replicas, set  until deleted
-//	                                       version, epoch, nonce, last writer
+//	                                       version, epoch, nonce, last writer, owner
 //	                                       (logRecord)
 //	/graven/lognames/<name>                log ID (nameRecord)                    as the log
 //	/graven/writers/<log_id>               who writes it now (writerRecord)       on the writer's lease
@@ -76,6 +76,10 @@
 //	AbandonReplacement  log unchanged; space unchanged if the learner's bytes are released
 //	RecordLogEvent   log unchanged (and with it the writer); key absent
 //	DeleteLog        log unchanged, writer absent; per daemon whose bytes are released: space unchanged
+//
+// Whose a log and a daemon ID are is written once, by the transaction that makes the
+// record, and compared with the caller in every later one: log and daemon record are
+// unchanged there, or what was compared can't change while the record lives.
 //
 // A comparison that fails is retried a few times from a new read, with jitter,
 // and then reported as ErrConflict.

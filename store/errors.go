@@ -45,6 +45,10 @@ var (
 	ErrLeaseExpired = errors.New("store: lease has expired")
 	// ErrGone: the daemon has been deleted; stop.
 	ErrGone = errors.New("store: daemon has been deleted")
+	// ErrForeignDaemon: the daemon ID is bound to another principal's name.
+	ErrForeignDaemon = errors.New("store: daemon ID is another's")
+	// ErrForeignLog: the log belongs to another principal.
+	ErrForeignLog = errors.New("store: log is another's")
 	// ErrDaemonBusy: the daemon is live or still has reserved bytes.
 	ErrDaemonBusy = errors.New("store: daemon is in use")
 	// ErrLogInUse: a writer's lease lives; see InUseError.

@@ -66,7 +66,7 @@ func (r *HeartbeatRequest) check() error {
 // that is; only etcd tells that there is none.
 func (s *Store) renewDaemon(ctx context.Context, id string, incarnation uint64) (*liveRow, time.Duration, error) {
 	live := s.view.live(id)
-	if live == nil || live.rec.Incarnation != incarnation {
+	if live == nil || live.rec.Incarnation != incarnation || !s.view.mayHear(ctx, id) {
 		var err error
 		if live, err = s.readLive(ctx, id, incarnation); err != nil {
 			return nil, 0, err
@@ -114,6 +114,9 @@ func (s *Store) readLive(ctx context.Context, id string, incarnation uint64) (*l
 	}
 	rec, err := decode[daemonRecord](daemon.key, daemon.value)
 	if err != nil {
+		return nil, err
+	}
+	if err := rec.heardAs(ctx, id); err != nil {
 		return nil, err
 	}
 	switch {

@@ -15,13 +15,14 @@ func (s *Store) idemLease(ctx context.Context) (clientv3.LeaseID, error) {
 	return s.shared(ctx, &s.idem, s.opts.IdempotencyTTL)
 }
 
-// requestHash tells a repetition from another request under the same key.
-func requestHash(action string, request any) string {
+// requestHash tells a repetition from another request, or another caller's,
+// under the same key.
+func requestHash(ctx context.Context, action string, request any) string {
 	b, err := json.Marshal(request)
 	if err != nil {
 		panic(fmt.Sprintf("store: hash %T: %v", request, err))
 	}
-	sum := sha256.Sum256(append([]byte(action+"\n"), b...))
+	sum := sha256.Sum256(append([]byte(action+"\n"+callerName(ctx)+"\n"), b...))
 	return hex.EncodeToString(sum[:])
 }
 

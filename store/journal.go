@@ -96,7 +96,7 @@ func (s *Store) RecordLogEvent(ctx context.Context, r LogEventRequest) error {
 	}
 	ctx, cancel := s.call(ctx)
 	defer cancel()
-	hash := requestHash("event", r)
+	hash := requestHash(ctx, "event", r)
 	err := retry(ctx, fmt.Errorf("record an event of log %s: %w", r.Writer.Log, ErrConflict), func() (bool, error) {
 		return s.tryRecord(ctx, r, hash)
 	})
@@ -131,6 +131,9 @@ func (r *LogEventRequest) check() error {
 func (s *Store) tryRecord(ctx context.Context, r LogEventRequest, hash string) (bool, error) {
 	l, err := s.readLog(ctx, r.Writer.Log, prefixIdem+r.IdempotencyKey)
 	if err != nil {
+		return false, err
+	}
+	if err := s.mayWrite(ctx, l, l.rec.recovering()); err != nil {
 		return false, err
 	}
 	if answer, err := replay[struct{}](l.extra[0], hash); answer != nil || err != nil {

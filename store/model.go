@@ -102,6 +102,9 @@ type Daemon struct {
 	// Missing lists the replicas that the control plane has as present here
 	// and the daemon could not find at its last registration.
 	Missing []string `json:"missing,omitempty"`
+	// Identity is the name of the principal that the ID is bound to; "" if it
+	// registered where nobody was asked.
+	Identity string `json:"identity,omitempty"`
 	// RegisteredAt, LastSeen, ReportedAt and DownSince are wall-clock times of
 	// servers, for people; nothing is decided by them. DownSince is zero while
 	// the daemon is live.
@@ -156,6 +159,10 @@ type Log struct {
 	Replicas      []Replica `json:"replicas"`
 	Writer        *Writer   `json:"writer,omitempty"`
 	CreatedAt     time.Time `json:"created_at"`
+	// Owner is the principal that made it, and Groups are those that he was in;
+	// empty where nobody was asked.
+	Owner  string   `json:"owner,omitempty"`
+	Groups []string `json:"groups,omitempty"`
 	// ModRevision is the etcd revision of the log's record.
 	ModRevision int64 `json:"mod_revision"`
 }

@@ -44,8 +44,10 @@ type daemonRecord struct {
 	Version          string            `json:"version,omitempty"`
 	Draining         bool              `json:"draining,omitempty"`
 	RegisteredAt     time.Time         `json:"registered_at"`
-	LastSeen         time.Time         `json:"last_seen,omitzero"`
-	DownSince        time.Time         `json:"down_since,omitzero"`
+	// Identity is the name that the ID is bound to; "" if it registered without.
+	Identity  string    `json:"identity,omitempty"`
+	LastSeen  time.Time `json:"last_seen,omitzero"`
+	DownSince time.Time `json:"down_since,omitzero"`
 }
 
 type liveRecord struct {
@@ -97,6 +99,9 @@ type logRecord struct {
 	TTLSeconds  int64     `json:"ttl_seconds,omitempty"`
 	ClosedEpoch uint64    `json:"closed_epoch,omitempty"`
 	CreatedAt   time.Time `json:"created_at"`
+	// Owner is who made the log, and Groups are those that he was in.
+	Owner  string   `json:"owner,omitempty"`
+	Groups []string `json:"groups,omitempty"`
 	// Placement is what a replacement's daemon must be, too.
 	Placement PlacementRules `json:"placement,omitzero"`
 }

@@ -61,6 +61,10 @@ func (s *Store) tryRegister(ctx context.Context, r RegisterRequest, lease client
 	if err != nil {
 		return nil, err
 	}
+	name, err := g.rec.boundName(ctx, r.DaemonID)
+	if err != nil {
+		return nil, err
+	}
 	if err := g.guard(); err != nil {
 		return nil, err
 	}
@@ -76,7 +80,7 @@ func (s *Store) tryRegister(ctx context.Context, r RegisterRequest, lease client
 	}
 	owner := ownerRecord{version: current(), DaemonID: r.DaemonID}
 	ops := []clientv3.Op{
-		put(g.daemon.key, g.newRecord(verdicts)),
+		put(g.daemon.key, g.newRecord(name, verdicts)),
 		put(g.live.key, g.newLive(missing, ttl), clientv3.WithLease(lease)),
 		put(g.addr.key, owner, clientv3.WithLease(lease)),
 		put(g.pool.key, owner),
@@ -192,12 +196,12 @@ func (s *Store) judge(ctx context.Context, rev int64, r RegisterRequest) ([]Repl
 	return verdicts, missing, nil
 }
 
-func (g *registering) newRecord(verdicts []ReplicaVerdict) daemonRecord {
+func (g *registering) newRecord(name string, verdicts []ReplicaVerdict) daemonRecord {
 	r := &g.req
 	rec := daemonRecord{
 		version: current(), PoolID: r.PoolID, Incarnation: r.Incarnation, Addresses: r.Addresses,
 		CapacityBytes: r.Capacity, Media: r.Media, Transports: r.Transports, FlushModes: r.FlushModes,
-		Labels: r.Labels, Version: r.Version, Draining: g.rec.Draining, RegisteredAt: time.Now().UTC(),
+		Labels: r.Labels, Version: r.Version, Draining: g.rec.Draining, Identity: name, RegisteredAt: time.Now().UTC(),
 	}
 	for i, v := range verdicts {
 		if v.Verdict == VerdictQuarantine {

@@ -73,7 +73,7 @@ func (t *tables) find(idOrName string) *logRow {
 }
 
 func (s *Store) renewWriter(ctx context.Context, w WriterRef) (time.Duration, error) {
-	if lease, ok := s.view.writerLease(w); ok {
+	if lease, ok := s.view.writerLease(w); ok && s.view.mayRenew(ctx, w) {
 		ttl, err := s.keeper.renew(ctx, lease)
 		if err != nil || ttl > 0 {
 			return ttl, err
@@ -83,6 +83,9 @@ func (s *Store) renewWriter(ctx context.Context, w WriterRef) (time.Duration, er
 	err := retry(ctx, fmt.Errorf("renew log %s: %w", w.Log, ErrConflict), func() (bool, error) {
 		l, err := s.readLog(ctx, w.Log)
 		if err != nil {
+			return false, err
+		}
+		if err := s.mayWrite(ctx, l, l.rec.recovering()); err != nil {
 			return false, err
 		}
 		if err := l.checkWriter(w); err != nil {
@@ -149,6 +152,9 @@ func (s *Store) CloseLog(ctx context.Context, w WriterRef) error {
 	return retry(ctx, fmt.Errorf("close log %s: %w", w.Log, ErrConflict), func() (bool, error) {
 		l, err := s.readLog(ctx, w.Log)
 		if err != nil {
+			return false, err
+		}
+		if err := s.mayWrite(ctx, l, l.rec.recovering()); err != nil {
 			return false, err
 		}
 		switch err := l.checkWriter(w); {

@@ -29,7 +29,7 @@ func (s *Store) StartReplacement(ctx context.Context, r StartReplacementRequest)
 	}
 	ctx, cancel := s.call(ctx)
 	defer cancel()
-	return s.start(ctx, &starting{req: r, hash: requestHash("replace", r), id: uuid.NewString(), reason: ReasonRequested})
+	return s.start(ctx, &starting{req: r, hash: requestHash(ctx, "replace", r), id: uuid.NewString(), reason: ReasonRequested})
 }
 
 // start makes a learner, for a person, a writer or the planner.
@@ -78,6 +78,9 @@ type starting struct {
 func (s *Store) tryStart(ctx context.Context, st *starting) (*Log, error) {
 	l, err := s.readLog(ctx, st.req.Log, prefixIdem+st.req.IdempotencyKey)
 	if err != nil {
+		return nil, err
+	}
+	if err := l.mayOwn(ctx); err != nil {
 		return nil, err
 	}
 	if answer, err := replayLog(l.extra[0], st.hash); answer != nil || err != nil {
@@ -221,6 +224,9 @@ func (s *Store) AbandonReplacement(ctx context.Context, idOrName string, ifMatch
 func (s *Store) tryAbandon(ctx context.Context, idOrName string, ifMatch int64) (bool, error) {
 	l, err := s.readLog(ctx, idOrName)
 	if err != nil {
+		return false, err
+	}
+	if err := l.mayOwn(ctx); err != nil {
 		return false, err
 	}
 	if ifMatch != 0 && ifMatch != l.log.mod {

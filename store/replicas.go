@@ -61,6 +61,9 @@ func (s *Store) trySetReplicas(ctx context.Context, r SetReplicasRequest) (*Log,
 	if err != nil {
 		return nil, err
 	}
+	if err := s.mayWrite(ctx, l, l.rec.recovering()); err != nil {
+		return nil, err
+	}
 	c, err := s.decide(ctx, l, r)
 	if err != nil {
 		return nil, err

@@ -146,6 +146,7 @@ func (t *tables) daemon(id string, d *daemonRow) Daemon {
 		Labels: maps.Clone(d.rec.Labels), Version: d.rec.Version,
 		Quarantined: slices.Clone(d.rec.Quarantined), RegisteredAt: d.rec.RegisteredAt,
 		LastSeen:    d.rec.LastSeen,
+		Identity:    d.rec.Identity,
 		ModRevision: max(d.recMod, d.spaceMod),
 	}
 	if l := d.live; l != nil {
@@ -176,6 +177,7 @@ func (t *tables) log(id string, l *logRow) Log {
 		SetVersion: l.rec.SetVersion, Epoch: l.rec.Epoch,
 		Replicas:  make([]Replica, len(l.rec.Replicas)),
 		CreatedAt: l.rec.CreatedAt, ModRevision: l.mod, State: LogClosed,
+		Owner: l.rec.Owner, Groups: slices.Clone(l.rec.Groups),
 	}
 	degraded := false
 	for i, r := range l.rec.Replicas {

@@ -85,7 +85,7 @@ func (s *Store) OpenLog(ctx context.Context, r OpenLogRequest) (*OpenAnswer, err
 	}
 	ctx, cancel := s.call(ctx)
 	defer cancel()
-	o := opening{req: r, hash: requestHash("open", r)}
+	o := opening{req: r, hash: requestHash(ctx, "open", r)}
 	var answer *OpenAnswer
 	err := retry(ctx, fmt.Errorf("open log %s: %w", r.Log, ErrConflict), func() (done bool, err error) {
 		answer, err = s.tryOpen(ctx, &o)
@@ -131,6 +131,9 @@ type opening struct {
 func (s *Store) tryOpen(ctx context.Context, o *opening) (*OpenAnswer, error) {
 	l, err := s.readLog(ctx, o.req.Log, prefixIdem+o.req.IdempotencyKey)
 	if err != nil {
+		return nil, err
+	}
+	if err := s.mayWrite(ctx, l, o.req.Recovering && !o.req.Takeover); err != nil {
 		return nil, err
 	}
 	if answer, err := replay[OpenAnswer](l.extra[0], o.hash); answer != nil || err != nil {

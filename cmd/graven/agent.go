@@ -103,7 +103,7 @@ func (fl *agentFlags) options(a *app) (agent.Options, error) {
 	if fl.scrubRate < minScrubRate {
 		return o, usagef("--scrub-rate must be at least 64KiB; --scrub-every -1s turns scrubs off")
 	}
-	bases, err := parseEndpoints(a.endpoints)
+	endpoints, err := parseEndpoints(a.endpoints)
 	if err != nil {
 		return o, err
 	}
@@ -111,14 +111,17 @@ func (fl *agentFlags) options(a *app) (agent.Options, error) {
 	if err != nil {
 		return o, err
 	}
+	api, err := a.apiOptions()
+	if err != nil {
+		return o, err
+	}
+	api.Logger = log
 	o = agent.Options{
+		Endpoints: endpoints, API: api,
 		ID: fl.id, Dir: fl.dir, Pool: fl.path, Media: fl.media, Durability: pmemlog.Durability(fl.durability), PoolSize: int64(fl.pool),
 		Listen: fl.listen, Advertise: fl.advertise, MetricsListen: fl.metrics,
 		LeaseTTL: fl.ttl, Labels: labels, Version: version, Logger: log,
 		RecoverBytes: int64(fl.recovered), ScrubEvery: fl.scrubEvery, ScrubRate: int64(fl.scrubRate),
-	}
-	for _, b := range bases {
-		o.Endpoints = append(o.Endpoints, b.String())
 	}
 	return o, nil
 }

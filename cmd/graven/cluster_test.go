@@ -263,16 +263,12 @@ func (c *cluster) killAll(ids ...string) {
 // awaitState waits until the API shows a daemon in a state.
 func (c *cluster) awaitState(id string, want openapi.DaemonState) {
 	c.t.Helper()
-	bases, err := parseEndpoints(c.api)
+	client, err := (&app{endpoints: c.api}).dialer()
 	if err != nil {
 		c.t.Fatalf("%v", err)
 	}
-	f := newFailover(bases)
-	defer f.http.CloseIdleConnections()
-	api, err := openapi.NewClientWithResponses(c.api, openapi.WithHTTPClient(f))
-	if err != nil {
-		c.t.Fatalf("%v", err)
-	}
+	defer client.Close()
+	api := client.API()
 	var last openapi.DaemonState
 	eventually(c.t, func() string { return fmt.Sprintf("%s is %s, not %s", id, last, want) }, func() bool {
 		rsp, err := api.GetDaemonWithResponse(context.Background(), id)

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/gravenio/graven/apiclient"
 	"github.com/gravenio/graven/openapi"
 )
 
@@ -56,6 +57,7 @@ func report(w io.Writer, command string, err error) {
 	var usage *usageError
 	var hint *hintError
 	var problem *openapi.ProblemError
+	var silent *apiclient.NoAnswerError
 	fmt.Fprintf(w, "error: %s\n", err)
 	if errors.As(err, &problem) {
 		reportDetails(w, &problem.Problem)
@@ -69,6 +71,8 @@ func report(w io.Writer, command string, err error) {
 		if h := problemHint(&problem.Problem); h != "" {
 			fmt.Fprintf(w, "hint: %s\n", h)
 		}
+	case errors.As(err, &silent):
+		fmt.Fprintf(w, "hint: start a cluster with `graven dev`, or name the API's address with --api or GRAVEN_API\n")
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"slices"
 
@@ -209,10 +210,29 @@ func newLogRm(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if _, err := checked(api.DeleteLogWithResponse(cmd.Context(), args[0], nil)); err != nil {
+			if err := removeLog(cmd.Context(), api, args[0]); err != nil {
 				return err
 			}
 			return a.showRemoved("log", args[0])
 		},
 	}
+}
+
+// removeLog deletes the log that has the name now, by its ID: when an answer is
+// lost and the call goes to another server, it can't meet a later log of the same
+// name, and finding none is success.
+func removeLog(ctx context.Context, api *openapi.ClientWithResponses, name string) error {
+	rsp, err := checked(api.GetLogWithResponse(ctx, name))
+	if err != nil {
+		return err
+	}
+	l, err := decoded[openapi.Log](rsp.Body)
+	if err != nil {
+		return err
+	}
+	_, err = checked(api.DeleteLogWithResponse(ctx, l.LogID, nil))
+	if openapi.IsProblem(err, openapi.ProblemNotFound) {
+		return nil
+	}
+	return err
 }

@@ -1,11 +1,7 @@
 package main
 
 import (
-	"context"
-	"io"
 	"math"
-	"net/http"
-	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -111,66 +107,6 @@ func TestShellWord(t *testing.T) {
 	} {
 		if got := shellWord(in); got != want {
 			t.Errorf("shellWord(%q) = %s, want %s", in, got, want)
-		}
-	}
-}
-
-// The client goes on to the next server, but never sends twice what may not be
-// done twice.
-func TestFailover(t *testing.T) {
-	t.Parallel()
-	seen := make(chan string, 16)
-	answer := func(name string, status int) *httptest.Server {
-		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			body, _ := io.ReadAll(r.Body)
-			seen <- name + " " + r.Method + " " + string(body)
-			w.WriteHeader(status)
-		}))
-		t.Cleanup(s.Close)
-		return s
-	}
-	gone := answer("gone", 200)
-	gone.Close()
-	sick, well := answer("sick", http.StatusServiceUnavailable), answer("well", 200)
-	for _, tt := range []struct {
-		name   string
-		method string
-		key    string
-		bases  []string
-		status int
-		seen   []string
-	}{
-		{"dead first", http.MethodPost, "", []string{gone.URL, well.URL}, 200, []string{"well POST x"}},
-		{"unavailable first", http.MethodPut, "", []string{sick.URL, well.URL}, 200, []string{"sick PUT x", "well PUT x"}},
-		{"a post may have been done", http.MethodPost, "", []string{sick.URL, well.URL}, 503, []string{"sick POST x"}},
-		{"a post with a key is done once", http.MethodPost, "k", []string{sick.URL, well.URL}, 200, []string{"sick POST x", "well POST x"}},
-		{"all unavailable", http.MethodGet, "", []string{gone.URL, sick.URL}, 503, []string{"sick GET x"}},
-		{"all dead", http.MethodGet, "", []string{gone.URL, gone.URL}, 0, nil},
-	} {
-		bases, err := parseEndpoints(strings.Join(tt.bases, ","))
-		if err != nil {
-			t.Fatal(err)
-		}
-		f := newFailover(bases)
-		req, err := http.NewRequestWithContext(context.Background(), tt.method, tt.bases[0]+"/v1/logs", strings.NewReader("x"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if tt.key != "" {
-			req.Header.Set("Idempotency-Key", tt.key)
-		}
-		status := 0
-		if rsp, err := f.Do(req); err == nil {
-			status = rsp.StatusCode
-			_ = rsp.Body.Close()
-		}
-		f.http.CloseIdleConnections()
-		var got []string
-		for len(seen) > 0 {
-			got = append(got, <-seen)
-		}
-		if status != tt.status || !slices.Equal(got, tt.seen) {
-			t.Errorf("%s: status %d, seen %q; want %d, %q", tt.name, status, got, tt.status, tt.seen)
 		}
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -42,14 +41,12 @@ func TestWaitText(t *testing.T) {
 				_, _ = w.Write([]byte(tt.body))
 			}))
 			defer srv.Close()
-			base, err := url.Parse(srv.URL)
+			client, err := (&app{endpoints: srv.URL}).dialer()
 			if err != nil {
 				t.Fatal(err)
 			}
-			api, err := newClient([]*url.URL{base})
-			if err != nil {
-				t.Fatal(err)
-			}
+			defer client.Close()
+			api := client.API()
 			got := waitText(t.Context(), api, "l1", tt.patience)
 			if tt.want == "" && got != "" || !strings.Contains(got, tt.want) {
 				t.Errorf("says %q, want %q", got, tt.want)

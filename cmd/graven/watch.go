@@ -7,9 +7,9 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"github.com/spf13/cobra"
 
+	"github.com/gravenio/graven/apiclient"
 	"github.com/gravenio/graven/openapi"
 )
 
@@ -27,11 +27,11 @@ line is one event of the API.`,
 	}
 	cmd.Flags().Int64Var(&since, "since", since, "begin behind this `REVISION` instead of now (-1)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		api, err := a.client()
+		client, err := a.dialer()
 		if err != nil {
 			return err
 		}
-		w := &watcher{app: a, api: api, rev: since, shown: map[string]string{}}
+		w := &watcher{app: a, client: client, api: client.API(), rev: since, shown: map[string]string{}}
 		err = w.follow(cmd.Context())
 		if cmd.Context().Err() != nil {
 			return nil // being interrupted is how a watch ends
@@ -43,10 +43,12 @@ line is one event of the API.`,
 
 // watcher follows the events; rev is the revision that it has seen.
 type watcher struct {
-	app   *app
-	api   *openapi.ClientWithResponses
-	rev   int64
-	shown map[string]string // the last line for each object that exists
+	app    *app
+	client *apiclient.Client
+	api    *openapi.ClientWithResponses
+	events *apiclient.Events
+	rev    int64
+	shown  map[string]string // the last line for each object that exists
 }
 
 // follow returns only for an error that trying again does not cure.
@@ -62,53 +64,25 @@ func (w *watcher) follow(ctx context.Context) error {
 		}
 		w.rev = status.View.Revision
 	}
-	wait := &backoff.ExponentialBackOff{InitialInterval: 100 * time.Millisecond, Multiplier: 2, MaxInterval: 5 * time.Second}
-	wait.Reset()
-	for connected := false; ; {
-		seen, err := w.stream(ctx)
+	w.events = w.client.Events(w.rev)
+	defer w.events.Close()
+	w.events.OnBreak = func(err error) { note(w.app.err, "watch: %v; trying again", err) }
+	for {
+		e, err := w.events.Next(ctx)
 		switch {
-		case ctx.Err() != nil:
-			return ctx.Err()
 		case openapi.IsProblem(err, openapi.ProblemEventsGap):
 			if err := w.snapshot(ctx); err != nil {
 				return err
 			}
+			w.events.Resume(w.rev)
 			continue
-		case !seen && !connected:
+		case err != nil:
 			return err
-		case seen:
-			connected = true
-			wait.Reset()
-		default:
-			note(w.app.err, "watch: %v; trying again", err)
-		}
-		select {
-		case <-time.After(wait.NextBackOff()):
-		case <-ctx.Done():
-		}
-	}
-}
-
-// stream prints events until the stream ends. seen says whether there was one.
-func (w *watcher) stream(ctx context.Context) (seen bool, err error) {
-	rsp, err := w.api.GetEvents(ctx, &openapi.GetEventsParams{LastEventID: &w.rev})
-	if err != nil {
-		return false, err
-	}
-	r, err := openapi.NewEventReader(rsp)
-	if err != nil {
-		return false, err
-	}
-	defer r.Close()
-	for {
-		e, err := r.Next()
-		if err != nil {
-			return true, err
 		}
 		if err := w.print(e); err != nil {
-			return true, err
+			return err
 		}
-		w.rev = max(w.rev, r.LastEventID())
+		w.rev = max(w.rev, w.events.LastEventID())
 	}
 }
 

@@ -28,9 +28,9 @@ func Table() []Package {
 	return []Package{
 		{Path: "cmd/graven", Imports: []string{Everything}},
 		{Path: "agent", Imports: []string{
-			"openapi", "rdmaio", "rdmaio/tcp", "pmemlog", "pmemlog/format", "replog", "replog/control", "grant",
+			"openapi", "rdmaio", "rdmaio/tcp", "pmemlog", "pmemlog/format", "replog", "replog/control", "grant", "apiclient",
 		}, Tests: []string{"server", "store", "placement"}},
-		{Path: "replog/control", Imports: []string{"openapi", "replog", "replog/core", "pmemlog/format"}},
+		{Path: "replog/control", Imports: []string{"apiclient", "openapi", "replog", "replog/core", "pmemlog/format"}},
 		{
 			Path: "replog", Imports: []string{"rdmaio", "rdmaio/tcp", "pmemlog/format", "replog/core"},
 			Tests: []string{"pmemlog"},
@@ -38,7 +38,7 @@ func Table() []Package {
 		{Path: "replog/sim", Imports: []string{"replog/core", "pmemlog", "pmemlog/format", "pmemlog/pmemtest"}, Harness: true},
 		{Path: "replog/core", Imports: []string{"pmemlog/format"}, Pure: true},
 		{Path: "server", Imports: []string{"openapi", "store", "placement", "identity", "web"}, Tests: []string{"grant"}},
-		{Path: "store", Imports: []string{"placement", "planner", "grant"}},
+		{Path: "store", Imports: []string{"placement", "planner", "grant", "identity"}},
 		{Path: "planner", Imports: []string{"placement"}, Pure: true},
 		{Path: "placement", Pure: true},
 		{Path: "rdmaio/tcp", Imports: []string{"rdmaio", "pmemlog/format"}},
@@ -48,6 +48,7 @@ func Table() []Package {
 		{Path: "pmemlog/persist"},
 		{Path: "pmemlog/format", Pure: true},
 		{Path: "grant"},
+		{Path: "apiclient", Imports: []string{"openapi"}},
 		{Path: "identity"},
 		{Path: "openapi"},
 		{Path: "web"},

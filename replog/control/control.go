@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/gravenio/graven/apiclient"
 	"github.com/gravenio/graven/openapi"
 	"github.com/gravenio/graven/pmemlog/format"
 	"github.com/gravenio/graven/replog"
@@ -74,7 +75,7 @@ func (c *Client) Open(ctx context.Context, r replog.OpenRequest) (replog.Grant, 
 
 // Renew implements replog.Control.
 func (c *Client) Renew(ctx context.Context, g replog.Grant) (replog.Renewed, error) {
-	res, err := c.api.RenewLogWithResponse(ctx, g.Log.String(), writerOf(g))
+	res, err := c.api.RenewLogWithResponse(apiclient.Repeatable(ctx), g.Log.String(), writerOf(g))
 	if err != nil {
 		return replog.Renewed{}, err
 	}
@@ -91,7 +92,7 @@ func (c *Client) Renew(ctx context.Context, g replog.Grant) (replog.Renewed, err
 
 // Close implements replog.Control.
 func (c *Client) Close(ctx context.Context, g replog.Grant) error {
-	res, err := c.api.CloseLogWithResponse(ctx, g.Log.String(), writerOf(g))
+	res, err := c.api.CloseLogWithResponse(apiclient.Repeatable(ctx), g.Log.String(), writerOf(g))
 	if err != nil {
 		return err
 	}
@@ -124,14 +125,15 @@ func (c *Client) Abandon(ctx context.Context, g replog.Grant, learner format.ID)
 	return err
 }
 
-// change is the compare-and-swap of replica states.
+// change is the compare-and-swap of replica states: a second one of the same finds
+// it done, or is refused.
 func (c *Client) change(ctx context.Context, g replog.Grant, to openapi.ChangeReplicasRequestReplicasState, replicas ...format.ID) (*openapi.ReplicaSet, error) {
 	w := writerOf(g)
 	body := openapi.ChangeReplicasRequest{Epoch: w.Epoch, Nonce: w.Nonce, SetVersion: int64(g.SetVersion)}
 	for _, id := range replicas {
 		body.Replicas = append(body.Replicas, openapi.ReplicaChange{ReplicaID: id.String(), State: to})
 	}
-	res, err := c.api.ChangeReplicasWithResponse(ctx, g.Log.String(), body)
+	res, err := c.api.ChangeReplicasWithResponse(apiclient.Repeatable(ctx), g.Log.String(), body)
 	if err != nil {
 		return nil, err
 	}
@@ -146,7 +148,8 @@ func (c *Client) change(ctx context.Context, g replog.Grant, to openapi.ChangeRe
 
 // Replace implements replog.Control.
 func (c *Client) Replace(ctx context.Context, g replog.Grant, replica format.ID) error {
-	res, err := c.api.StartReplacementWithResponse(ctx, g.Log.String(), nil, openapi.StartReplacementRequest{Replica: replica.String()})
+	key := uuid.NewString()
+	res, err := c.api.StartReplacementWithResponse(ctx, g.Log.String(), &openapi.StartReplacementParams{IdempotencyKey: &key}, openapi.StartReplacementRequest{Replica: replica.String()})
 	if err != nil {
 		return err
 	}
