@@ -1,7 +1,9 @@
 package store
 
 import (
+	"fmt"
 	"log/slog"
+	"os"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -61,6 +63,12 @@ type Options struct {
 	// been without a lease before a daemon is asked to recover the log: it may go on
 	// writing all the while. 1 min if zero.
 	RecoverAfter time.Duration
+	// ServerName is what this server is called where the leader of the loops is
+	// shown; the host's name and the process's number if empty.
+	ServerName string
+	// ElectionTTL is for how long the loops stand still at most after their leader
+	// was cut off; 10 s if zero.
+	ElectionTTL time.Duration
 	// SubscriberBuffer is how many events wait for a subscriber before it is
 	// told that it is too slow; 256 if zero.
 	SubscriberBuffer int
@@ -87,6 +95,11 @@ func (o Options) withDefaults() Options {
 	def(&o.JournalTTL, 7*24*time.Hour)
 	def(&o.OperatorTTL, 6*time.Hour)
 	def(&o.RecoverAfter, time.Minute)
+	def(&o.ElectionTTL, 10*time.Second)
+	if o.ServerName == "" {
+		host, _ := os.Hostname() // an empty one will do
+		o.ServerName = fmt.Sprintf("%s:%d", host, os.Getpid())
+	}
 	if o.SubscriberBuffer == 0 {
 		o.SubscriberBuffer = 256
 	}
@@ -116,7 +129,10 @@ func (o Options) validate() error {
 	if err := checkTTL("DaemonTTL", o.DaemonTTL); err != nil {
 		return err
 	}
-	return checkTTL("WriterTTL", o.WriterTTL)
+	if err := checkTTL("WriterTTL", o.WriterTTL); err != nil {
+		return err
+	}
+	return checkTTL("ElectionTTL", o.ElectionTTL)
 }
 
 func checkTTL(field string, d time.Duration) error {

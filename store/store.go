@@ -62,7 +62,7 @@ func (s *Store) Run(ctx context.Context) error {
 	g.Go(func() error { return s.keeper.run(ctx) })
 	g.Go(func() error { return s.feedView(ctx) })
 	g.Go(func() error { return s.probeView(ctx) })
-	g.Go(func() error { return s.markDown(ctx) })
+	g.Go(func() error { return s.lead(ctx) })
 	err := g.Wait()
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return nil
