@@ -61,6 +61,12 @@ SEED ?= $(shell date +%s)000
 sim: ## simulate fresh seeds until stopped (or for SIMTIME), with events a second
 	go test ./replog/sim -run '^TestSim$$' -count=1 -timeout 0 -v -for $(SIMTIME) -seed $(SEED)
 
+SOAKTIME ?= 20m
+
+.PHONY: soak
+soak: ## clients on a whole cluster that is being killed, for SOAKTIME; SEED repeats the choices
+	go test ./cmd/graven -run '^TestSoak$$' -count=1 -timeout 0 -v -artifacts -outputdir $(CURDIR) -soak $(SOAKTIME) -soakseed $(SEED)
+
 .PHONY: clean
 clean: ## remove what was built; graven-data and .tools stay
 	rm -rf $(BIN) $(TEST_JSON)

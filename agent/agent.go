@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/gravenio/graven/apiclient"
-	"github.com/gravenio/graven/grant"
 	"github.com/gravenio/graven/openapi"
 	"github.com/gravenio/graven/pmemlog"
 )
@@ -29,6 +28,7 @@ type Agent struct {
 	api     *apiclient.Client
 	results results
 	lane    *lane
+	trust   *trust
 	scrubs  *scrubber
 	news    chan struct{} // there is something to tell the control plane soon
 
@@ -39,7 +39,6 @@ type Agent struct {
 	mu       sync.Mutex // never held during I/O
 	addr     net.Addr
 	observed net.Addr
-	keys     grant.Keys
 	closed   bool
 	stop     context.CancelFunc // of Run; nil before
 	finished chan struct{}      // closed when Run has ended
@@ -62,7 +61,7 @@ func New(opts Options) (*Agent, error) {
 	}
 	a := &Agent{
 		opts: opts, api: api, metrics: newMetrics(), news: make(chan struct{}, 1),
-		listening: make(chan struct{}), finished: make(chan struct{}),
+		trust: newTrust(), listening: make(chan struct{}), finished: make(chan struct{}),
 	}
 	a.watch = &observer{syncs: a.metrics.syncs, begun: time.Now()}
 	a.log = opts.Logger
@@ -87,7 +86,7 @@ func (a *Agent) init() error {
 	a.catalog, a.chores, a.lane = newCatalog(a), newChores(a), newLane(a)
 	a.scrubs = newScrubber(a)
 	a.metrics.badBlocks = a.lookAtBadBlocks(sysfs)
-	if a.keys, err = loadKeys(a.opts.Dir, self.Cluster.String()); err != nil {
+	if err = a.trust.load(a.opts.Dir, self.Cluster.String()); err != nil {
 		a.log.Warn("grant keys can't be read; writers are served once the agent is registered", "err", err)
 	}
 	for _, bad := range a.pool.Unmended() {

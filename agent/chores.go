@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"errors"
-	"maps"
 	"sync"
 	"time"
 
@@ -29,8 +28,8 @@ type chores struct {
 	boundOnce sync.Once
 
 	mu       sync.Mutex
-	cluster  format.ID // to be written down, with keys; zero for nothing
-	keys     map[string]string
+	cluster  format.ID // to be written down; zero for nothing
+	keys     bool      // the grant keys are to be kept
 	removals []removal
 }
 
@@ -50,7 +49,7 @@ func signal(c chan struct{}) {
 func (c *chores) registered(cluster format.ID, reg *openapi.Registration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.cluster, c.keys = cluster, maps.Clone(reg.GrantKeys)
+	c.cluster, c.keys = cluster, true
 	quarantine := map[format.ID]bool{}
 	for _, v := range reg.Replicas {
 		replica, errR := uuid.Parse(v.ReplicaID)
@@ -72,6 +71,14 @@ func (c *chores) registered(cluster format.ID, reg *openapi.Registration) {
 		c.a.log.Error("the control plane expects a replica that is not in the pool", "replica", id)
 	}
 	c.a.catalog.setQuarantine(quarantine)
+	signal(c.wake)
+}
+
+// keep has the grant keys written down.
+func (c *chores) keep() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.keys = true
 	signal(c.wake)
 }
 
@@ -111,8 +118,11 @@ func (c *chores) binding(ctx context.Context) bool {
 func (c *chores) writeDown() error {
 	c.mu.Lock()
 	cluster, keys := c.cluster, c.keys
-	c.cluster = format.ID{}
+	c.cluster, c.keys = format.ID{}, false
 	c.mu.Unlock()
+	if keys {
+		defer c.writeKeys()
+	}
 	if cluster.IsZero() {
 		return nil
 	}
@@ -131,8 +141,23 @@ func (c *chores) writeDown() error {
 		c.a.log.Error("the pool could not be bound to its cluster; it serves nobody before it is", "err", err)
 		return nil
 	}
-	if err := saveKeys(c.a.opts.Dir, cluster.String(), keys); err != nil {
-		c.a.log.Warn("grant keys could not be kept; after a restart writers are served once the agent is registered", "err", err)
-	}
 	return nil
+}
+
+// writeKeys keeps the grant keys and has the control plane told: a new one signs
+// only when it is kept everywhere.
+func (c *chores) writeKeys() {
+	cluster := c.a.pool.Identity().Cluster
+	if cluster.IsZero() {
+		return // the pool could not be bound; it serves nobody
+	}
+	version, ring := c.a.trust.snapshot()
+	if err := saveKeys(c.a.opts.Dir, cluster.String(), version, ring); err != nil {
+		c.a.log.Warn("grant keys could not be kept; after a restart writers are served once the agent is registered, and a new key does not sign before they are", "err", err)
+		return
+	}
+	if uint64(c.a.trust.keptVersion()) != version {
+		c.a.trust.isKept(version)
+		signal(c.a.news)
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/gravenio/graven/grant"
 	"github.com/gravenio/graven/openapi"
 	"github.com/gravenio/graven/rdmaio"
 )
@@ -77,11 +78,11 @@ func TestRenewedGrant(t *testing.T) {
 
 	w = write(t, first.Addr(), hello(t, now, indexOf(t, now, old.Replicas[0].ReplicaID)), nil)
 	w.commit("two")
-	keys := first.grantKeys()
-	first.setKeys(nil) // the term is fenced, and by this grant: that is enough
+	keys := first.trust.keys()
+	first.trust.setRing(grant.Ring{}) // the term is fenced, and by this grant: that is enough
 	w = write(t, first.Addr(), w.hello, nil)
 	w.commit("three")
-	first.setKeys(keys)
+	first.trust.setRing(keys)
 
 	holder := agents[learner.DaemonID]
 	h := hello(t, now, indexOf(t, now, learner.ReplicaID))

@@ -5,11 +5,8 @@ import (
 	"crypto/sha256"
 	"errors"
 	"slices"
-	"strconv"
 
-	"github.com/gravenio/graven/grant"
 	"github.com/gravenio/graven/pmemlog"
-	"github.com/gravenio/graven/pmemlog/format"
 	"github.com/gravenio/graven/rdmaio"
 )
 
@@ -47,7 +44,7 @@ func (s host) hello(ctx context.Context, h *rdmaio.Hello) (*target, rdmaio.Welco
 	if a.stopped.Load() {
 		return nil, rdmaio.Welcome{}, refuse(rdmaio.ErrLost, "daemon %s is leaving", a.id)
 	}
-	replica, created, err := s.replica(ctx, h)
+	replica, key, created, err := s.replica(ctx, h)
 	if err != nil {
 		return nil, rdmaio.Welcome{}, err
 	}
@@ -60,7 +57,7 @@ func (s host) hello(ctx context.Context, h *rdmaio.Hello) (*target, rdmaio.Welco
 		return nil, rdmaio.Welcome{}, &pmemlog.FencedError{Term: h.Term, Promised: promised}
 	}
 	t := &target{
-		a: a, hosted: replica, term: h.Term, grant: sha256.Sum256([]byte(h.Grant)),
+		a: a, hosted: replica, term: h.Term, grant: sha256.Sum256([]byte(h.Grant)), key: key,
 		cheap: self.Kind != pmemlog.KindFile,
 	}
 	replica.admit(t, h.ReadOnly)
@@ -71,38 +68,53 @@ func (s host) hello(ctx context.Context, h *rdmaio.Hello) (*target, rdmaio.Welco
 }
 
 // replica finds what the Hello names and may reach, and makes it if that is
-// what the Hello asks for and the grant allows.
-func (s host) replica(ctx context.Context, h *rdmaio.Hello) (*hosted, bool, error) {
-	found, err := s.a.catalog.find(h.Replica)
+// what the Hello asks for and the grant allows. It returns the client's key, too.
+func (s host) replica(ctx context.Context, h *rdmaio.Hello) (found *hosted, key string, created bool, err error) {
+	found, err = s.a.catalog.find(h.Replica)
 	if h.ReadOnly {
-		if errors.Is(err, pmemlog.ErrNotFound) {
-			err = refuse(rdmaio.ErrUnknownLog, "daemon %s has no replica %s", s.a.id, h.Replica)
-		}
-		return found, false, err
+		return s.readable(h, found, err)
 	}
 	if err == nil && found.knows(h) {
-		return found, false, nil
+		key = found.clientKey()
+		return found, key, false, s.checkKey(key, h.Peer)
 	}
-	state, gerr := s.check(h)
+	p, gerr := s.check(h)
 	if gerr != nil {
-		return nil, false, gerr
+		return nil, "", false, gerr
 	}
-	if promised := err == nil && found.replica.Info().Slot.Fenced == h.Term; !promised && !s.a.chores.binding(ctx) {
+	if promised := err == nil && found.replica.Info().Slot.Fenced == h.Term; !promised {
 		// The pool may have been set back or cloned, which registration finds out: an
 		// opener must not take what it holds for the last word before. The writer whose
 		// term it promised may come back, since that needs no control plane.
-		return nil, false, refuse(rdmaio.ErrBusy, "daemon %s has not been registered since it was started: it serves no new writer yet", s.a.id)
+		if !s.a.chores.binding(ctx) {
+			return nil, "", false, refuse(rdmaio.ErrBusy, "daemon %s has not been registered since it was started: it serves no new writer yet", s.a.id)
+		}
+		if err := s.checkFirst(&p); err != nil {
+			return nil, "", false, err
+		}
 	}
 	if !errors.Is(err, pmemlog.ErrNotFound) {
-		return found, false, err
+		return found, p.key, false, err
 	}
-	if !slices.Contains(makeable, state) { // rule: present is never made anew
-		return nil, false, refuse(rdmaio.ErrReplicaMissing, "replica %s is %s and not in the pool of daemon %s", h.Replica, state, s.a.id)
+	if !slices.Contains(makeable, p.state) { // rule: present is never made anew
+		return nil, "", false, refuse(rdmaio.ErrReplicaMissing, "replica %s is %s and not in the pool of daemon %s", h.Replica, p.state, s.a.id)
 	}
 	if !h.Create {
-		return nil, false, refuse(rdmaio.ErrUnknownLog, "replica %s is %s and has not been made", h.Replica, state)
+		return nil, "", false, refuse(rdmaio.ErrUnknownLog, "replica %s is %s and has not been made", h.Replica, p.state)
 	}
-	return s.create(h)
+	found, created, err = s.create(h)
+	return found, p.key, created, err
+}
+
+// readable is replica for one who only wants to read.
+func (s host) readable(h *rdmaio.Hello, found *hosted, err error) (*hosted, string, bool, error) {
+	if err := s.checkReader(h); err != nil {
+		return nil, "", false, err
+	}
+	if errors.Is(err, pmemlog.ErrNotFound) {
+		err = refuse(rdmaio.ErrUnknownLog, "daemon %s has no replica %s", s.a.id, h.Replica)
+	}
+	return found, "", false, err
 }
 
 func (s host) create(h *rdmaio.Hello) (*hosted, bool, error) {
@@ -115,29 +127,4 @@ func (s host) create(h *rdmaio.Hello) (*hosted, bool, error) {
 		signal(s.a.news)
 	}
 	return found, created, err
-}
-
-// check verifies the grant and returns the state in which it names this
-// daemon's replica.
-func (s host) check(h *rdmaio.Hello) (string, error) {
-	claims, err := grant.Verify(h.Grant, s.a.grantKeys())
-	if err != nil {
-		return "", refuse(rdmaio.ErrGrant, "%v", err)
-	}
-	nonce, err := strconv.ParseUint(claims.Nonce, 16, 64)
-	if err != nil {
-		return "", refuse(rdmaio.ErrGrant, "nonce %q: %v", claims.Nonce, err)
-	}
-	r, named := claims.Replica(h.Replica.String())
-	switch {
-	case claims.Cluster != h.Cluster.String():
-		return "", refuse(rdmaio.ErrGrant, "it is for cluster %s, not for %s", claims.Cluster, h.Cluster)
-	case claims.LogID != h.Log.String():
-		return "", refuse(rdmaio.ErrGrant, "it is for log %s, not for %s", claims.LogID, h.Log)
-	case (format.Fence{Epoch: claims.Epoch, Nonce: nonce}) != h.Term:
-		return "", refuse(rdmaio.ErrGrant, "it is for epoch %d nonce %016x, not for epoch %d nonce %016x", claims.Epoch, nonce, h.Term.Epoch, h.Term.Nonce)
-	case !named || r.DaemonID != s.a.id:
-		return "", refuse(rdmaio.ErrGrant, "it does not name replica %s of daemon %s", h.Replica, s.a.id)
-	}
-	return r.State, nil
 }

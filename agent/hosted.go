@@ -19,6 +19,7 @@ type hosted struct {
 	sessions []*target         // those that may write, in the order of their admission
 	term     format.Fence      // the one that was fenced last in this process
 	grant    [sha256.Size]byte // digest of its grant
+	key      string            // the client's, as its grant names it
 }
 
 func newHosted(a *Agent, r *pmemlog.Replica) *hosted {
@@ -35,10 +36,17 @@ func (h *hosted) knows(hello *rdmaio.Hello) bool {
 	return h.term.Epoch > 0 && h.term == hello.Term && h.grant == sha256.Sum256([]byte(hello.Grant))
 }
 
-func (h *hosted) fenced(term format.Fence, grant [sha256.Size]byte) {
+// clientKey is the key that the grant of the term fenced last names.
+func (h *hosted) clientKey() string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.term, h.grant = term, grant
+	return h.key
+}
+
+func (h *hosted) fenced(term format.Fence, grant [sha256.Size]byte, key string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.term, h.grant, h.key = term, grant, key
 }
 
 // admit makes a session. It is one of those that a later fence ends, unless it

@@ -15,67 +15,76 @@ import (
 
 const (
 	keysName    = "grant-keys.json"
-	keysVersion = 0
+	keysFormat  = 0
 	maxKeysFile = 64 << 10 // bytes
 )
 
 // keyFile is what the file of grant keys holds.
 type keyFile struct {
-	Version   int               `json:"version"`
-	ClusterID string            `json:"cluster_id"`
-	GrantKeys map[string]string `json:"grant_keys"`
+	Version     int               `json:"version"`
+	ClusterID   string            `json:"cluster_id"`
+	KeysVersion uint64            `json:"keys_version,omitempty"` // 0 in a file of before there were several
+	GrantKeys   map[string]string `json:"grant_keys"`
+	Retired     map[string]string `json:"retired_keys,omitempty"`
 }
 
 // decodeKeys reads a file of grant keys. Each key must prove itself by its ID.
-func decodeKeys(b []byte) (keyFile, grant.Keys, error) {
+func decodeKeys(b []byte) (keyFile, grant.Ring, error) {
 	var f keyFile
 	if len(b) > maxKeysFile {
-		return f, nil, fmt.Errorf("%d bytes, at most %d", len(b), maxKeysFile)
+		return f, grant.Ring{}, fmt.Errorf("%d bytes, at most %d", len(b), maxKeysFile)
 	}
 	if err := json.Unmarshal(b, &f); err != nil {
-		return f, nil, err
+		return f, grant.Ring{}, err
 	}
-	if f.Version != keysVersion {
-		return f, nil, fmt.Errorf("version %d, this program reads version %d", f.Version, keysVersion)
+	if f.Version != keysFormat {
+		return f, grant.Ring{}, fmt.Errorf("version %d, this program reads version %d", f.Version, keysFormat)
 	}
 	keys, err := grant.ParseKeys(f.GrantKeys)
-	return f, keys, err
+	if err != nil {
+		return f, grant.Ring{}, err
+	}
+	retired, err := grant.ParseKeys(f.Retired)
+	return f, grant.Ring{Keys: keys, Retired: retired}, err
 }
 
-// loadKeys reads the keys in a folder; none, without an error, if there are
-// none for this cluster.
-func loadKeys(dir, cluster string) (grant.Keys, error) {
+// loadKeys reads the keys in a folder and their version; none, without an error, if
+// there are none for this cluster.
+func loadKeys(dir, cluster string) (uint64, grant.Ring, error) {
+	var none grant.Ring
 	if dir == "" {
-		return nil, nil
+		return 0, none, nil
 	}
 	file, err := os.Open(filepath.Join(dir, keysName))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return 0, none, nil
 	}
 	if err != nil {
-		return nil, err
+		return 0, none, err
 	}
 	defer file.Close()
 	b, err := io.ReadAll(io.LimitReader(file, maxKeysFile+1))
 	if err != nil {
-		return nil, err
+		return 0, none, err
 	}
-	f, keys, err := decodeKeys(b)
+	f, ring, err := decodeKeys(b)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", file.Name(), err)
+		return 0, none, fmt.Errorf("%s: %w", file.Name(), err)
 	}
 	if f.ClusterID != cluster {
-		return nil, nil
+		return 0, none, nil
 	}
-	return keys, nil
+	return f.KeysVersion, ring, nil
 }
 
 // saveKeys replaces the keys in a folder, all of them or none.
-func saveKeys(dir, cluster string, encoded map[string]string) error {
+func saveKeys(dir, cluster string, keysVersion uint64, ring grant.Ring) error {
 	if dir == "" {
 		return nil
 	}
-	b, err := json.Marshal(keyFile{Version: keysVersion, ClusterID: cluster, GrantKeys: encoded})
+	b, err := json.Marshal(keyFile{
+		Version: keysFormat, ClusterID: cluster, KeysVersion: keysVersion, GrantKeys: ring.Keys.Encode(), Retired: ring.Retired.Encode(),
+	})
 	if err != nil {
 		return err
 	}
@@ -107,18 +116,4 @@ func syncDir(dir string) error {
 		return err
 	}
 	return errors.Join(d.Sync(), d.Close())
-}
-
-// setKeys makes keys the ones that grants are checked with. They are not
-// written to any more.
-func (a *Agent) setKeys(keys grant.Keys) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.keys = keys
-}
-
-func (a *Agent) grantKeys() grant.Keys {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.keys
 }

@@ -11,7 +11,6 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/gravenio/graven/apiclient"
-	"github.com/gravenio/graven/grant"
 	"github.com/gravenio/graven/openapi"
 	"github.com/gravenio/graven/pmemlog/format"
 )
@@ -164,11 +163,9 @@ func (l *lease) accept(reg *openapi.Registration) error {
 	if mine := l.a.pool.Identity().Cluster; !mine.IsZero() && mine != format.ID(cluster) {
 		return l.otherCluster(mine, reg.ClusterID)
 	}
-	keys, err := grant.ParseKeys(reg.GrantKeys)
-	if err != nil {
-		return fmt.Errorf("register: grant_keys: %w", err)
+	if _, err := l.a.trust.follow(&reg.Grants, true); err != nil {
+		return fmt.Errorf("register: grants: %w", err)
 	}
-	l.a.setKeys(keys)
 	l.schedule(reg.RenewEverySeconds)
 	l.pause.Reset()
 	l.serving, l.silent = true, false
@@ -231,6 +228,13 @@ func (l *lease) heartbeat(ctx context.Context) error {
 	}
 	l.a.results.reported(body.Results)
 	l.a.operators(r.Operators)
+	keep, err := l.a.trust.follow(&r.Grants, false)
+	if err != nil {
+		l.a.log.Error("what the control plane says of grants can't be read; what is known goes on", "err", err)
+	}
+	if keep {
+		l.a.chores.keep()
+	}
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"net"
@@ -109,8 +110,18 @@ type Options struct {
 	// Logger is slog.Default by default.
 	Logger *slog.Logger
 
-	// TCP tunes the sessions; its Logger is the agent's unless it is set.
+	// TCP tunes the sessions; its Logger is the agent's unless it is set. Its TLS
+	// fields are those below.
 	TCP tcp.Options
+
+	// TLS, if set, has writers served with TLS 1.3 only, and only those that prove
+	// the key which their grant names; readers need a grant, too. Without it nobody
+	// proves anything, and packets travel as they are.
+	TLS *tls.Config
+
+	// DialTLS is how the agent reaches other daemons when it recovers a log; see
+	// tcp.Options. It must be set if TLS is.
+	DialTLS func(daemon, host string) (*tls.Config, error)
 
 	// LeaveTimeout bounds how long the end of Run waits for the sessions' last
 	// I/O, and then for the control plane to take the last words, before it
@@ -163,6 +174,7 @@ func (o Options) withDefaults() Options {
 	if o.TCP.Logger == nil {
 		o.TCP.Logger = o.Logger
 	}
+	o.TCP.TLS, o.TCP.DialTLS = o.TLS, o.DialTLS
 	if o.LeaveTimeout == 0 {
 		o.LeaveTimeout = 5 * time.Second
 	}
@@ -212,6 +224,8 @@ func (o *Options) validate() error {
 		return bad("Durability", "%q is for medium %s only, this is %s", o.Durability, MediaPmem, o.Media)
 	case o.Media == MediaVolatile && o.ID == "":
 		return bad("ID", "must be set: a volatile pool remembers none")
+	case o.TLS != nil && o.DialTLS == nil:
+		return bad("DialTLS", "must be set with TLS: the agent is a client of other daemons when it recovers a log")
 	case o.PoolSize < 0:
 		return bad("PoolSize", "%d must be positive", o.PoolSize)
 	case len(o.Version) > maxVersion:

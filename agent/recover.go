@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/gravenio/graven/rdmaio/tcp"
 	"github.com/gravenio/graven/replog"
 	"github.com/gravenio/graven/replog/control"
 )
@@ -84,10 +85,16 @@ func (l *lane) open(ctx context.Context, s *step, capacity uint64) (*replog.Writ
 	patience := min(openPatience+time.Duration(capacity/openPace)*time.Second, l.a.opts.RecoverPatience)
 	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("%w for %v", errNoProgress, patience))
 	defer cancel()
+	key, err := tcp.NewKey()
+	if err != nil {
+		return nil, err
+	}
+	dialing := l.a.opts.TCP
+	dialing.TLS, dialing.Key = nil, key // what is served with is not for dialling
 	name := "agent " + l.a.id
-	return replog.Open(ctx, control.New(l.api.API(), name[:min(len(name), maxWriterName)], 0),
+	return replog.Open(ctx, control.New(l.api.API(), name[:min(len(name), maxWriterName)], 0).Proving(key.Digest()),
 		replog.OpenRequest{Log: s.log.String(), Recovering: true},
-		replog.Options{Dial: replog.DialTCP(l.a.opts.TCP), Log: l.a.log, ReplaceAfter: -1})
+		replog.Options{Dial: replog.DialTCP(dialing), Log: l.a.log, ReplaceAfter: -1})
 }
 
 // maxWriterName is the contract's bound, in bytes.

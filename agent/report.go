@@ -33,6 +33,7 @@ func (a *Agent) registration() openapi.RegisterRequest {
 		CapacityBytes: space.Total, FreeBytes: free(space), Media: openapi.Media(self.Kind.String()),
 		Transports: []openapi.Transport{openapi.TransportTCP}, FlushModes: []openapi.FlushMode{openapi.FlushAck},
 		Labels: a.opts.Labels, Health: a.health(), Replicas: a.replicas(), Version: a.opts.Version,
+		KeysVersion:     a.trust.keptVersion(),
 		LeaseTTLSeconds: openapi.LeaseTTL(a.opts.LeaseTTL.Seconds()),
 	}
 }
@@ -40,7 +41,7 @@ func (a *Agent) registration() openapi.RegisterRequest {
 func (a *Agent) heartbeat() openapi.HeartbeatRequest {
 	return openapi.HeartbeatRequest{
 		Incarnation: int64(a.Incarnation()), FreeBytes: free(a.pool.Free()), Health: a.health(),
-		Replicas: a.replicas(), Results: a.results.unreported(),
+		Replicas: a.replicas(), Results: a.results.unreported(), KeysVersion: a.trust.keptVersion(),
 	}
 }
 

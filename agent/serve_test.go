@@ -35,8 +35,8 @@ func TestOutageStopsNoWriter(t *testing.T) {
 	w.commit("one")
 	next := hello(t, c.open(log), 0) // another writer's grant, not used before the control plane goes away
 	eventually(t, "the grant keys are on disk", func() bool {
-		keys, err := loadKeys(o.Dir, opened.ClusterID)
-		return err == nil && len(keys) > 0
+		_, ring, err := loadKeys(o.Dir, opened.ClusterID)
+		return err == nil && len(ring.Keys) > 0
 	})
 
 	c.gate.shut.Store(true)
@@ -313,7 +313,7 @@ func TestFencedGrantOutlivesItsKey(t *testing.T) {
 	w := write(t, a.Addr(), hello(t, opened, 0), nil)
 	w.commit("one")
 	next := c.open(log)
-	a.setKeys(nil)
+	a.trust.setRing(grant.Ring{})
 	w = write(t, a.Addr(), hello(t, opened, 0), nil)
 	w.commit("two")
 	if _, _, err := dial(a.Addr(), hello(t, next, 0), noEvents()); !errors.Is(err, rdmaio.ErrGrant) {

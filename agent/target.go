@@ -18,6 +18,7 @@ type target struct {
 	session *pmemlog.Session
 	term    format.Fence
 	grant   [sha256.Size]byte
+	key     string // the client's, as the grant names it
 	cheap   bool
 	end     end
 	closed  sync.Once
@@ -66,7 +67,7 @@ func (t *target) Fence() (format.Report, error) {
 		return format.Report{}, t.wire(err)
 	}
 	t.fenced.Store(true)
-	t.hosted.fenced(t.term, t.grant)
+	t.hosted.fenced(t.term, t.grant, t.key)
 	t.hosted.endOlder(t, refuse(rdmaio.ErrSessionEnded, "epoch %d has fenced the replica", t.term.Epoch))
 	t.a.metrics.fences.Inc()
 	r := t.hosted.replica

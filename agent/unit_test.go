@@ -1,11 +1,14 @@
 package agent
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -246,36 +249,54 @@ func TestErrorsOnTheWire(t *testing.T) {
 	}
 }
 
-func testKeys(t testing.TB) map[string]string {
-	key, err := grant.NewKey(make([]byte, 32))
-	if err != nil {
-		t.Fatal(err)
+// testRing has one key that verifies all, and a retired one.
+func testRing(t testing.TB) grant.Ring {
+	keys := func(seed byte) grant.Keys {
+		key, err := grant.NewKey(bytes.Repeat([]byte{seed}, 32))
+		if err != nil {
+			t.Fatal(err)
+		}
+		parsed, err := grant.ParseKeys(map[string]string{key.ID(): key.Public()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return parsed
 	}
-	return map[string]string{key.ID(): key.Public()}
+	return grant.Ring{Keys: keys(1), Retired: keys(2)}
 }
 
 func TestKeysOnDisk(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	if keys, err := loadKeys(dir, "c1"); keys != nil || err != nil {
-		t.Errorf("without a file: %v, %v", keys, err)
+	if v, ring, err := loadKeys(dir, "c1"); v != 0 || ring.Keys != nil || err != nil {
+		t.Errorf("without a file: %v, %v", ring, err)
 	}
 	for range 2 {
-		if err := saveKeys(dir, "c1", testKeys(t)); err != nil {
+		if err := saveKeys(dir, "c1", 7, testRing(t)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if keys, err := loadKeys(dir, "c1"); err != nil || len(keys) != 1 {
-		t.Errorf("read back %v, %v", keys, err)
+	if v, ring, err := loadKeys(dir, "c1"); err != nil || v != 7 || !reflect.DeepEqual(ring, testRing(t)) {
+		t.Errorf("read back version %d, %v, %v", v, ring, err)
 	}
-	if keys, err := loadKeys(dir, "c2"); err != nil || keys != nil {
-		t.Errorf("another cluster's: %v, %v", keys, err)
+	if v, ring, err := loadKeys(dir, "c2"); err != nil || v != 0 || ring.Keys != nil {
+		t.Errorf("another cluster's: %v, %v", ring, err)
+	}
+	old, err := json.Marshal(map[string]any{"version": 0, "cluster_id": "c1", "grant_keys": testRing(t).Keys.Encode()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, keysName), old, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if v, ring, err := loadKeys(dir, "c1"); err != nil || v != 0 || len(ring.Keys) != 1 {
+		t.Errorf("a file of before there were versions: %d, %v, %v", v, ring, err)
 	}
 	for _, text := range []string{"", "{", `{"version":1}`, `{"grant_keys":{"x":"AAAA"}}`, strings.Repeat(" ", maxKeysFile+1)} {
 		if err := os.WriteFile(filepath.Join(dir, keysName), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := loadKeys(dir, "c1"); err == nil || !strings.Contains(err.Error(), keysName) {
+		if _, _, err := loadKeys(dir, "c1"); err == nil || !strings.Contains(err.Error(), keysName) {
 			t.Errorf("%.20q: %v", text, err)
 		}
 	}
@@ -283,7 +304,7 @@ func TestKeysOnDisk(t *testing.T) {
 
 func FuzzKeys(f *testing.F) {
 	dir := f.TempDir()
-	if err := saveKeys(dir, "c1", testKeys(f)); err != nil {
+	if err := saveKeys(dir, "c1", 7, testRing(f)); err != nil {
 		f.Fatal(err)
 	}
 	good, err := os.ReadFile(filepath.Join(dir, keysName))
@@ -294,10 +315,12 @@ func FuzzKeys(f *testing.F) {
 	f.Add([]byte(`{"version":1}`))
 	f.Add([]byte(`{"grant_keys":{"":""}}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		_, keys, err := decodeKeys(b)
-		for id, key := range keys {
-			if err == nil && (len(key) != 32 || len(id) != 16) {
-				t.Errorf("key %q of %d bytes", id, len(key))
+		_, ring, err := decodeKeys(b)
+		for _, keys := range []grant.Keys{ring.Keys, ring.Retired} {
+			for id, key := range keys {
+				if err == nil && (len(key) != 32 || len(id) != 16) {
+					t.Errorf("key %q of %d bytes", id, len(key))
+				}
 			}
 		}
 	})

@@ -39,6 +39,9 @@ func (a *Agent) newWork() (*work, error) {
 		}
 		a.log.Info("metrics", "addr", w.http.Addr())
 	}
+	if a.opts.TLS == nil {
+		a.log.Warn("writers and readers are served without TLS: they prove nothing, and whoever reaches the address can read", "addr", w.listener.Addr())
+	}
 	a.mu.Lock()
 	a.addr = w.listener.Addr()
 	if w.http != nil {

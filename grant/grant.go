@@ -22,6 +22,8 @@ const (
 	NonceDigits = 16
 	// RightWrite allows fencing, reading and writing.
 	RightWrite = "write"
+	// RightRead allows reading what is there, without fencing.
+	RightRead = "read"
 )
 
 // Verify's sentinels.
@@ -32,8 +34,12 @@ var (
 	// ErrUnknownKey: none of the given keys has the token's key ID. The
 	// verifier's keys may be out of date: register again.
 	ErrUnknownKey = errors.New("grant: unknown key")
-	// ErrSignature: the signature or the algorithm is wrong.
+	// ErrSignature: the signature is wrong.
 	ErrSignature = errors.New("grant: bad signature")
+	// ErrAlgorithm: the token is signed with anything but EdDSA.
+	ErrAlgorithm = errors.New("grant: algorithm is not EdDSA")
+	// ErrExpired: the grant is too old for a first fence; see CheckFresh.
+	ErrExpired = errors.New("grant: expired")
 )
 
 // Replica is one replica that the grant covers.
@@ -47,11 +53,17 @@ type Replica struct {
 type Claims struct {
 	Cluster string `json:"cluster"`
 	LogID   string `json:"log_id"`
-	Epoch   uint64 `json:"epoch"`
-	// Nonce is NonceDigits lower-case hexadecimal digits.
-	Nonce    string    `json:"nonce"`
+	// Epoch and Nonce are the writer's term; a grant to read has none. Nonce is
+	// NonceDigits lower-case hexadecimal digits.
+	Epoch    uint64    `json:"epoch,omitempty"`
+	Nonce    string    `json:"nonce,omitempty"`
 	Replicas []Replica `json:"replicas"`
 	Rights   string    `json:"rights"`
+	// Period is the control plane's when the grant was made.
+	Period uint64 `json:"period"`
+	// ClientKey is the key that the bearer must prove, as the function ClientKey
+	// returns it; "" where nobody named one.
+	ClientKey string `json:"client_key,omitempty"`
 }
 
 // Replica returns the covered replica of this ID.
@@ -75,14 +87,18 @@ func (c Claims) Check() error {
 		return bad("cluster", "missing")
 	case c.LogID == "":
 		return bad("log_id", "missing")
-	case c.Epoch == 0:
+	case c.Rights != RightWrite && c.Rights != RightRead:
+		return bad("rights", "must be "+RightWrite+" or "+RightRead)
+	case c.Rights == RightWrite && c.Epoch == 0:
 		return bad("epoch", "must be at least 1")
-	case !isNonce(c.Nonce):
+	case c.Rights == RightWrite && !isHex(c.Nonce, NonceDigits):
 		return bad("nonce", "must be 16 lower-case hexadecimal digits")
+	case c.Rights == RightRead && (c.Epoch != 0 || c.Nonce != ""):
+		return bad("epoch", "a grant to read has no term")
+	case c.ClientKey != "" && !IsClientKey(c.ClientKey):
+		return bad("client_key", "must be 64 lower-case hexadecimal digits")
 	case len(c.Replicas) == 0 || len(c.Replicas) > MaxReplicas:
 		return bad("replicas", fmt.Sprintf("must be 1 to %d", MaxReplicas))
-	case c.Rights != RightWrite:
-		return bad("rights", "must be "+RightWrite)
 	}
 	for _, r := range c.Replicas {
 		if r.ReplicaID == "" || r.DaemonID == "" || r.State == "" {
@@ -90,18 +106,6 @@ func (c Claims) Check() error {
 		}
 	}
 	return nil
-}
-
-func isNonce(s string) bool {
-	if len(s) != NonceDigits {
-		return false
-	}
-	for _, c := range []byte(s) {
-		if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
-			return false
-		}
-	}
-	return true
 }
 
 // Key is a signing key.
@@ -124,8 +128,11 @@ func (k Key) ID() string { return k.id }
 
 // Public is the public key in standard base64.
 func (k Key) Public() string {
-	return base64.StdEncoding.EncodeToString(k.private.Public().(ed25519.PublicKey))
+	return EncodeKey(k.private.Public().(ed25519.PublicKey))
 }
+
+// EncodeKey is a public key in standard base64, as ParseKeys reads it.
+func EncodeKey(public ed25519.PublicKey) string { return base64.StdEncoding.EncodeToString(public) }
 
 func keyID(public ed25519.PublicKey) string {
 	sum := sha256.Sum256(public)
@@ -152,6 +159,15 @@ func ParseKeys(encoded map[string]string) (Keys, error) {
 	return keys, nil
 }
 
+// Encode returns the keys in base64 by key ID, as ParseKeys reads them.
+func (k Keys) Encode() map[string]string {
+	out := make(map[string]string, len(k))
+	for id, public := range k {
+		out[id] = EncodeKey(public)
+	}
+	return out
+}
+
 // Sign returns the token for the claims.
 func Sign(k Key, c Claims) (string, error) {
 	if err := c.Check(); err != nil {
@@ -170,13 +186,13 @@ func Sign(k Key, c Claims) (string, error) {
 }
 
 // Verify returns the claims of a token that one of the keys has signed. The
-// error wraps ErrMalformed, ErrUnknownKey or ErrSignature.
+// error wraps ErrMalformed, ErrAlgorithm, ErrUnknownKey or ErrSignature.
 func Verify(token string, keys Keys) (Claims, error) {
 	if len(token) > MaxTokenBytes {
 		return Claims{}, fmt.Errorf("%w: token of %d bytes, at most %d", ErrMalformed, len(token), MaxTokenBytes)
 	}
 	var c tokenClaims
-	_, err := parser.ParseWithClaims(token, &c, func(t *jwt.Token) (any, error) {
+	t, err := parser.ParseWithClaims(token, &c, func(t *jwt.Token) (any, error) {
 		id, _ := t.Header["kid"].(string)
 		if public, ok := keys[id]; ok {
 			return public, nil
@@ -189,6 +205,8 @@ func Verify(token string, keys Keys) (Claims, error) {
 		return Claims{}, err
 	case errors.Is(err, jwt.ErrTokenMalformed):
 		return Claims{}, fmt.Errorf("%w: %w", ErrMalformed, err)
+	case t != nil && t.Header["alg"] != jwt.SigningMethodEdDSA.Alg():
+		return Claims{}, fmt.Errorf("%w: %.40q", ErrAlgorithm, t.Header["alg"])
 	default:
 		return Claims{}, fmt.Errorf("%w: %w", ErrSignature, err)
 	}

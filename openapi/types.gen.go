@@ -157,6 +157,30 @@ func (e FlushMode) Valid() bool {
 	}
 }
 
+// Defines values for GrantKeyState.
+const (
+	KeyPublished GrantKeyState = "published"
+	KeyRetired   GrantKeyState = "retired"
+	KeySigning   GrantKeyState = "signing"
+	KeyVerifying GrantKeyState = "verifying"
+)
+
+// Valid indicates whether the value is a known member of the GrantKeyState enum.
+func (e GrantKeyState) Valid() bool {
+	switch e {
+	case KeyPublished:
+		return true
+	case KeyRetired:
+		return true
+	case KeySigning:
+		return true
+	case KeyVerifying:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for HealthState.
 const (
 	HealthDegraded HealthState = "degraded"
@@ -406,6 +430,7 @@ const (
 	ProblemIdempotencyMismatch   ProblemType = "urn:graven:problem:idempotency-mismatch"
 	ProblemIncarnationAhead      ProblemType = "urn:graven:problem:incarnation-ahead"
 	ProblemInvalidRequest        ProblemType = "urn:graven:problem:invalid-request"
+	ProblemKeyInUse              ProblemType = "urn:graven:problem:key-in-use"
 	ProblemLastCopies            ProblemType = "urn:graven:problem:last-copies"
 	ProblemLeaseExpired          ProblemType = "urn:graven:problem:lease-expired"
 	ProblemLogInUse              ProblemType = "urn:graven:problem:log-in-use"
@@ -460,6 +485,8 @@ func (e ProblemType) Valid() bool {
 	case ProblemIncarnationAhead:
 		return true
 	case ProblemInvalidRequest:
+		return true
+	case ProblemKeyInUse:
 		return true
 	case ProblemLastCopies:
 		return true
@@ -635,6 +662,12 @@ type ReplicaChange struct {
 	// State The new state; `condemned` is for learners only.
 	State ChangeReplicasRequestReplicasState `json:"state"`
 }
+
+// ClientKey The key that the caller will prove when it connects to the daemons: SHA-256 of its SubjectPublicKeyInfo (DER), in
+// hexadecimal. It may be another one than that of the caller's certificate. Absent, it is that of the
+// certificate with which the caller has connected to the API; without that the grant names no key, and only daemons
+// that serve without TLS take it.
+type ClientKey = string
 
 // CreateLogRequest Example: {"ack_quorum":2,"capacity_bytes":268435456,"name":"l1","replicas":3}
 type CreateLogRequest struct {
@@ -843,10 +876,61 @@ type GivenUpReplica struct {
 	ReplicaID UUID `json:"replica_id"`
 }
 
-// GrantKeys Public keys that grants are signed with, key ID to base64 of the 32-byte Ed25519 key.
+// GrantKey defines model for GrantKey.
+type GrantKey struct {
+	// CreatedAt For people; nothing is decided by it.
+	CreatedAt time.Time `json:"created_at"`
+
+	// KeyID The first 16 hexadecimal digits of the SHA-256 of a public key.
+	//
+	// Example: 9f86d081884c7d65
+	KeyID KeyID `json:"key_id"`
+
+	// PublicKey Base64 of the 32-byte Ed25519 public key.
+	PublicKey string `json:"public_key"`
+
+	// State `published`: daemons are learning it; `signing`: grants are signed with it; `verifying`: they were until the last
+	// rotation; `retired`: it is good for reconnecting only.
+	State GrantKeyState `json:"state"`
+}
+
+// GrantKeyState `published`: daemons are learning it; `signing`: grants are signed with it; `verifying`: they were until the last
+// rotation; `retired`: it is good for reconnecting only.
+type GrantKeyState string
+
+// GrantKeys Public keys, key ID to base64 of the 32-byte Ed25519 key. `keys` verify all grants, `retired` only those of terms
+// that were fenced already. Both are absent in an answer to a heartbeat that has named this `keys_version`.
 //
 // Example: {"k1":"11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="}
 type GrantKeys map[string]string
+
+// GrantRules What a daemon judges grants by, with no help of anybody's clock. A grant names the period in which it was
+// made. It is good for a first fence while its period is the present one or the one before; a term that was
+// fenced may reconnect for as long as no higher one comes.
+type GrantRules struct {
+	// Keys Public keys, key ID to base64 of the 32-byte Ed25519 key. `keys` verify all grants, `retired` only those of terms
+	// that were fenced already. Both are absent in an answer to a heartbeat that has named this `keys_version`.
+	//
+	//
+	// Example: {"k1":"11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="}
+	Keys GrantKeys `json:"keys,omitempty,omitzero"`
+
+	// KeysVersion Counts the changes of the keys that grants are signed with. A daemon tells which version it keeps on its disk.
+	KeysVersion KeysVersion `json:"keys_version"`
+
+	// Period The present period. It is the control plane's to begin the next one.
+	Period int64 `json:"period"`
+
+	// PeriodSeconds How long a period lasts at least. A daemon that hears nothing counts on by its own monotonic clock.
+	PeriodSeconds float64 `json:"period_seconds"`
+
+	// Retired Public keys, key ID to base64 of the 32-byte Ed25519 key. `keys` verify all grants, `retired` only those of terms
+	// that were fenced already. Both are absent in an answer to a heartbeat that has named this `keys_version`.
+	//
+	//
+	// Example: {"k1":"11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="}
+	Retired GrantKeys `json:"retired,omitempty,omitzero"`
+}
 
 // Health A daemon's opinion of itself.
 //
@@ -864,6 +948,11 @@ type HealthState string
 
 // HeartbeatAnswer defines model for HeartbeatAnswer.
 type HeartbeatAnswer struct {
+	// Grants What a daemon judges grants by, with no help of anybody's clock. A grant names the period in which it was
+	// made. It is good for a first fence while its period is the present one or the one before; a term that was
+	// fenced may reconnect for as long as no higher one comes.
+	Grants GrantRules `json:"grants"`
+
 	// LeaseTTLSeconds What is left of the lease, in seconds; 0 after `leaving`.
 	LeaseTTLSeconds int64      `json:"lease_ttl_seconds"`
 	Operators       []Operator `json:"operators"`
@@ -888,6 +977,9 @@ type HeartbeatRequest struct {
 	//
 	// Example: 1
 	Incarnation Incarnation `json:"incarnation"`
+
+	// KeysVersion Counts the changes of the keys that grants are signed with. A daemon tells which version it keeps on its disk.
+	KeysVersion KeysVersion `json:"keys_version,omitempty,omitzero"`
 
 	// Leaving The daemon stops in order. Its lease ends now and `lease_ttl_seconds` is answered as 0.
 	Leaving bool `json:"leaving,omitempty,omitzero"`
@@ -955,6 +1047,25 @@ type JournalEntry struct {
 
 // JournalEntryKind defines model for JournalEntry.Kind.
 type JournalEntryKind string
+
+// KeyID The first 16 hexadecimal digits of the SHA-256 of a public key.
+//
+// Example: 9f86d081884c7d65
+type KeyID = string
+
+// KeyRing defines model for KeyRing.
+type KeyRing struct {
+	Items []GrantKey `json:"items"`
+
+	// KeysVersion Counts the changes of the keys that grants are signed with. A daemon tells which version it keeps on its disk.
+	KeysVersion KeysVersion `json:"keys_version"`
+
+	// Waiting Live daemons that have not told yet that they keep the published key; empty without one.
+	Waiting []ID `json:"waiting"`
+}
+
+// KeysVersion Counts the changes of the keys that grants are signed with. A daemon tells which version it keeps on its disk.
+type KeysVersion = int64
 
 // LSN Byte position in the log's stream.
 //
@@ -1050,6 +1161,12 @@ type Nonce = string
 
 // OpenLogRequest Example: {"takeover":false,"writer":{"host":"h1","name":"backup","pid":4711}}
 type OpenLogRequest struct {
+	// ClientKey The key that the caller will prove when it connects to the daemons: SHA-256 of its SubjectPublicKeyInfo (DER), in
+	// hexadecimal. It may be another one than that of the caller's certificate. Absent, it is that of the
+	// certificate with which the caller has connected to the API; without that the grant names no key, and only daemons
+	// that serve without TLS take it.
+	ClientKey ClientKey `json:"client_key,omitempty,omitzero"`
+
 	// LeaseTTLSeconds Lease asked for, in seconds. The server refuses what is shorter than it can keep (`ttl-too-short`).
 	//
 	// Example: 10
@@ -1376,6 +1493,24 @@ type Problem struct {
 // ProblemType defines model for ProblemType.
 type ProblemType string
 
+// ReadGrant defines model for ReadGrant.
+type ReadGrant struct {
+	// GoodSeconds For how long it serves to begin, in seconds, at least.
+	GoodSeconds float64 `json:"good_seconds"`
+
+	// Grant JSON Web Token, signed with Ed25519, to be shown to the daemons.
+	Grant string `json:"grant"`
+}
+
+// ReadGrantRequest defines model for ReadGrantRequest.
+type ReadGrantRequest struct {
+	// ClientKey The key that the caller will prove when it connects to the daemons: SHA-256 of its SubjectPublicKeyInfo (DER), in
+	// hexadecimal. It may be another one than that of the caller's certificate. Absent, it is that of the
+	// certificate with which the caller has connected to the API; without that the grant names no key, and only daemons
+	// that serve without TLS take it.
+	ClientKey ClientKey `json:"client_key,omitempty,omitzero"`
+}
+
 // RecordLogEventRequest Example: {"detail":"opened at LSN 1048576 with 1 of 3 replicas","epoch":3,"given_up":[{"detail":"d2: no answer","replica_id":"5d3c2f4e-8f5a-4b7e-9a55-0d7f5b0c9a11"}],"kind":"data-loss-accepted","nonce":"9f86d081884c7d65","writer_id":"0b6b3c55-1f6c-4f2e-8d0e-6a3f9a4a7f10"}
 type RecordLogEventRequest struct {
 	// Detail What happened, for people.
@@ -1428,6 +1563,9 @@ type RegisterRequest struct {
 	//
 	// Example: 1
 	Incarnation Incarnation `json:"incarnation"`
+
+	// KeysVersion Counts the changes of the keys that grants are signed with. A daemon tells which version it keeps on its disk.
+	KeysVersion KeysVersion `json:"keys_version,omitempty,omitzero"`
 
 	// Labels Labels; a key is 1 to 63 letters, digits, `.`, `_`, `/` or `-` and begins with a letter or digit. `host`,
 	// `rack` and `zone` are failure domains.
@@ -1485,10 +1623,10 @@ type Registration struct {
 	// Example: 5d3c2f4e-8f5a-4b7e-9a55-0d7f5b0c9a11
 	ClusterID UUID `json:"cluster_id"`
 
-	// GrantKeys Public keys that grants are signed with, key ID to base64 of the 32-byte Ed25519 key.
-	//
-	// Example: {"k1":"11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="}
-	GrantKeys GrantKeys `json:"grant_keys"`
+	// Grants What a daemon judges grants by, with no help of anybody's clock. A grant names the period in which it was
+	// made. It is good for a first fence while its period is the present one or the one before; a term that was
+	// fenced may reconnect for as long as no higher one comes.
+	Grants GrantRules `json:"grants"`
 
 	// LeaseTTLSeconds Lease granted, in seconds.
 	LeaseTTLSeconds int64 `json:"lease_ttl_seconds"`
@@ -1505,7 +1643,8 @@ type Registration struct {
 
 // RenewedLog defines model for RenewedLog.
 type RenewedLog struct {
-	// Grant A new token for the same epoch and nonce that also names the learner. Absent while there is none.
+	// Grant A token for the same epoch and nonce that names the replica set as it is now, and the learner. It is absent when
+	// a later open has the log.
 	Grant           string     `json:"grant,omitempty,omitzero"`
 	LeaseTTLSeconds int64      `json:"lease_ttl_seconds"`
 	Operators       []Operator `json:"operators"`
@@ -1777,6 +1916,10 @@ type WriterInfo struct {
 
 // WriterRequest defines model for WriterRequest.
 type WriterRequest struct {
+	// ClientKey With a renewal: the key that the new grant shall name, as in the request to open. Absent, it is the one that the
+	// log was opened with.
+	ClientKey string `json:"client_key,omitempty,omitzero"`
+
 	// Epoch The writer's term; 0 before the first open.
 	//
 	// Example: 3
@@ -1806,6 +1949,11 @@ type IdempotencyKey = string
 
 // IfMatch defines model for IfMatch.
 type IfMatch = string
+
+// KeyRef The first 16 hexadecimal digits of the SHA-256 of a public key.
+//
+// Example: 9f86d081884c7d65
+type KeyRef = KeyID
 
 // LabelFilter defines model for LabelFilter.
 type LabelFilter = []LabelSelector
@@ -2028,6 +2176,9 @@ type CloseLogJSONRequestBody = WriterRequest
 
 // RecordLogEventJSONRequestBody defines body for RecordLogEvent for application/json ContentType.
 type RecordLogEventJSONRequestBody = RecordLogEventRequest
+
+// GrantReadJSONRequestBody defines body for GrantRead for application/json ContentType.
+type GrantReadJSONRequestBody = ReadGrantRequest
 
 // OpenLogJSONRequestBody defines body for OpenLog for application/json ContentType.
 type OpenLogJSONRequestBody = OpenLogRequest

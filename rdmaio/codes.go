@@ -23,12 +23,34 @@ var kinds = [...]error{
 	16: ErrInternal,
 	17: ErrBusy,
 	18: ErrLost,
+	19: ErrTLS,
+	20: ErrUntrusted,
+
+	firstPrecise: ErrGrantMalformed,
+	22:           ErrGrantAlgorithm,
+	23:           ErrGrantSignature,
+	24:           ErrGrantUnknownKey,
+	25:           ErrGrantRetiredKey,
+	26:           ErrGrantExpired,
+	27:           ErrGrantCluster,
+	28:           ErrGrantLog,
+	29:           ErrGrantTerm,
+	30:           ErrGrantReplica,
+	31:           ErrGrantRights,
+	32:           ErrGrantNoKey,
+	33:           ErrGrantClientKey,
 }
+
+// firstPrecise is the first number whose error is one of a lower number, too: the
+// more precise one travels.
+const firstPrecise = 21
 
 // Code returns the number by which an error's kind travels; that of
 // [ErrInternal] for an error that is none of this package's.
 func Code(err error) uint32 {
-	for code, kind := range kinds {
+	for i := range kinds {
+		code := (i + firstPrecise) % len(kinds)
+		kind := kinds[code]
 		if kind != nil && errors.Is(err, kind) {
 			return uint32(code)
 		}

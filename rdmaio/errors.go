@@ -28,6 +28,25 @@ var (
 	ErrLost           = errors.New("rdmaio: connection lost")
 	ErrClosed         = errors.New("rdmaio: session closed")
 	ErrInternal       = errors.New("rdmaio: internal error at the far end")
+	ErrTLS            = errors.New("rdmaio: one end speaks TLS and the other does not")
+	ErrUntrusted      = errors.New("rdmaio: certificate of the far end is not believed")
+)
+
+// Why a grant is refused. Each is an ErrGrant, too.
+var (
+	ErrGrantMalformed  = fmt.Errorf("%w: malformed", ErrGrant)
+	ErrGrantAlgorithm  = fmt.Errorf("%w: signed with another algorithm than EdDSA", ErrGrant)
+	ErrGrantSignature  = fmt.Errorf("%w: bad signature", ErrGrant)
+	ErrGrantUnknownKey = fmt.Errorf("%w: signed by an unknown key", ErrGrant)
+	ErrGrantRetiredKey = fmt.Errorf("%w: signed by a retired key, and its term has not been fenced here", ErrGrant)
+	ErrGrantExpired    = fmt.Errorf("%w: expired before its term was fenced here", ErrGrant)
+	ErrGrantCluster    = fmt.Errorf("%w: for another cluster", ErrGrant)
+	ErrGrantLog        = fmt.Errorf("%w: for another log", ErrGrant)
+	ErrGrantTerm       = fmt.Errorf("%w: for another epoch or nonce", ErrGrant)
+	ErrGrantReplica    = fmt.Errorf("%w: does not name the replica", ErrGrant)
+	ErrGrantRights     = fmt.Errorf("%w: does not allow this", ErrGrant)
+	ErrGrantNoKey      = fmt.Errorf("%w: names no client key, and this daemon wants proof", ErrGrant)
+	ErrGrantClientKey  = fmt.Errorf("%w: for another client's key", ErrGrant)
 )
 
 // Error is a refusal with what the far end said about it. It is, for errors.Is,

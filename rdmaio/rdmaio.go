@@ -15,8 +15,22 @@ type Hello struct {
 	Term     format.Fence // the writer's; zero for a reader
 	Capacity uint64       // of the ring in bytes; the replica must have the same
 	Create   bool         // the replica is `allocated`: its region may be made now
-	ReadOnly bool         // only Info and Read; needs no term and ends no other session
+	ReadOnly bool         // only Info and Read; needs no term and ends no other session; with TLS it needs a grant
 	Grant    string       // the control plane's signed word that Term is the writer's
+
+	// Daemon is the ID of the daemon that is meant; with TLS the far end's
+	// certificate must be that one's. It does not travel; "" leaves the host.
+	Daemon string
+
+	// Peer is who asks, as far as the connection proves it. The listener fills it
+	// in; it does not travel.
+	Peer Peer
+}
+
+// Peer is what a connection proves of its near end to the far end.
+type Peer struct {
+	TLS bool   // it is encrypted, and its near end has proved a key
+	Key string // SHA-256 of that key's SubjectPublicKeyInfo (DER), in lower-case hexadecimal
 }
 
 // Welcome is the daemon's answer to an accepted Hello.

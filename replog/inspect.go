@@ -20,6 +20,7 @@ type Log struct {
 	Capacity  uint64 // of the ring, in bytes
 	AckQuorum int
 	Replicas  []Replica
+	Grant     string // to read; daemons that serve with TLS want one
 }
 
 // view is one replica as a reader found it: what it says of itself, and what its
@@ -72,7 +73,7 @@ func (v *view) connect(ctx context.Context, l Log, o Options) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, o.DialTimeout)
 	defer cancel()
-	h := rdmaio.Hello{Cluster: l.Cluster, Log: l.ID, Replica: v.ID, Capacity: l.Capacity, ReadOnly: true}
+	h := rdmaio.Hello{Cluster: l.Cluster, Log: l.ID, Replica: v.ID, Capacity: l.Capacity, ReadOnly: true, Grant: l.Grant, Daemon: v.Daemon}
 	var err error
 	v.conn, v.welcome, err = o.Dial(ctx, v.Address, h, rdmaio.Events{Flushed: func(uint64) {}, Ended: func(error) {}})
 	if err != nil {

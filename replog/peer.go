@@ -23,6 +23,7 @@ type peer struct {
 
 	// Guarded by the writer's lock.
 	address string
+	daemon  string
 	session uint64
 	conn    rdmaio.Session          // nil without one
 	asked   []core.Effect           // for the peer's goroutine, in order
@@ -42,7 +43,7 @@ type peer struct {
 // given one.
 func newPeer(w *Writer, index int, r Replica, session uint64) *peer {
 	p := &peer{
-		w: w, index: index, id: r.ID, address: r.Address, session: session,
+		w: w, index: index, id: r.ID, address: r.Address, daemon: r.Daemon, session: session,
 		wake: make(chan struct{}, 1), redial: make(chan struct{}, 1),
 	}
 	p.sends.posted.L = &w.mu
@@ -241,7 +242,7 @@ func (p *peer) hello() rdmaio.Hello {
 	return rdmaio.Hello{
 		Cluster: g.Cluster, Log: g.Log, Replica: p.id,
 		Term: g.Term, Capacity: g.Capacity, Grant: g.Token,
-		Create: p.w.core.MayMake(p.index),
+		Create: p.w.core.MayMake(p.index), Daemon: p.daemon,
 	}
 }
 

@@ -91,7 +91,7 @@ func daemonAlarms(d *store.Daemon) []openapi.Alarm {
 		add(openapi.AlarmDaemonUnhealthy, "daemon %s says that it is %s: %s", d.DaemonID, h.State, h.Reason)
 	}
 	if n := len(d.Quarantined); n > 0 {
-		add(openapi.AlarmQuarantine, "daemon %s holds %d replicas (%d bytes) that no log knows", d.DaemonID, n, d.QuarantinedBytes)
+		add(openapi.AlarmQuarantine, "daemon %s holds %d replicas (%d bytes) that no log knows, or not as they are", d.DaemonID, n, d.QuarantinedBytes)
 	}
 	return out
 }

@@ -61,7 +61,7 @@ func (s *Server) RegisterDaemon(ctx context.Context, r openapi.RegisterDaemonReq
 		Capacity: b.CapacityBytes, Free: b.FreeBytes,
 		Media: string(b.Media), Transports: convert[string](transports), FlushModes: convert[string](b.FlushModes),
 		Labels: b.Labels, Version: b.Version, Health: storeHealth(b.Health),
-		Replicas: storeSummaries(b.Replicas), LeaseTTL: ttl,
+		Replicas: storeSummaries(b.Replicas), LeaseTTL: ttl, KeysVersion: uint64(b.KeysVersion),
 	})
 	if err != nil {
 		return nil, err
@@ -74,7 +74,7 @@ func (s *Server) RegisterDaemon(ctx context.Context, r openapi.RegisterDaemonReq
 	}
 	return openapi.RegisterDaemon200JSONResponse{
 		LeaseTTLSeconds: wholeSeconds(got.LeaseTTL), RenewEverySeconds: got.RenewEvery.Seconds(),
-		ClusterID: got.ClusterID, GrantKeys: got.GrantKeys,
+		ClusterID: got.ClusterID, Grants: grantRules(&got.Grants),
 		Replicas: verdicts, Missing: convert[string](got.Missing),
 	}, nil
 }
@@ -88,14 +88,14 @@ func (s *Server) HeartbeatDaemon(ctx context.Context, r openapi.HeartbeatDaemonR
 		Addresses: store.Addresses{
 			TCPAddr: b.TCPAddr, TCPPort: int(b.TCPPort), RNICAddr: b.RNICAddr, RNICPort: int(b.RNICPort),
 		},
-		Replicas: storeSummaries(b.Replicas), Results: storeResults(b.Results),
+		Replicas: storeSummaries(b.Replicas), Results: storeResults(b.Results), KeysVersion: uint64(b.KeysVersion),
 	})
 	if err != nil {
 		return nil, err
 	}
 	answer := openapi.HeartbeatDaemon200JSONResponse{
 		LeaseTTLSeconds: wholeSeconds(got.LeaseTTL), RenewEverySeconds: got.RenewEvery.Seconds(),
-		Operators: operators(got.Steps),
+		Operators: operators(got.Steps), Grants: grantRules(&got.Grants),
 	}
 	if !b.Leaving {
 		return answer, nil

@@ -102,6 +102,8 @@ func kindOf(t openapi.ProblemType) kind {
 		return kind{http.StatusConflict, "The daemon is in use"}
 	case openapi.ProblemLastCopies:
 		return kind{http.StatusConflict, "The daemon has the last copies of a log"}
+	case openapi.ProblemKeyInUse:
+		return kind{http.StatusConflict, "The key is in use"}
 	case openapi.ProblemLogInUse:
 		return kind{http.StatusConflict, "The log is in use"}
 	case openapi.ProblemNameTaken:
@@ -175,6 +177,7 @@ func typeOf(err error) openapi.ProblemType {
 		{store.ErrDaemonBusy, openapi.ProblemDaemonInUse},
 		{store.ErrLastCopies, openapi.ProblemLastCopies},
 		{store.ErrOperatorEnded, openapi.ProblemConflict},
+		{store.ErrKeyInUse, openapi.ProblemKeyInUse},
 		{store.ErrLogInUse, openapi.ProblemLogInUse},
 		{store.ErrSuperseded, openapi.ProblemSuperseded},
 		{store.ErrEpochAhead, openapi.ProblemConflict},

@@ -32,6 +32,7 @@ func (s *Server) newRouter() *chi.Mux {
 	r.Get("/v1/logs/{log}", api.GetLog)
 	r.Delete("/v1/logs/{log}", api.DeleteLog)
 	r.Post("/v1/logs/{log}/open", api.OpenLog)
+	r.Post("/v1/logs/{log}/grant", api.GrantRead)
 	r.Post("/v1/logs/{log}/renew", api.RenewLog)
 	r.Post("/v1/logs/{log}/close", api.CloseLog)
 	r.Post("/v1/logs/{log}/replicas", api.ChangeReplicas)
@@ -46,6 +47,9 @@ func (s *Server) newRouter() *chi.Mux {
 	r.Put("/v1/operators/settings", api.SetOperatorLimits)
 	r.Get("/v1/operators/{operator_id}", api.GetOperator)
 	r.Delete("/v1/operators/{operator_id}", api.CancelOperator)
+	r.Get("/v1/keys", api.ListKeys)
+	r.Post("/v1/keys/rotate", api.RotateKeys)
+	r.Post("/v1/keys/{key_id}/retire", api.RetireKey)
 
 	r.Get("/v1/status", api.GetStatus)
 	r.Get("/v1/events", api.GetEvents)

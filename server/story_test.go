@@ -62,7 +62,7 @@ func TestDaemonComesAndGoes(t *testing.T) {
 	if err := json.Unmarshal(a.body, &reg); a.status != http.StatusOK || err != nil {
 		t.Fatalf("register: %d %s", a.status, a.body)
 	}
-	if reg.LeaseTTLSeconds != 2 || reg.ClusterID == "" || len(reg.GrantKeys) != 1 || reg.RenewEverySeconds >= 2 {
+	if reg.LeaseTTLSeconds != 2 || reg.ClusterID == "" || len(reg.Grants.Keys) != 1 || reg.RenewEverySeconds >= 2 {
 		t.Errorf("registration %+v", reg)
 	}
 	if d := get[openapi.Daemon](c, "/v1/daemons/d1"); d.State != openapi.DaemonUp || d.DownSince != nil {

@@ -17,7 +17,7 @@ func (s *Server) OpenLog(ctx context.Context, r openapi.OpenLogRequestObject) (o
 	got, err := s.store.OpenLog(ctx, store.OpenLogRequest{
 		Log: r.Log, Name: b.Writer.Name, Host: b.Writer.Host, PID: int(b.Writer.PID),
 		Takeover: b.Takeover, Recovering: b.Recovering, MinEpoch: uint64(b.MinEpoch),
-		LeaseTTL: ttl, IdempotencyKey: deref(r.Params.IdempotencyKey),
+		LeaseTTL: ttl, IdempotencyKey: deref(r.Params.IdempotencyKey), ClientKey: clientKey(ctx, b.ClientKey),
 	})
 	if err != nil {
 		return nil, err
@@ -53,7 +53,7 @@ func (s *Server) CloseLog(ctx context.Context, r openapi.CloseLogRequestObject) 
 }
 
 func writerRef(log string, b *openapi.WriterRequest) store.WriterRef {
-	return store.WriterRef{Log: log, WriterID: b.WriterID, Epoch: uint64(b.Epoch), Nonce: b.Nonce}
+	return store.WriterRef{Log: log, WriterID: b.WriterID, Epoch: uint64(b.Epoch), Nonce: b.Nonce, ClientKey: b.ClientKey}
 }
 
 // endpoints adds what people want to see of the daemons; the addresses are

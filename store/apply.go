@@ -55,6 +55,23 @@ func (t *tables) set(e entry, now time.Time) error {
 			return fmt.Errorf("store: key %s names no replica", e.key)
 		}
 		return load(e, func(rec *condemnedRecord) { t.row(daemonID).condemned[replicaID] = *rec })
+	case tableKeys:
+		return t.setGranting(e, now)
+	}
+	return nil
+}
+
+// setGranting takes what grants are made by.
+func (t *tables) setGranting(e entry, now time.Time) error {
+	switch e.key {
+	case keyGrantKey:
+		ring, err := decodeRing(e.key, e.value)
+		if err != nil {
+			return err
+		}
+		t.ring = &ring
+	case keyPeriod:
+		return load(e, func(rec *periodRecord) { t.period = periodRow{n: rec.Period, mod: e.mod, at: now} })
 	}
 	return nil
 }
@@ -197,6 +214,9 @@ func (t *tables) unlist(id string, rec *logRecord) {
 // inherit keeps what only this server knows of the daemons when the tables are
 // built anew.
 func (t *tables) inherit(old *tables) {
+	if t.period.mod == old.period.mod {
+		t.period.at = old.period.at
+	}
 	for id, d := range t.daemons {
 		if o := old.daemons[id]; o != nil {
 			d.heard = o.heard
@@ -211,29 +231,36 @@ func (t *tables) inherit(old *tables) {
 }
 
 // reconcile judges a daemon's inventory by the logs and tombstones that etcd
-// has. missing are replicas that should be present on it and are not in the
-// inventory.
+// has. missing are replicas that should be present on it and are not to be had:
+// the inventory does not have them, or claims something else under their ID.
 func (t *tables) reconcile(daemonID string, inventory []ReplicaSummary) (verdicts []ReplicaVerdict, missing []string) {
 	d := t.daemons[daemonID]
 	if d == nil {
 		d = &daemonRow{}
 	}
-	held := make(map[string]bool, len(inventory))
+	kept := make(map[string]bool, len(inventory))
 	for _, r := range inventory {
-		held[r.ReplicaID] = true
-		v := ReplicaVerdict{ReplicaID: r.ReplicaID, LogID: r.LogID, Verdict: VerdictQuarantine}
-		if rec, ok := d.condemned[r.ReplicaID]; ok {
-			v.Verdict, v.SetVersion = VerdictRemove, rec.SetVersion
-		} else if logID, ok := d.replicas[r.ReplicaID]; ok && logID == r.LogID {
-			v.Verdict = VerdictKeep
-		}
+		v := t.verdict(d, r)
+		kept[r.ReplicaID] = v.Verdict == VerdictKeep
 		verdicts = append(verdicts, v)
 	}
 	for replicaID, logID := range d.replicas {
-		if r := t.logs[logID].rec.replica(replicaID); r.State == ReplicaPresent && !held[replicaID] {
+		if r := t.logs[logID].rec.replica(replicaID); r.State == ReplicaPresent && !kept[replicaID] {
 			missing = append(missing, replicaID)
 		}
 	}
 	slices.Sort(missing)
 	return verdicts, missing
+}
+
+// verdict is what becomes of one region. Whatever does not agree with the books
+// in every respect is nobody's: to serve it could be wrong, to remove it, too.
+func (t *tables) verdict(d *daemonRow, r ReplicaSummary) ReplicaVerdict {
+	v := ReplicaVerdict{ReplicaID: r.ReplicaID, LogID: r.LogID, Verdict: VerdictQuarantine}
+	if rec, ok := d.condemned[r.ReplicaID]; ok && rec.LogID == r.LogID {
+		v.Verdict, v.SetVersion = VerdictRemove, rec.SetVersion
+	} else if logID, ok := d.replicas[r.ReplicaID]; ok && logID == r.LogID && t.logs[logID].rec.ReplicaBytes == r.Bytes {
+		v.Verdict = VerdictKeep
+	}
+	return v
 }

@@ -19,6 +19,8 @@ type RegisterRequest struct {
 	Replicas    []ReplicaSummary  `json:"replicas"`
 	// LeaseTTL is rounded up to whole seconds; zero takes the store's default.
 	LeaseTTL time.Duration `json:"lease_ttl"`
+	// KeysVersion is that of the grant keys on the daemon's disk, or 0.
+	KeysVersion uint64 `json:"keys_version,omitempty"`
 }
 
 // Verdict is what a daemon shall do with a replica in its inventory.
@@ -48,10 +50,10 @@ type Registration struct {
 	Replicas []ReplicaVerdict
 	// Missing lists replicas that should be present and were not reported.
 	Missing []string
-	// ClusterID and GrantKeys (key ID to base64 of the Ed25519 public key) are
-	// what the daemon needs to check grants without the control plane.
+	// ClusterID and Grants are what the daemon needs to check grants without the
+	// control plane.
 	ClusterID string
-	GrantKeys map[string]string
+	Grants    GrantRules
 	Revision  int64
 }
 
@@ -67,6 +69,9 @@ type HeartbeatRequest struct {
 	// Replicas are the current summaries; nil leaves the recorded ones.
 	Replicas []ReplicaSummary
 	Results  []StepResult
+	// KeysVersion is that of the grant keys on the daemon's disk; 0 leaves the
+	// recorded one.
+	KeysVersion uint64
 }
 
 // HeartbeatAnswer answers Heartbeat.
@@ -74,6 +79,7 @@ type HeartbeatAnswer struct {
 	LeaseTTL   time.Duration
 	RenewEvery time.Duration
 	Steps      []Step
+	Grants     GrantRules
 	Revision   int64
 }
 
@@ -111,8 +117,11 @@ type OpenLogRequest struct {
 	// higher of it and the recorded one plus one.
 	MinEpoch uint64 `json:"min_epoch"`
 	// LeaseTTL is rounded up to whole seconds; zero takes the store's default.
-	LeaseTTL       time.Duration `json:"lease_ttl"`
-	IdempotencyKey string        `json:"-"`
+	LeaseTTL time.Duration `json:"lease_ttl"`
+	// ClientKey is what the writer will prove to daemons: the SHA-256 of its
+	// SubjectPublicKeyInfo in lower-case hexadecimal; "" makes a grant without.
+	ClientKey      string `json:"client_key,omitempty"`
+	IdempotencyKey string `json:"-"`
 }
 
 // OpenAnswer is what a writer needs to fence and append.
@@ -141,6 +150,8 @@ type WriterRef struct {
 	Epoch    uint64
 	// Nonce is compared if it is not empty.
 	Nonce string
+	// ClientKey is for the grant of a renewal; "" is the one of the open.
+	ClientKey string
 }
 
 // RenewAnswer answers Renew.
@@ -152,8 +163,8 @@ type RenewAnswer struct {
 	Replicas []Endpoint
 	// Steps are what the control plane asks of the writer.
 	Steps []Step
-	// Grant is for the same epoch and nonce and names the learner, too; it is
-	// "" while there is none.
+	// Grant is for the same epoch and nonce and names the set as it is now and the
+	// learner; it is "" when a later open has the log.
 	Grant    string
 	Revision int64
 }

@@ -110,22 +110,22 @@ func (s *Store) putEnded(ctx context.Context, key string, rec *operatorRecord, s
 
 // settle is what ends the operator of a learner, for the transaction that takes
 // the learner from its list. The log's record guards it: while the learner is
-// listed, the operator runs.
-func (s *Store) settle(ctx context.Context, learner replicaRecord, how outcome) ([]clientv3.Cmp, []clientv3.Op, error) {
+// listed, the operator runs, and nothing else ends it.
+func (s *Store) settle(ctx context.Context, learner replicaRecord, how outcome) ([]clientv3.Op, error) {
 	if learner.Operator == "" {
-		return nil, nil, nil
+		return nil, nil
 	}
 	es, _, err := s.read(ctx, prefixOperators+learner.Operator)
 	if err != nil || !es[0].exists() {
-		return nil, nil, err
+		return nil, err
 	}
 	rec, err := decode[operatorRecord](es[0].key, es[0].value)
 	if err != nil || rec.State != planner.Running || rec.LearnerID != learner.ReplicaID {
-		return nil, nil, err
+		return nil, err
 	}
 	put, err := s.putEnded(ctx, es[0].key, &rec, how.state, how.why)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	return []clientv3.Cmp{es[0].unchanged()}, []clientv3.Op{put}, nil
+	return []clientv3.Op{put}, nil
 }

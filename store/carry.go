@@ -46,6 +46,12 @@ func (l *leader) carryOut(ctx context.Context, v *planner.View, plan *planner.Pl
 	}
 }
 
+// asPlanned compares that the operator's record is the one that was planned on, or
+// still absent: a person may have cancelled it meanwhile.
+func (l *leader) asPlanned(id string) clientv3.Cmp {
+	return clientv3.Compare(clientv3.ModRevision(prefixOperators+id), "=", l.mods[id])
+}
+
 // end gives a running operator up, and its learner.
 func (l *leader) end(ctx context.Context, e planner.End) error {
 	return retry(ctx, l.conflict(e.ID), func() (bool, error) {
@@ -66,14 +72,14 @@ func (l *leader) start(ctx context.Context, step planner.Step) error {
 	if step.Kind == planner.Replace || step.Kind == planner.Drain {
 		_, err := l.s.start(ctx, &starting{
 			req: StartReplacementRequest{Log: step.LogID, Replica: step.ReplicaID, To: step.To}, id: uuid.NewString(),
-			reason: step.Reason, term: l.term,
+			reason: step.Reason, planned: append(l.term.holds(), l.asPlanned(step.ID)),
 		})
 		if refused(err) { // the view has moved on
 			return nil
 		}
 		return err
 	}
-	return retry(ctx, l.conflict(step.ID), func() (bool, error) { return l.assign(ctx, step) })
+	return l.assign(ctx, step)
 }
 
 // refused says that a replacement can't begin as it was planned.
@@ -84,35 +90,36 @@ func refused(err error) bool {
 
 // assign makes an operator its daemon's. The daemon, and the log if there is one,
 // must be there still.
-func (l *leader) assign(ctx context.Context, step planner.Step) (bool, error) {
+func (l *leader) assign(ctx context.Context, step planner.Step) error {
 	keys := []string{prefixOperators + step.ID, prefixDaemons + step.DaemonID}
 	if step.LogID != "" {
 		keys = append(keys, prefixLogs+step.LogID)
 	}
 	es, _, err := l.s.read(ctx, keys...)
 	if err != nil {
-		return false, err
+		return err
 	}
 	rec := operatorOfStep(step)
 	rec.State = planner.Running
 	var cmps []clientv3.Cmp
 	for _, e := range es[1:] {
 		if !e.exists() {
-			return true, nil
+			return nil
 		}
 		cmps = append(cmps, e.sameLife())
 	}
 	if step.LogID != "" {
 		log, err := decode[logRecord](es[2].key, es[2].value)
 		if err != nil {
-			return false, err
+			return err
 		}
 		rec.LogName = log.Name
 	}
 	if err := rec.begin(es[0]); err != nil {
-		return false, err
+		return err
 	}
-	return l.commit(ctx, append(cmps, es[0].unchanged()), []clientv3.Op{put(es[0].key, rec)})
+	_, err = l.commit(ctx, append(cmps, l.asPlanned(step.ID)), []clientv3.Op{put(es[0].key, rec)})
+	return err
 }
 
 func operatorOfStep(s planner.Step) operatorRecord {
@@ -131,32 +138,27 @@ func (l *leader) queue(ctx context.Context, v *planner.View, s planner.Step) err
 	if slices.ContainsFunc(v.Operators, shown) {
 		return nil
 	}
-	return retry(ctx, l.conflict(s.ID), func() (bool, error) {
-		op, before, err := l.read(ctx, s.ID)
-		if err != nil || before != nil && before.State == planner.Running {
-			return err == nil, err
+	op, before, err := l.read(ctx, s.ID)
+	if err != nil {
+		return err
+	}
+	rec := operatorOfStep(s)
+	if log, ok := l.s.view.Log(s.LogID); ok {
+		rec.LogName = log.Name
+	}
+	if before != nil {
+		rec.Attempts, rec.Error = before.Attempts, before.Error
+		if before.State == planner.Planned {
+			rec.CreatedAt = before.CreatedAt
 		}
-		rec := operatorOfStep(s)
-		if log, ok := l.s.view.Log(s.LogID); ok {
-			rec.LogName = log.Name
-		}
-		if before != nil {
-			rec.Attempts, rec.Error = before.Attempts, before.Error
-			if before.State == planner.Planned {
-				rec.CreatedAt = before.CreatedAt
-			}
-		}
-		return l.commit(ctx, []clientv3.Cmp{op.unchanged()}, []clientv3.Op{put(op.key, rec)})
-	})
+	}
+	_, err = l.commit(ctx, []clientv3.Cmp{l.asPlanned(s.ID)}, []clientv3.Op{put(op.key, rec)})
+	return err
 }
 
 // drop forgets an operator that is not wanted any more, or has ended long ago.
 func (l *leader) drop(ctx context.Context, id string) error {
-	op, rec, err := l.read(ctx, id)
-	if err != nil || rec == nil || rec.State == planner.Running {
-		return err
-	}
-	_, err = l.commit(ctx, []clientv3.Cmp{op.unchanged()}, []clientv3.Op{clientv3.OpDelete(op.key)})
+	_, err := l.commit(ctx, []clientv3.Cmp{l.asPlanned(id)}, []clientv3.Op{clientv3.OpDelete(prefixOperators + id)})
 	return err
 }
 

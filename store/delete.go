@@ -20,13 +20,18 @@ import (
 func (s *Store) DeleteLog(ctx context.Context, idOrName string, ifMatch int64) error {
 	ctx, cancel := s.call(ctx)
 	defer cancel()
+	// Once: another log may have the name by the second attempt.
+	id, err := s.resolve(ctx, idOrName)
+	if err != nil {
+		return err
+	}
 	return retry(ctx, fmt.Errorf("delete log %s: %w", idOrName, ErrConflict), func() (bool, error) {
-		return s.tryDeleteLog(ctx, idOrName, ifMatch)
+		return s.tryDeleteLog(ctx, id, ifMatch)
 	})
 }
 
-func (s *Store) tryDeleteLog(ctx context.Context, idOrName string, ifMatch int64) (bool, error) {
-	l, err := s.readLog(ctx, idOrName)
+func (s *Store) tryDeleteLog(ctx context.Context, id string, ifMatch int64) (bool, error) {
+	l, err := s.readLog(ctx, id)
 	if err != nil {
 		return false, err
 	}
@@ -44,11 +49,11 @@ func (s *Store) tryDeleteLog(ctx context.Context, idOrName string, ifMatch int64
 		return false, err
 	}
 	if learner := l.rec.learner(); learner != nil {
-		settledIf, settled, err := s.settle(ctx, *learner, outcome{planner.Cancelled, "the log was deleted"})
+		settled, err := s.settle(ctx, *learner, outcome{planner.Cancelled, "the log was deleted"})
 		if err != nil {
 			return false, err
 		}
-		cmps, ops = append(cmps, settledIf...), append(ops, settled...)
+		ops = append(ops, settled...)
 	}
 	_, ok, err := s.commit(ctx,
 		append(cmps, l.log.unchanged(), l.writer.unchanged()),

@@ -41,13 +41,18 @@
 //	/graven/space/<id>                     bytes reserved on it (spaceRecord)     as the daemon
 //	/graven/pools/<pool_id>                daemon ID (ownerRecord)                as the daemon
 //	/graven/addresses/<host:port>          daemon ID (ownerRecord)                on the daemon's lease
-//	/graven/gone/<id>                      the daemon was deleted (goneRecord)    IdempotencyTTL or longer
+//	/graven/gone/<id>                      the daemon was deleted (goneRecord)    IdempotencyTTL or longer;
+//	                                                                              for ever if it was lost
 //	/graven/logs/<log_id>                  sizes, placement rules, replicas, set  until deleted
 //	                                       version, epoch, nonce, last writer, owner
 //	                                       (logRecord)
 //	/graven/lognames/<name>                log ID (nameRecord)                    as the log
 //	/graven/writers/<log_id>               who writes it now (writerRecord)       on the writer's lease
 //	/graven/condemned/<daemon>/<replica>   bytes still reserved (condemnedRecord) until the daemon confirms
+//	/graven/operators/<id>                 what is done by itself, or waits       until it ends, and
+//	                                       (operatorRecord)                       OperatorTTL or longer
+//	/graven/planner                        paused, limits (plannerRecord)         for ever
+//	/graven/election/<lease>               a server's name; the oldest leads      on the server's lease
 //	/graven/idem/<key>                     an answer given (idemRecord)           IdempotencyTTL or longer
 //	/graven/events/<UUIDv7>                the journal: what happened once        JournalTTL to twice that
 //	                                       (journalRecord)
@@ -57,32 +62,49 @@
 // "unchanged" means: has the ModRevision that was read in the same call by a
 // linearizable read.
 //
-//	transaction      compares
-//	identity         the key is absent
-//	new life         the cluster's record unchanged
-//	Register         daemon, live, pool, address, space unchanged (or absent)
-//	Heartbeat        nothing is written by most; a rewrite of live: live unchanged, and the
-//	                 address unchanged if it moves; removal results: condemned and space unchanged
-//	Leave            live unchanged, then the lease is revoked
-//	mark down        daemon unchanged, live absent
-//	SetDraining      daemon unchanged
-//	DeleteDaemon     daemon and space unchanged, live absent, nothing condemned on it
-//	CreateLog        name absent; per daemon: record, live and space unchanged; key absent
-//	OpenLog          log unchanged, writer unchanged or absent; key absent
-//	Renew            nothing is written, except when the lease was lost: log unchanged, writer absent
-//	CloseLog         log and writer unchanged
-//	SetReplicas      log unchanged (and with it epoch, nonce and set version)
-//	StartReplacement log unchanged; the learner's daemon: record, live and space unchanged; key absent
-//	AbandonReplacement  log unchanged; space unchanged if the learner's bytes are released
-//	RecordLogEvent   log unchanged (and with it the writer); key absent
-//	DeleteLog        log unchanged, writer absent; per daemon whose bytes are released: space unchanged
+//	transaction         compares
+//	identity            the key is absent
+//	new life            the cluster's record unchanged
+//	Register            daemon, live, pool, address unchanged; space, if it is absent
+//	Heartbeat           nothing is written by most; a rewrite of live: live unchanged, and the
+//	                    address unchanged if it moves
+//	removal results     condemned and space unchanged
+//	Leave               live unchanged, then the lease is revoked
+//	mark down           daemon unchanged, live absent; the leader's term
+//	SetDraining         daemon unchanged
+//	DeleteDaemon        daemon and space unchanged, live absent, nothing condemned on it
+//	GiveUpDaemon        daemon unchanged, live absent
+//	CreateLog           name absent; per daemon: record, live and space unchanged; key absent
+//	OpenLog             log unchanged, writer unchanged or absent; key absent
+//	Renew               nothing is written, except when the lease was lost: log unchanged, writer absent
+//	CloseLog            log and writer unchanged
+//	SetReplicas         log unchanged (and with it epoch, nonce and set version); the daemon of a replica
+//	                    that is condemned not given up
+//	StartReplacement    log unchanged; the learner's daemon: record, live and space unchanged; key absent;
+//	                    a planned one: its operator unchanged and the leader's term
+//	AbandonReplacement  log unchanged; space unchanged if the learner's bytes are released, else its daemon
+//	                    not given up
+//	RecordLogEvent      log unchanged (and with it the writer); key absent
+//	DeleteLog           log unchanged, writer absent; per daemon whose bytes are released: space unchanged,
+//	                    per other daemon: not given up
+//	CancelOperator      operator unchanged, or as AbandonReplacement
+//	operator result     operator unchanged
+//	SetOperatorLimits   the planner's record unchanged
+//	begin operator      operator unchanged; its daemon and log not deleted; the leader's term
+//	queue operator      operator unchanged; the leader's term
+//	drop operator       operator unchanged; the leader's term
+//	end operator        operator unchanged, or as AbandonReplacement; the leader's term
 //
 // Whose a log and a daemon ID are is written once, by the transaction that makes the
 // record, and compared with the caller in every later one: log and daemon record are
 // unchanged there, or what was compared can't change while the record lives.
 //
 // A comparison that fails is retried a few times from a new read, with jitter,
-// and then reported as ErrConflict.
+// and then reported as ErrConflict. A log's name is looked up once a call, so that
+// what is decided about one log never hits another that has its name meanwhile.
+//
+// Each row is played as a race at its transaction's edge, and each comparison
+// taken away on its way to etcd, by TestRaces and TestMutation.
 //
 // # Replacing a replica
 //
@@ -97,6 +119,20 @@
 //
 // Nothing is written to have a log without a writer recovered: the step for the
 // learner's daemon follows from the record and the absent lease.
+//
+// # Operators
+//
+// One server, elected through etcd, plans what is to be done (package planner) and
+// begins it; everything that it writes compares the key of its election, so that
+// of two which think themselves elected one can't. A replacement's operator is
+// written by the transaction that adds the learner, and ended by the one that
+// takes it from the list: both records always agree. A recovery or a scrub is
+// handed out by whatever server its daemon asks, until the daemon has told what
+// came of it. The removal of a condemned replica follows from its key alone.
+//
+// A daemon that was given up has no books: what is condemned on it is dropped, and
+// nothing is condemned there later. The logs go on naming its replicas, as
+// unknown, until others have taken their place.
 //
 // # Lives
 //

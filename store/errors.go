@@ -70,6 +70,8 @@ var (
 	ErrOperatorEnded = errors.New("store: the operator can't be cancelled")
 	// ErrLastCopies: a log could not be opened without the daemon.
 	ErrLastCopies = errors.New("store: a log could not be opened any more")
+	// ErrKeyInUse: a grant key still signs or is to sign; see KeyError.
+	ErrKeyInUse = errors.New("store: grant key is in use")
 	// ErrIdempotencyMismatch: the key was used for another request.
 	ErrIdempotencyMismatch = errors.New("store: idempotency key was used for another request")
 	// ErrCompacted: the revision is below what etcd still has; read a snapshot
@@ -165,6 +167,17 @@ func (e *DaemonError) Error() string {
 
 // Unwrap returns the sentinel.
 func (e *DaemonError) Unwrap() error { return e.Err }
+
+// KeyError says why a grant key can't be retired, or another one made.
+type KeyError struct {
+	KeyID  string
+	Detail string
+}
+
+func (e *KeyError) Error() string { return "store: grant key " + e.KeyID + ": " + e.Detail }
+
+// Unwrap makes errors.Is(err, ErrKeyInUse) true.
+func (e *KeyError) Unwrap() error { return ErrKeyInUse }
 
 // UnfitError says why a chosen daemon cannot take a replica now. It is a
 // conflict: place again and retry.

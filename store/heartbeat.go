@@ -33,10 +33,15 @@ func (s *Store) Heartbeat(ctx context.Context, r HeartbeatRequest) (*HeartbeatAn
 	if err := s.rewriteLive(ctx, r, live); err != nil {
 		return nil, err
 	}
+	s.keysHeard(ctx, r.KeysVersion)
 	s.view.mu.RLock()
 	defer s.view.mu.RUnlock()
+	g, err := s.view.t.granting()
+	if err != nil {
+		return nil, err
+	}
 	return &HeartbeatAnswer{
-		LeaseTTL: ttl, RenewEvery: ttl / 3,
+		LeaseTTL: ttl, RenewEvery: ttl / 3, Grants: g.rules(s.opts.GrantPeriod, r.KeysVersion),
 		Steps: s.view.t.steps(r.DaemonID, s.opts.RecoverAfter), Revision: s.view.revision,
 	}, nil
 }
@@ -190,7 +195,10 @@ func (s *Store) nextLive(r HeartbeatRequest, old *liveRow) (liveRecord, bool) {
 		next.Replicas = r.Replicas
 		next.Missing = stillMissing(old.rec.Missing, r.Replicas)
 	}
-	changed := next.Health != old.rec.Health ||
+	if r.KeysVersion != 0 {
+		next.KeysVersion = r.KeysVersion
+	}
+	changed := next.KeysVersion != old.rec.KeysVersion || next.Health != old.rec.Health ||
 		next.Addresses != old.rec.Addresses ||
 		s.freeMoved(r.DaemonID, old.rec.FreeBytes, r.Free) ||
 		len(next.Missing) != len(old.rec.Missing) ||

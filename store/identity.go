@@ -2,15 +2,11 @@ package store
 
 import (
 	"context"
-	"crypto/ed25519"
-	"crypto/rand"
 	"fmt"
 	"time"
 
 	"github.com/google/uuid"
 	clientv3 "go.etcd.io/etcd/client/v3"
-
-	"github.com/gravenio/graven/grant"
 )
 
 // establish reads the cluster's identity, making it if it is absent, until it
@@ -39,25 +35,15 @@ func (s *Store) loadIdentity(ctx context.Context) (*identity, error) {
 	if err != nil {
 		return nil, err
 	}
-	key, _, _, err := readOrMake(ctx, s, keyGrantKey, func() keyRecord {
-		seed := make([]byte, ed25519.SeedSize)
-		rand.Read(seed) // never fails
-		return keyRecord{version: current(), Seed: seed}
-	})
-	if err != nil {
+	if _, _, _, err := readOrMake(ctx, s, keyGrantKey, freshRing, decodeRing); err != nil {
 		return nil, err
 	}
-	signing, err := grant.NewKey(key.Seed)
-	if err != nil {
+	if _, _, _, err := readOrMake(ctx, s, keyPeriod, func() periodRecord {
+		return periodRecord{version: current(), Period: 1}
+	}, decode[periodRecord]); err != nil {
 		return nil, err
 	}
-	return &identity{
-		clusterID:  cluster.ClusterID,
-		etcdID:     etcdID,
-		life:       cluster.Life,
-		signing:    signing,
-		publicKeys: map[string]string{signing.ID(): signing.Public()},
-	}, nil
+	return &identity{clusterID: cluster.ClusterID, etcdID: etcdID, life: cluster.Life}, nil
 }
 
 // lifeShift leaves each life of etcd 2^40 epochs, and MaxEpoch 2^13 lives.
@@ -71,7 +57,7 @@ func (s *Store) loadCluster(ctx context.Context) (rec clusterRecord, etcdID uint
 		var e entry
 		rec, e, etcdID, err = readOrMake(ctx, s, keyCluster, func() clusterRecord {
 			return clusterRecord{version: current(), ClusterID: uuid.NewString(), CreatedAt: time.Now().UTC()}
-		})
+		}, decode[clusterRecord])
 		if err != nil || rec.EtcdID == etcdName(etcdID) {
 			return true, err
 		}
@@ -116,7 +102,7 @@ func (s *Store) keep(id *identity) {
 // readOrMake returns the value of a key that is made once, with the ID of the
 // etcd that has it. Of several servers that find it absent, one writes it and
 // all read that.
-func readOrMake[T interface{ schemaVersion() int }](ctx context.Context, s *Store, key string, fresh func() T) (T, entry, uint64, error) {
+func readOrMake[T any](ctx context.Context, s *Store, key string, fresh func() T, decode func(string, []byte) (T, error)) (T, entry, uint64, error) {
 	resp, err := s.client.Txn(ctx).
 		If(clientv3.Compare(clientv3.CreateRevision(key), "=", 0)).
 		Then(put(key, fresh()), clientv3.OpGet(key)).
@@ -128,7 +114,7 @@ func readOrMake[T interface{ schemaVersion() int }](ctx context.Context, s *Stor
 	}
 	last := resp.Responses[len(resp.Responses)-1].GetResponseRange()
 	e := entryOf(last.Kvs[0])
-	rec, err := decode[T](key, e.value)
+	rec, err := decode(key, e.value)
 	return rec, e, resp.Header.ClusterId, err
 }
 

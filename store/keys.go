@@ -24,12 +24,14 @@ const (
 	tableOperators = "operators"
 	tablePlanner   = "planner"
 	tableElection  = "election"
+	tableKeys      = "keys"
 )
 
 const (
 	prefix          = "/graven/"
 	keyCluster      = prefix + "cluster"
-	keyGrantKey     = prefix + "keys/grant"
+	keyGrantKey     = prefix + tableKeys + "/grant"
+	keyPeriod       = prefix + tableKeys + "/period"
 	prefixDaemons   = prefix + tableDaemons + "/"
 	prefixLive      = prefix + tableLive + "/"
 	prefixSpace     = prefix + tableSpace + "/"

@@ -73,7 +73,8 @@ type leader struct {
 	begun   time.Time // of its clock, which is monotonic
 	planner *planner.Planner
 
-	seen    int64 // the revision that was planned on last
+	seen    int64            // the revision that was planned on last
+	mods    map[string]int64 // of the operators then
 	planned time.Time
 }
 
@@ -99,8 +100,12 @@ func (l *leader) look(ctx context.Context) {
 	}
 	l.seen, l.planned = rev, time.Now()
 	l.markDown(ctx)
+	if l.s.markOnly {
+		return
+	}
 	v.mu.RLock()
 	view, set := v.t.planView(), *v.t.planner
+	l.mods = v.t.operatorMods()
 	v.mu.RUnlock()
 	plan := l.planner.Plan(view, set.Limits.planner(l.s.opts.RecoverAfter), set.Paused, planner.Duration(time.Since(l.begun)))
 	l.carryOut(ctx, view, &plan)

@@ -45,7 +45,7 @@ func (s *Store) tryGiveUp(ctx context.Context, id string, ifMatch int64) (bool, 
 		return false, err
 	}
 	_, ok, err := s.commit(ctx,
-		[]clientv3.Cmp{es[0].unchanged(), es[1].unchanged(), es[2].unchanged()},
+		[]clientv3.Cmp{es[0].unchanged(), es[1].unchanged()},
 		[]clientv3.Op{
 			clientv3.OpDelete(es[0].key), clientv3.OpDelete(es[2].key),
 			clientv3.OpDelete(prefixCondemned+id+"/", clientv3.WithPrefix()),

@@ -6,11 +6,14 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/goleak"
 )
 
@@ -18,6 +21,10 @@ import (
 var shared struct {
 	etcd  *Embedded
 	store *Store
+	// edges is another server, whose calls follow the plans in their contexts.
+	edges *Store
+	// settings is held by a test that changes what the whole cluster has one of.
+	settings sync.Mutex
 }
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
@@ -36,11 +43,12 @@ func run(m *testing.M) int {
 	if shared.store, stop, err = start(shared.etcd, Options{}); err != nil {
 		panic(err)
 	}
-	// No test shall have its logs repaired by another one's planner.
-	if _, err := shared.store.PauseOperators(context.Background(), true); err != nil {
+	var stopEdges func()
+	if shared.edges, stopEdges, err = startOn(edgeClient(shared.etcd.Client, nil), shared.etcd.Lease, Options{}); err != nil {
 		panic(err)
 	}
 	code := m.Run()
+	stopEdges()
 	stop()
 	if err := shared.etcd.Close(); err != nil {
 		fmt.Fprintln(os.Stderr, "close etcd:", err)
@@ -74,14 +82,19 @@ func quiet() *slog.Logger {
 
 // start runs a store on the etcd and waits until it is ready.
 func start(e *Embedded, o Options) (*Store, func(), error) {
-	o.Lease = e.Lease
+	return startOn(e.Client, e.Lease, o)
+}
+
+func startOn(client *clientv3.Client, lease pb.LeaseClient, o Options) (*Store, func(), error) {
+	o.Lease = lease
 	if o.Logger == nil {
 		o.Logger = quiet()
 	}
-	s, err := New(e.Client, o)
+	s, err := New(client, o)
 	if err != nil {
 		return nil, nil, err
 	}
+	s.markOnly = o.ServerName != planning // no test shall have its logs repaired by another one's planner
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
@@ -137,6 +150,9 @@ func eventually(t *testing.T, what string, cond func() bool) {
 		time.Sleep(5 * time.Millisecond)
 	}
 }
+
+// planning is the name of a server of a test that plans operators.
+const planning = "planning"
 
 var ports atomic.Int64
 

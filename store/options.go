@@ -69,6 +69,9 @@ type Options struct {
 	// ElectionTTL is for how long the loops stand still at most after their leader
 	// was cut off; 10 s if zero.
 	ElectionTTL time.Duration
+	// GrantPeriod is for how long grants made now serve for a first fence, and
+	// twice that at most; 30 min if zero.
+	GrantPeriod time.Duration
 	// SubscriberBuffer is how many events wait for a subscriber before it is
 	// told that it is too slow; 256 if zero.
 	SubscriberBuffer int
@@ -100,6 +103,7 @@ func (o Options) withDefaults() Options {
 		host, _ := os.Hostname() // an empty one will do
 		o.ServerName = fmt.Sprintf("%s:%d", host, os.Getpid())
 	}
+	def(&o.GrantPeriod, 30*time.Minute)
 	if o.SubscriberBuffer == 0 {
 		o.SubscriberBuffer = 256
 	}
@@ -118,6 +122,7 @@ func (o Options) validate() error {
 		{"JournalTTL", o.JournalTTL},
 		{"OperatorTTL", o.OperatorTTL},
 		{"RecoverAfter", o.RecoverAfter},
+		{"GrantPeriod", o.GrantPeriod},
 	} {
 		if f.v < 0 {
 			return invalid(f.name, "must not be negative")

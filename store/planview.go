@@ -32,6 +32,15 @@ func (t *tables) planView() *planner.View {
 	return v
 }
 
+// operatorMods are the revisions of the operators' records.
+func (t *tables) operatorMods() map[string]int64 {
+	mods := make(map[string]int64, len(t.operators))
+	for id, o := range t.operators {
+		mods[id] = o.mod
+	}
+	return mods
+}
+
 func (t *tables) planDaemons() []planner.Daemon {
 	out := make([]planner.Daemon, 0, len(t.daemons))
 	for id, d := range t.daemons {

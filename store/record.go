@@ -24,6 +24,7 @@ type clusterRecord struct {
 	Life   uint64 `json:"life,omitempty"`
 }
 
+// keyRecord is schema 1 of the grant keys: one, which signs.
 type keyRecord struct {
 	version
 	Seed []byte `json:"seed"`
@@ -60,6 +61,8 @@ type liveRecord struct {
 	Missing     []string         `json:"missing,omitempty"`
 	ReportedAt  time.Time        `json:"reported_at"`
 	TTLSeconds  int64            `json:"ttl_seconds"`
+	// KeysVersion is that of the grant keys that the daemon keeps.
+	KeysVersion uint64 `json:"keys_version,omitempty"`
 }
 
 type spaceRecord struct {
@@ -102,6 +105,8 @@ type logRecord struct {
 	// Owner is who made the log, and Groups are those that he was in.
 	Owner  string   `json:"owner,omitempty"`
 	Groups []string `json:"groups,omitempty"`
+	// ClientKey is what the newest writer proves to daemons, or "".
+	ClientKey string `json:"client_key,omitempty"`
 	// Placement is what a replacement's daemon must be, too.
 	Placement PlacementRules `json:"placement,omitzero"`
 }

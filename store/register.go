@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strconv"
@@ -40,11 +41,16 @@ func (s *Store) Register(ctx context.Context, r RegisterRequest) (*Registration,
 		return reg != nil, err
 	})
 	if err != nil {
-		s.revokeLease(ctx, lease)
+		if !errors.Is(err, ErrUnavailable) { // else the daemon may be live under it
+			s.revokeLease(ctx, lease)
+		}
 		return nil, err
 	}
-	reg.ClusterID, reg.GrantKeys = ident.clusterID, s.GrantKeys()
-	return reg, nil
+	// Read after the daemon is live: a key that is published later waits for it.
+	reg.ClusterID = ident.clusterID
+	reg.Grants, err = s.rules(ctx)
+	s.keysHeard(ctx, r.KeysVersion)
+	return reg, err
 }
 
 // registering is what a registration is decided on.
@@ -76,7 +82,7 @@ func (s *Store) tryRegister(ctx context.Context, r RegisterRequest, lease client
 		return nil, err
 	}
 	cmps := []clientv3.Cmp{
-		g.daemon.unchanged(), g.live.unchanged(), g.space.unchanged(), g.pool.unchanged(), g.addr.unchanged(), g.gone.unchanged(),
+		g.daemon.unchanged(), g.live.unchanged(), g.pool.unchanged(), g.addr.unchanged(),
 	}
 	owner := ownerRecord{version: current(), DaemonID: r.DaemonID}
 	ops := []clientv3.Op{
@@ -87,6 +93,7 @@ func (s *Store) tryRegister(ctx context.Context, r RegisterRequest, lease client
 		clientv3.OpDelete(prefixGone + r.DaemonID),
 	}
 	if !g.space.exists() {
+		cmps = append(cmps, g.space.unchanged())
 		ops = append(ops, put(g.space.key, spaceRecord{version: current()}))
 	}
 	rev, ok, err := s.commit(ctx, cmps, ops)
@@ -217,7 +224,7 @@ func (g *registering) newLive(missing []string, ttl time.Duration) liveRecord {
 	return liveRecord{
 		version: current(), Incarnation: r.Incarnation, Addresses: r.Addresses, FreeBytes: r.Free,
 		Health: r.Health, Replicas: r.Replicas, Missing: missing, ReportedAt: time.Now().UTC(),
-		TTLSeconds: int64(ttl / time.Second),
+		TTLSeconds: int64(ttl / time.Second), KeysVersion: r.KeysVersion,
 	}
 }
 

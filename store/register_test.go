@@ -23,8 +23,8 @@ func TestRegisterShowsInTheView(t *testing.T) {
 	if reg.LeaseTTL != 10*time.Second || reg.RenewEvery != reg.LeaseTTL/3 {
 		t.Errorf("lease %v, renew every %v", reg.LeaseTTL, reg.RenewEvery)
 	}
-	if reg.ClusterID == "" || reg.ClusterID != s.ClusterID() || len(reg.GrantKeys) != 1 {
-		t.Errorf("cluster %q, keys %v", reg.ClusterID, reg.GrantKeys)
+	if reg.ClusterID == "" || reg.ClusterID != s.ClusterID() || len(reg.Grants.Keys) != 1 {
+		t.Errorf("cluster %q, keys %v", reg.ClusterID, reg.Grants)
 	}
 	d, ok := s.View().Daemon(r.DaemonID)
 	if !ok || d.State != DaemonUp || d.FreeBytes != r.Free || d.TCPPort != r.TCPPort ||
@@ -169,7 +169,7 @@ func TestInventoryIsReconciled(t *testing.T) {
 	}
 
 	condemned := gone.Replicas[0]
-	reg = register(condemned.DaemonID, ReplicaSummary{ReplicaID: condemned.ReplicaID, LogID: gone.LogID})
+	reg = register(condemned.DaemonID, ReplicaSummary{ReplicaID: condemned.ReplicaID, LogID: gone.LogID, Bytes: gone.ReplicaBytes})
 	if len(reg.Replicas) != 1 || reg.Replicas[0].Verdict != VerdictRemove {
 		t.Errorf("a condemned replica: %+v", reg.Replicas)
 	}

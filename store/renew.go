@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,29 +19,42 @@ import (
 // and ErrInvalid, ErrConflict (retry), ErrUnavailable. A writer stops only for
 // what a replica tells it; ErrUnavailable is no reason.
 func (s *Store) Renew(ctx context.Context, w WriterRef) (*RenewAnswer, error) {
+	if err := checkClientKey(w.ClientKey); err != nil {
+		return nil, err
+	}
 	ctx, cancel := s.call(ctx)
 	defer cancel()
-	ttl, err := s.renewWriter(ctx, w)
+	ttl, read, err := s.renewWriter(ctx, w)
 	if err != nil {
 		return nil, err
 	}
-	return s.renewed(w, ttl)
+	return s.renewed(w, ttl, read)
 }
 
-// renewed is the answer to a writer whose lease was renewed.
-func (s *Store) renewed(w WriterRef, ttl time.Duration) (*RenewAnswer, error) {
+// renewed is the answer to a writer whose lease was renewed. read is the log as
+// etcd has it, or nil if the view knew the lease; a view that is behind it must
+// not tell the writer of an earlier set, or of none.
+func (s *Store) renewed(w WriterRef, ttl time.Duration, read *logEntries) (*RenewAnswer, error) {
 	a, logID, rec := s.view.renewal(w)
 	a.LeaseTTL, a.RenewEvery = ttl, ttl/3
+	if read != nil && a.Revision < read.log.mod {
+		logID, rec = read.id, &read.rec
+		a.SetVersion, a.Replicas = rec.SetVersion, s.view.endpoints(rec.Replicas)
+	}
 	// The view may have seen a later open than the lease that was renewed; that
 	// one's grant is not this writer's.
-	if rec == nil || rec.learner() == nil || rec.Epoch != w.Epoch || rec.Writer == nil || rec.Writer.WriterID != w.WriterID {
+	if rec == nil || rec.Epoch != w.Epoch || rec.Writer == nil || rec.Writer.WriterID != w.WriterID || w.Nonce != "" && w.Nonce != rec.Nonce {
 		return a, nil
 	}
 	ident, err := s.mustKnow()
 	if err != nil {
 		return nil, err
 	}
-	a.Grant, err = ident.grant(logID, rec)
+	g, err := s.view.granting()
+	if err != nil {
+		return nil, err
+	}
+	a.Grant, err = g.write(ident.clusterID, logID, rec, cmp.Or(w.ClientKey, rec.ClientKey))
 	return a, err
 }
 
@@ -72,17 +86,16 @@ func (t *tables) find(idOrName string) *logRow {
 	return t.logs[t.idOf(idOrName)]
 }
 
-func (s *Store) renewWriter(ctx context.Context, w WriterRef) (time.Duration, error) {
+// renewWriter renews the lease, and returns the log if it had to ask etcd for it.
+func (s *Store) renewWriter(ctx context.Context, w WriterRef) (ttl time.Duration, l *logEntries, err error) {
 	if lease, ok := s.view.writerLease(w); ok && s.view.mayRenew(ctx, w) {
 		ttl, err := s.keeper.renew(ctx, lease)
 		if err != nil || ttl > 0 {
-			return ttl, err
+			return ttl, nil, err
 		}
 	}
-	var ttl time.Duration
-	err := retry(ctx, fmt.Errorf("renew log %s: %w", w.Log, ErrConflict), func() (bool, error) {
-		l, err := s.readLog(ctx, w.Log)
-		if err != nil {
+	err = retry(ctx, fmt.Errorf("renew log %s: %w", w.Log, ErrConflict), func() (bool, error) {
+		if l, err = s.readLog(ctx, w.Log); err != nil {
 			return false, err
 		}
 		if err := s.mayWrite(ctx, l, l.rec.recovering()); err != nil {
@@ -98,7 +111,7 @@ func (s *Store) renewWriter(ctx context.Context, w WriterRef) (time.Duration, er
 		}
 		return ttl > 0, err
 	})
-	return ttl, err
+	return ttl, l, err
 }
 
 func (v *View) writerLease(w WriterRef) (clientv3.LeaseID, bool) {

@@ -37,7 +37,13 @@ func (s *Store) start(ctx context.Context, st *starting) (*Log, error) {
 	r := &st.req
 	var log *Log
 	var unfit *UnfitError
-	err := retry(ctx, fmt.Errorf("replace %s of log %s: %w", r.Replica, r.Log, ErrConflict), func() (done bool, err error) {
+	// Once: another log may have the name by the second attempt.
+	id, err := s.resolve(ctx, r.Log)
+	if err != nil {
+		return nil, err
+	}
+	st.req.Log = id
+	err = retry(ctx, fmt.Errorf("replace %s of log %s: %w", r.Replica, r.Log, ErrConflict), func() (done bool, err error) {
 		log, err = s.tryStart(ctx, st)
 		if errors.As(err, &unfit) {
 			return false, nil // the view that chose it was behind: place again
@@ -71,8 +77,8 @@ type starting struct {
 	hash string
 	id   string // the learner's
 
-	reason planner.Reason
-	term   *term // if the planner asks for it
+	reason  planner.Reason
+	planned []clientv3.Cmp // what a plan was made on, if the planner asks for it
 }
 
 func (s *Store) tryStart(ctx context.Context, st *starting) (*Log, error) {
@@ -176,7 +182,7 @@ func (s *Store) addLearner(ctx context.Context, l *logEntries, st *starting, old
 		return nil, err
 	}
 	return &setChange{
-		cmps: append(append(append(cmps, l.log.unchanged(), es[3].unchanged()), rememberIf...), st.term.holds()...),
+		cmps: append(append(append(cmps, l.log.unchanged()), rememberIf...), st.planned...),
 		ops:  append(append(ops, put(l.log.key, l.rec), entry, operator), rememberOp...),
 	}, nil
 }
@@ -212,8 +218,12 @@ func (l *logEntries) began(e entry, st *starting, old, learner *replicaRecord) (
 func (s *Store) AbandonReplacement(ctx context.Context, idOrName string, ifMatch int64) error {
 	ctx, cancel := s.call(ctx)
 	defer cancel()
-	err := retry(ctx, fmt.Errorf("abandon the replacement of log %s: %w", idOrName, ErrConflict), func() (bool, error) {
-		return s.tryAbandon(ctx, idOrName, ifMatch)
+	id, err := s.resolve(ctx, idOrName)
+	if err != nil {
+		return err
+	}
+	err = retry(ctx, fmt.Errorf("abandon the replacement of log %s: %w", idOrName, ErrConflict), func() (bool, error) {
+		return s.tryAbandon(ctx, id, ifMatch)
 	})
 	if errors.Is(err, ErrUnavailable) {
 		s.dropLeases()
@@ -221,8 +231,8 @@ func (s *Store) AbandonReplacement(ctx context.Context, idOrName string, ifMatch
 	return err
 }
 
-func (s *Store) tryAbandon(ctx context.Context, idOrName string, ifMatch int64) (bool, error) {
-	l, err := s.readLog(ctx, idOrName)
+func (s *Store) tryAbandon(ctx context.Context, id string, ifMatch int64) (bool, error) {
+	l, err := s.readLog(ctx, id)
 	if err != nil {
 		return false, err
 	}
@@ -284,12 +294,12 @@ func (s *Store) retire(ctx context.Context, l *logEntries, gone replicaRecord, k
 	if err != nil {
 		return nil, err
 	}
-	settledIf, settled, err := s.settle(ctx, learner, how)
+	settled, err := s.settle(ctx, learner, how)
 	if err != nil {
 		return nil, err
 	}
 	return &setChange{
-		cmps: append(append(cmps, l.log.unchanged()), settledIf...),
+		cmps: append(cmps, l.log.unchanged()),
 		ops:  append(append(ops, put(l.log.key, l.rec), entry), settled...),
 	}, nil
 }

@@ -101,8 +101,8 @@ func TestReplacementByAWriter(t *testing.T) {
 	s := shared.store
 	p := newPatient(t, s, 1)
 	a := open(t, s, p.Name)
-	if got, err := s.Renew(t.Context(), ref(a)); err != nil || got.Grant != "" {
-		t.Fatalf("a renewal without a learner: %+v, %v", got, err)
+	if got, err := s.Renew(t.Context(), ref(a)); err != nil || got.Grant != a.Grant {
+		t.Fatalf("a renewal of an unchanged set: %+v, %v", got, err)
 	}
 	l := p.start(t, "")
 	learner, old := learnerOf(t, l), p.Replicas[0]
@@ -130,8 +130,13 @@ func TestReplacementByAWriter(t *testing.T) {
 			t.Fatalf("promoted: %+v, %v", got, err)
 		}
 	}
-	if got, err := s.Renew(t.Context(), ref(a)); err != nil || got.Grant != "" || got.SetVersion != 2 || len(got.Replicas) != 3 {
+	got, err := s.Renew(t.Context(), ref(a))
+	if err != nil || got.SetVersion != 2 || len(got.Replicas) != 3 {
 		t.Errorf("renewed after the promote: %+v, %v", got, err)
+	}
+	c, err = grant.Verify(got.Grant, keys)
+	if r, ok := c.Replica(learner.ReplicaID); err != nil || !ok || r.State != "present" || len(c.Replicas) != 3 {
+		t.Errorf("the grant after the promote: %+v, %v", c, err)
 	}
 	if got := reserved(t, s, old.DaemonID); got != p.ReplicaBytes {
 		t.Errorf("%d bytes reserved on the replaced daemon before its word", got)
@@ -159,11 +164,11 @@ func TestNoGrantForAWriterThatWasTakenOverFrom(t *testing.T) {
 	p := newPatient(t, s, 1)
 	a := open(t, s, p.Name)
 	p.start(t, "")
-	if got, err := s.renewed(ref(a), time.Minute); err != nil || got.Grant == "" {
+	if got, err := s.renewed(ref(a), time.Minute, nil); err != nil || got.Grant == "" {
 		t.Fatalf("before the takeover: %+v, %v", got, err)
 	}
 	b := open(t, s, p.Name, func(r *OpenLogRequest) { r.Takeover = true })
-	if got, err := s.renewed(ref(a), time.Minute); err != nil || got.Grant != "" {
+	if got, err := s.renewed(ref(a), time.Minute, nil); err != nil || got.Grant != "" {
 		t.Errorf("after it: %+v, %v", got, err)
 	}
 	keys, err := grant.ParseKeys(s.GrantKeys())

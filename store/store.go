@@ -5,15 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"sync"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"golang.org/x/sync/errgroup"
-
-	"github.com/gravenio/graven/grant"
 )
 
 // Store talks to etcd. Make it with New, and have Run running.
@@ -25,6 +22,8 @@ type Store struct {
 	keeper *keeper
 
 	idem, journalLease, operatorLease sharedLease
+
+	markOnly bool // the leader plans nothing; for tests that share an etcd
 
 	mu       sync.RWMutex
 	identity *identity
@@ -63,6 +62,7 @@ func (s *Store) Run(ctx context.Context) error {
 	g.Go(func() error { return s.feedView(ctx) })
 	g.Go(func() error { return s.probeView(ctx) })
 	g.Go(func() error { return s.lead(ctx) })
+	g.Go(func() error { return s.keepPeriods(ctx) })
 	err := g.Wait()
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return nil
@@ -80,7 +80,11 @@ func (s *Store) Ready() error {
 	if s.known() == nil {
 		return fmt.Errorf("%w: the cluster's identity is not known yet", ErrUnavailable)
 	}
-	return s.view.fresh()
+	if err := s.view.fresh(); err != nil {
+		return err
+	}
+	_, err := s.view.granting()
+	return err
 }
 
 // WaitReady blocks until Ready returns nil or ctx ends.
@@ -108,22 +112,22 @@ func (s *Store) ClusterID() string {
 	return ""
 }
 
-// GrantKeys returns the public keys that grants may be signed with, key ID to
+// GrantKeys returns the public keys that all grants are verified with, key ID to
 // base64 of the Ed25519 public key; nil while they are not known.
 func (s *Store) GrantKeys() map[string]string {
-	if id := s.known(); id != nil {
-		return maps.Clone(id.publicKeys)
+	g, err := s.view.granting()
+	if err != nil {
+		return nil
 	}
-	return nil
+	keys, _ := g.ring.public()
+	return keys
 }
 
 // identity is what all servers of a cluster share.
 type identity struct {
-	clusterID  string
-	etcdID     uint64 // etcd's own cluster ID
-	life       uint64 // how many etcds there have been
-	signing    grant.Key
-	publicKeys map[string]string
+	clusterID string
+	etcdID    uint64 // etcd's own cluster ID
+	life      uint64 // how many etcds there have been
 }
 
 func (s *Store) known() *identity {

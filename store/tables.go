@@ -25,6 +25,8 @@ type tables struct {
 	planner    *plannerRecord
 	plannerMod int64
 	candidates map[string]candidate // for the loops, by key
+	ring       *keyRing
+	period     periodRow
 }
 
 type daemonRow struct {

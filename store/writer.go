@@ -91,7 +91,10 @@ func (s *Store) OpenLog(ctx context.Context, r OpenLogRequest) (*OpenAnswer, err
 		answer, err = s.tryOpen(ctx, &o)
 		return answer != nil, err
 	})
-	if !o.leaseTaken {
+	// The answer may have been lost alone. Under a key, the repetition will find it
+	// and go on under this lease; without one, the repetition is another open, for
+	// which this one must not stand in the way.
+	if !o.leaseTaken && (r.IdempotencyKey == "" || !errors.Is(err, ErrUnavailable)) {
 		s.revokeLease(ctx, o.lease)
 	}
 	if errors.Is(err, ErrUnavailable) {
@@ -115,6 +118,9 @@ func (r *OpenLogRequest) check() error {
 	if err := checkTTL("lease_ttl_seconds", r.LeaseTTL); err != nil {
 		return err
 	}
+	if err := checkClientKey(r.ClientKey); err != nil {
+		return err
+	}
 	return checkIdempotencyKey(r.IdempotencyKey)
 }
 
@@ -129,7 +135,7 @@ type opening struct {
 }
 
 func (s *Store) tryOpen(ctx context.Context, o *opening) (*OpenAnswer, error) {
-	l, err := s.readLog(ctx, o.req.Log, prefixIdem+o.req.IdempotencyKey)
+	l, err := s.readLog(ctx, o.req.Log, prefixIdem+o.req.IdempotencyKey, keyGrantKey, keyPeriod)
 	if err != nil {
 		return nil, err
 	}
@@ -154,7 +160,11 @@ func (s *Store) tryOpen(ctx context.Context, o *opening) (*OpenAnswer, error) {
 	if err != nil {
 		return nil, err
 	}
-	answer, err := s.openAnswer(o, l.id, &rec)
+	g, err := grantsOf(l.extra[1], l.extra[2])
+	if err != nil {
+		return nil, err
+	}
+	answer, err := s.openAnswer(o, g, l.id, &rec)
 	if err != nil {
 		return nil, err
 	}
@@ -163,7 +173,7 @@ func (s *Store) tryOpen(ctx context.Context, o *opening) (*OpenAnswer, error) {
 		return nil, err
 	}
 	_, ok, err := s.commit(ctx,
-		append([]clientv3.Cmp{l.log.unchanged(), l.writer.unchanged()}, rememberIf...),
+		append([]clientv3.Cmp{l.log.unchanged(), l.writer.unchanged(), l.extra[1].unchanged()}, rememberIf...),
 		append([]clientv3.Op{put(l.log.key, rec), put(l.writer.key, writer, clientv3.WithLease(o.lease))}, rememberOp...))
 	if err != nil || !ok {
 		return nil, err
@@ -190,6 +200,7 @@ func (o *opening) next(l *logEntries) (logRecord, writerRecord, error) {
 		WriterID: uuid.NewString(), Name: o.req.Name, Host: o.req.Host, PID: o.req.PID,
 		Epoch: rec.Epoch, Recovering: o.req.Recovering, Since: time.Now().UTC(),
 	}
+	rec.ClientKey = o.req.ClientKey
 	rec.Writer, rec.TTLSeconds = &w, int64(o.ttl/time.Second)
 	return rec, writerRecord{version: current(), Writer: w, TTLSeconds: rec.TTLSeconds}, nil
 }
@@ -210,8 +221,8 @@ func (l *logRecord) enterLife(life uint64) {
 	}
 }
 
-func (s *Store) openAnswer(o *opening, logID string, rec *logRecord) (*OpenAnswer, error) {
-	token, err := o.ident.grant(logID, rec)
+func (s *Store) openAnswer(o *opening, g *granting, logID string, rec *logRecord) (*OpenAnswer, error) {
+	token, err := g.write(o.ident.clusterID, logID, rec, rec.ClientKey)
 	if err != nil {
 		return nil, err
 	}
@@ -221,24 +232,6 @@ func (s *Store) openAnswer(o *opening, logID string, rec *logRecord) (*OpenAnswe
 		Replicas: s.view.endpoints(rec.Replicas), Grant: token,
 		LeaseTTL: o.ttl, RenewEvery: o.ttl / 3, ClusterID: o.ident.clusterID,
 	}, nil
-}
-
-// grant is the token for the record's newest epoch, which names its learner,
-// too.
-func (i *identity) grant(logID string, rec *logRecord) (string, error) {
-	claims := grant.Claims{
-		Cluster: i.clusterID, LogID: logID, Epoch: rec.Epoch, Nonce: rec.Nonce, Rights: grant.RightWrite,
-	}
-	for _, r := range rec.Replicas {
-		claims.Replicas = append(claims.Replicas, grant.Replica{
-			ReplicaID: r.ReplicaID, DaemonID: r.DaemonID, State: string(r.State),
-		})
-	}
-	token, err := grant.Sign(i.signing, claims)
-	if err != nil {
-		return "", fmt.Errorf("grant for log %s: %w", logID, err)
-	}
-	return token, nil
 }
 
 func (v *View) endpoints(replicas []replicaRecord) []Endpoint {

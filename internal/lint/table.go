@@ -27,6 +27,9 @@ type Package struct {
 func Table() []Package {
 	return []Package{
 		{Path: "cmd/graven", Imports: []string{Everything}},
+		{Path: "internal/soak", Imports: []string{
+			"openapi", "pmemlog", "pmemlog/format", "replog", "replog/control", "internal/fleet",
+		}, Harness: true},
 		{Path: "agent", Imports: []string{
 			"openapi", "rdmaio", "rdmaio/tcp", "pmemlog", "pmemlog/format", "replog", "replog/control", "grant", "apiclient",
 		}, Tests: []string{"server", "store", "placement"}},
@@ -52,6 +55,7 @@ func Table() []Package {
 		{Path: "identity"},
 		{Path: "openapi"},
 		{Path: "web"},
+		{Path: "internal/fleet", Harness: true},
 		{Path: "internal/lint", Harness: true},
 		{Path: "internal/faultproxy", Harness: true},
 		{Path: "internal/golden", Harness: true},

@@ -22,7 +22,8 @@ func BenchmarkExchange(b *testing.B) {
 	for _, depth := range []int{1, 32} {
 		for _, size := range []int{4096} {
 			b.Run(fmt.Sprintf("provider=bare/size=%d/depth=%d", size, depth), func(b *testing.B) { benchBare(b, size, depth) })
-			b.Run(fmt.Sprintf("provider=tcp/size=%d/depth=%d", size, depth), func(b *testing.B) { benchTCP(b, size, depth) })
+			b.Run(fmt.Sprintf("provider=tcp/size=%d/depth=%d", size, depth), func(b *testing.B) { benchTCP(b, size, depth, false) })
+			b.Run(fmt.Sprintf("provider=tls/size=%d/depth=%d", size, depth), func(b *testing.B) { benchTCP(b, size, depth, true) })
 		}
 	}
 }
@@ -101,12 +102,16 @@ func (c *copyTarget) Flush() (uint64, error) { return c.tail, nil }
 func (c *copyTarget) FlushIsCheap() bool     { return true }
 func (c *copyTarget) Close()                 {}
 
-func benchTCP(b *testing.B, size, depth int) {
+func benchTCP(b *testing.B, size, depth int, secure bool) {
 	record := make([]byte, format.RecordSize(size))
-	addr := serve(b, &copyTarget{ring: make(format.Ring, 1<<22)}, quiet())
+	far, near := quiet(), quiet()
+	if secure {
+		far.TLS, near.TLS = certificates(b)
+	}
+	addr := serve(b, &copyTarget{ring: make(format.Ring, 1<<22)}, far)
 	w := newWindow(depth)
 	ev := rdmaio.Events{Flushed: func(durable uint64) { w.finish(durable / uint64(len(record))) }}
-	c, _, err := Dial(b.Context(), addr, rdmaio.Hello{Capacity: 1 << 22}, ev, quiet())
+	c, _, err := Dial(b.Context(), addr, rdmaio.Hello{Capacity: 1 << 22}, ev, near)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -53,9 +53,9 @@ func Dial(ctx context.Context, addr string, h rdmaio.Hello, ev rdmaio.Events, op
 	if err != nil {
 		return nil, rdmaio.Welcome{}, err
 	}
-	conn, err := connect(ctx, addr, &opts)
+	conn, err := connect(ctx, addr, h.Daemon, &opts)
 	if err != nil {
-		return nil, rdmaio.Welcome{}, fmt.Errorf("dial %s: %w", addr, lost(err))
+		return nil, rdmaio.Welcome{}, fmt.Errorf("dial %s: %w", addr, err)
 	}
 	in := newReader(conn, server)
 	w, err := greet(ctx, conn, in, body, &opts)
@@ -80,23 +80,27 @@ func begin(conn net.Conn, in *reader, h *rdmaio.Hello, ev rdmaio.Events, opts Op
 	return c
 }
 
-func connect(ctx context.Context, addr string, opts *Options) (net.Conn, error) {
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "tcp", addr)
+func connect(ctx context.Context, addr, daemon string, opts *Options) (net.Conn, error) {
+	cfg, err := opts.dialTLS(daemon, addr)
 	if err != nil {
 		return nil, err
 	}
-	if err := tune(conn, opts.DeadAfter); err != nil {
-		return nil, errors.Join(err, conn.Close())
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return nil, lost(err)
 	}
-	if opts.TLS == nil {
+	if err := tune(conn, opts.DeadAfter); err != nil {
+		return nil, errors.Join(lost(err), conn.Close())
+	}
+	if cfg == nil {
 		return conn, nil
 	}
-	secure := tls.Client(conn, opts.TLS)
-	if err := secure.HandshakeContext(ctx); err != nil {
+	s := secureConn{Conn: tls.Client(conn, cfg), plain: conn}
+	if err := s.greetServer(ctx, opts.DeadAfter); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
-	return secure, nil
+	return s, nil
 }
 
 // greet says Hello and waits for the answer, as long as the far end shows

@@ -132,6 +132,9 @@ func (h *header) put(b []byte) {
 func parseHeader(b []byte, from side, agreed uint8) (header, error) {
 	_ = b[headerSize-1]
 	le := binary.LittleEndian
+	if b[0] == tlsHandshake && b[1] == 3 {
+		return header{}, refuse(rdmaio.ErrTLS, "the peer speaks TLS, this end is plain: connect without TLS, or start the daemon with it")
+	}
 	if m := le.Uint32(b); m != magic {
 		return header{}, refuse(rdmaio.ErrFrame, "the frame begins with %#08x, not with this protocol's magic", m)
 	}

@@ -42,6 +42,9 @@ func NewListener(ln net.Listener, host rdmaio.Host, opts Options) (*Listener, er
 	if err := opts.validate(); err != nil {
 		return nil, err
 	}
+	if opts.TLS != nil {
+		opts.TLS = serverTLS(opts.TLS)
+	}
 	l := &Listener{ln: ln, host: host, opts: opts, conns: map[net.Conn]struct{}{}}
 	l.bufs.New = func() any { return new([maxBytes]byte) }
 	return l, nil
@@ -131,7 +134,9 @@ func (l *Listener) admit(ctx context.Context, conn net.Conn) {
 
 // turnAway tells a peer that there is no room.
 func (l *Listener) turnAway(_ context.Context, conn net.Conn) {
-	sayWhy(conn, newReplies(conn, l.opts.speaks.lowest, l.opts.BusyEvery), refuse(rdmaio.ErrBusy, "%d others are opening a session just now", l.opts.MaxHandshakes))
+	if l.opts.TLS == nil { // a handshake would be more work than there is room for
+		sayWhy(conn, newReplies(conn, l.opts.speaks.lowest, l.opts.BusyEvery), refuse(rdmaio.ErrBusy, "%d others are opening a session just now", l.opts.MaxHandshakes))
+	}
 	l.less(&l.refusals)
 }
 
@@ -156,7 +161,7 @@ func (l *Listener) promote() error {
 func (l *Listener) serve(ctx context.Context, plain net.Conn) {
 	conn := plain
 	if l.opts.TLS != nil {
-		conn = tls.Server(plain, l.opts.TLS)
+		conn = secureConn{Conn: tls.Server(plain, l.opts.TLS), plain: plain}
 	}
 	s := newSession(l, conn)
 	defer s.out.stop()
@@ -170,6 +175,10 @@ func (l *Listener) serve(ctx context.Context, plain net.Conn) {
 		return
 	}
 	l.log(conn, err)
+	if errors.Is(err, rdmaio.ErrTLS) {
+		tellPlain(plain, s, err)
+		return
+	}
 	if !errors.Is(err, rdmaio.ErrLost) {
 		sayWhy(conn, s.out, err)
 	}
@@ -179,7 +188,7 @@ func (l *Listener) serve(ctx context.Context, plain net.Conn) {
 // by another one is nothing to worry about.
 func (l *Listener) log(conn net.Conn, err error) {
 	level := slog.LevelInfo
-	if errors.Is(err, rdmaio.ErrFrame) || errors.Is(err, rdmaio.ErrTooLarge) || errors.Is(err, rdmaio.ErrVersion) {
+	if errors.Is(err, rdmaio.ErrFrame) || errors.Is(err, rdmaio.ErrTooLarge) || errors.Is(err, rdmaio.ErrVersion) || errors.Is(err, rdmaio.ErrTLS) {
 		level = slog.LevelWarn
 	}
 	l.opts.Logger.Log(context.Background(), level, "session over", "peer", conn.RemoteAddr(), "err", err)

@@ -9,8 +9,20 @@ import (
 
 // Options tune both ends. The zero value is ready for use.
 type Options struct {
-	// TLS wraps connections; nil leaves them plain.
+	// TLS wraps connections, of TLS 1.3 only; nil leaves them plain. A listener
+	// lets clients prove any key and verifies no authority: what the key may do is
+	// for the host to say, by the grant. One who dials verifies the listener's
+	// certificate by RootCAs and the host's name.
 	TLS *tls.Config
+
+	// DialTLS, if set, makes the configuration for each connection that is dialled
+	// instead, given the ID of the daemon that is meant ("" if that is not known) and
+	// the host.
+	DialTLS func(daemon, host string) (*tls.Config, error)
+
+	// Key is what one who dials with TLS proves; by default a new one for each
+	// connection, which no grant names.
+	Key *Key
 
 	// Logger gets one line for each connection that a listener ends because of
 	// what its peer did, and for trouble with accepting; slog.Default by default.

@@ -2,7 +2,6 @@ package tcp
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -80,9 +79,11 @@ func (s *session) hello(ctx context.Context) (hello, error) {
 	if err := s.conn.SetDeadline(time.Now().Add(s.l.opts.HelloTimeout)); err != nil {
 		return hello{}, lost(err)
 	}
-	if secure, ok := s.conn.(*tls.Conn); ok {
-		if err := secure.HandshakeContext(ctx); err != nil {
-			return hello{}, lost(err)
+	var peer rdmaio.Peer
+	if secure, ok := s.conn.(secureConn); ok {
+		var err error
+		if peer, err = secure.greetClient(ctx); err != nil {
+			return hello{}, err
 		}
 	}
 	s.in.only = kindHello
@@ -94,6 +95,7 @@ func (s *session) hello(ctx context.Context) (hello, error) {
 	if err != nil {
 		return hello{}, err
 	}
+	h.Peer = peer
 	s.in.only, s.in.agreed = 0, agreed
 	s.out.agree(agreed)
 	if err := s.conn.SetDeadline(time.Time{}); err != nil {

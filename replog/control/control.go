@@ -35,6 +35,7 @@ type Client struct {
 	api  API
 	name string
 	ttl  time.Duration
+	key  string
 }
 
 var _ replog.Control = (*Client)(nil)
@@ -44,6 +45,15 @@ var _ replog.Control = (*Client)(nil)
 // leaves it to the server.
 func New(api API, name string, ttl time.Duration) *Client {
 	return &Client{api: api, name: name, ttl: ttl}
+}
+
+// Proving returns a control whose grants are for the client that proves this key
+// to the daemons (tcp.Key's Digest). Without one, only daemons that serve without
+// TLS take them, unless the connections to the API prove a key.
+func (c *Client) Proving(key string) *Client {
+	out := *c
+	out.key = key
+	return &out
 }
 
 // Open implements replog.Control. A call whose answer is lost is found again by
@@ -59,6 +69,7 @@ func (c *Client) Open(ctx context.Context, r replog.OpenRequest) (replog.Grant, 
 		MinEpoch:        int64(r.MinEpoch),
 		Takeover:        r.Takeover,
 		Recovering:      r.Recovering,
+		ClientKey:       c.key,
 		Writer:          openapi.WriterInfo{Host: host, PID: int32(os.Getpid()), Name: c.name},
 	})
 	if err != nil {
@@ -75,7 +86,9 @@ func (c *Client) Open(ctx context.Context, r replog.OpenRequest) (replog.Grant, 
 
 // Renew implements replog.Control.
 func (c *Client) Renew(ctx context.Context, g replog.Grant) (replog.Renewed, error) {
-	res, err := c.api.RenewLogWithResponse(apiclient.Repeatable(ctx), g.Log.String(), writerOf(g))
+	body := writerOf(g)
+	body.ClientKey = c.key
+	res, err := c.api.RenewLogWithResponse(apiclient.Repeatable(ctx), g.Log.String(), body)
 	if err != nil {
 		return replog.Renewed{}, err
 	}

@@ -1,0 +1,41 @@
+// Package soak proves the control plane's accounting: many clients work on a
+// cluster of real processes while these are killed, hung and started again, and
+// in the end everything is compared, exactly.
+//
+// # What it promises
+//
+// [Run] makes a fleet of etcd members, API servers and agents, and lets clients
+// create, delete, open, take over, append, trim, read, replace and abandon for a
+// time. What it checks:
+//
+//   - At every single revision of etcd: the bytes reserved on each daemon are
+//     those of the replicas in the logs' records and of the condemned ones, names
+//     and logs belong to each other, no replica is in two places, no epoch falls
+//     (see ledger).
+//   - Every log's records: each acknowledged one, and each that was read once, is
+//     read again by every later open, in its place, and nothing else is (see
+//     history).
+//   - The names: creates, deletes and opens are linearizable (porcupine).
+//   - At rest: the sums of every server's API, the replicas that are recorded and
+//     the regions in the pools, byte for byte; nothing condemned, no learner, no
+//     writer, no lease without a key.
+//   - No process ends by itself, races, panics or answers 500.
+//
+// Whatever does not hold is a line in [Report.Differences]; the seed repeats the
+// choices, if not the timing.
+//
+// # What it assumes
+//
+// That the programs graven and etcd are in the PATH (see fleet). It waits for
+// conditions; the only times are those of the chaos itself and a patience for
+// what has to happen.
+//
+// # Concurrency
+//
+// Run may be called at once for different folders.
+//
+// # On the wire and in etcd
+//
+// It reads what store/doc.go says is in etcd, with types of its own: a mistake in
+// store's would not show by them.
+package soak
