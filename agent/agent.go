@@ -61,7 +61,7 @@ func New(opts Options) (*Agent, error) {
 	}
 	a := &Agent{
 		opts: opts, api: api, metrics: newMetrics(), news: make(chan struct{}, 1),
-		trust: newTrust(), listening: make(chan struct{}), finished: make(chan struct{}),
+		trust: newTrust(opts.now), listening: make(chan struct{}), finished: make(chan struct{}),
 	}
 	a.watch = &observer{syncs: a.metrics.syncs, begun: time.Now()}
 	a.log = opts.Logger

@@ -12,6 +12,7 @@ import (
 
 	"github.com/gravenio/graven/openapi"
 	"github.com/gravenio/graven/pmemlog/format"
+	"github.com/gravenio/graven/rdmaio/tcp"
 	"github.com/gravenio/graven/replog"
 	"github.com/gravenio/graven/replog/control"
 )
@@ -21,6 +22,7 @@ type fleet struct {
 	*cluster
 	agents map[string]*running
 	opts   map[string]Options
+	dials  tcp.Options // of clients
 }
 
 func newFleet(t *testing.T) *fleet {
@@ -61,7 +63,12 @@ func (f *fleet) client(log *openapi.Log, o replog.Options) *replog.Writer {
 	f.t.Helper()
 	ctx, cancel := context.WithTimeout(f.t.Context(), patience)
 	defer cancel()
-	w, err := replog.Open(ctx, control.New(f.api, "client", shortTTL), replog.OpenRequest{Log: log.LogID}, o)
+	proof := ""
+	if f.dials.Key != nil {
+		proof = f.dials.Key.Digest()
+	}
+	o.Dial = replog.DialTCP(f.dials)
+	w, err := replog.Open(ctx, control.New(f.api, "client", shortTTL).Proving(proof), replog.OpenRequest{Log: log.LogID}, o)
 	if err != nil {
 		f.t.Fatal(err)
 	}

@@ -155,6 +155,21 @@ func newCluster(t *testing.T) *cluster {
 	}
 }
 
+// newOwnCluster is newCluster with a control plane that no other test has.
+func newOwnCluster(t *testing.T) *cluster {
+	t.Helper()
+	c, err := newControlPlane(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return &cluster{controlPlane: c, t: t, gate: newGate(t, c.url), name: fmt.Sprintf("t%d", testNumber.Add(1))}
+}
+
 // gate is a proxy in front of the API that can be shut, and that looks at
 // requests.
 type gate struct {

@@ -148,6 +148,9 @@ type Options struct {
 	// at least 64 KiB.
 	ScrubRate int64
 
+	// now is the clock of a test whose host's is wrong.
+	now func() time.Time
+
 	// wrap puts a medium of a test between pool and file.
 	wrap func(pmemlog.Medium) pmemlog.Medium
 }
@@ -189,6 +192,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.ScrubRate == 0 {
 		o.ScrubRate = DefaultScrubRate
+	}
+	if o.now == nil {
+		o.now = time.Now
 	}
 	if o.wrap == nil {
 		o.wrap = func(m pmemlog.Medium) pmemlog.Medium { return m }

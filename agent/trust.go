@@ -21,7 +21,7 @@ type trust struct {
 	periods grant.Periods
 }
 
-func newTrust() *trust { return &trust{now: time.Now} }
+func newTrust(now func() time.Time) *trust { return &trust{now: now} }
 
 // load takes what is in the folder for this cluster.
 func (t *trust) load(dir, cluster string) error {

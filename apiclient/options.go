@@ -2,6 +2,7 @@ package apiclient
 
 import (
 	"cmp"
+	"context"
 	"crypto/tls"
 	"fmt"
 	"log/slog"
@@ -24,6 +25,10 @@ type Options struct {
 	// TLS is for https servers: whom to trust, and the certificate to show. nil
 	// trusts what the system trusts and shows none.
 	TLS *tls.Config
+
+	// DialTLS connects to https servers instead, for those whom to trust changes
+	// without a restart. TLS means nothing then.
+	DialTLS func(ctx context.Context, network, address string) (net.Conn, error)
 
 	// Token returns the bearer token for a request; "" sends none. It is asked
 	// for each attempt, so one that changes is taken up. nil sends none.
@@ -62,6 +67,7 @@ func (o *Options) transport() *http.Transport {
 		Proxy:               http.ProxyFromEnvironment,
 		DialContext:         (&net.Dialer{Timeout: o.DialTimeout, KeepAlive: 15 * time.Second}).DialContext,
 		TLSClientConfig:     o.TLS,
+		DialTLSContext:      o.DialTLS,
 		TLSHandshakeTimeout: o.DialTimeout + 3*time.Second,
 		IdleConnTimeout:     30 * time.Second,
 		MaxIdleConnsPerHost: 4,

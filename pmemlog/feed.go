@@ -6,8 +6,8 @@ import (
 	"github.com/gravenio/graven/pmemlog/format"
 )
 
-// feed hands records to persistent memory, and checks their CRCs while they are
-// on their way: a record that turns out to be damaged is behind the tail, and no
+// feed hands records to persistent memory, which sums them as it stores them, and
+// checks their CRCs while they are on their way: a record that turns out to be damaged is behind the tail, and no
 // more than the torn end of a log. What its header says is checked before, so
 // that nothing reaches the ring, even if it is refused, that could be taken for a
 // record of another term, place or version.
@@ -17,12 +17,18 @@ type feed struct {
 	chain format.Chain // behind the one that was handed out last
 	rec   []byte       // that one, whose CRC has not been checked; nil when it has
 	of    format.Outline
-	err   error // why the last record is refused
+	sum   format.Sum // of rec
+	err   error      // why the last record is refused
 
 	hinting bool // a hint line may go along
 	hint    format.Position
 	lags    bool // one did
 }
+
+// sumFrom is the size of a record, in bytes, from which on its checksum is taken while it
+// is stored. That of a smaller one costs no more behind the stores: the bytes are
+// still on their way.
+const sumFrom = 4 << 10
 
 // feed persists records and, if it may, beside them the hint of what was
 // acknowledged before them: then flush is held, too. op is held.
@@ -80,12 +86,18 @@ func (f *feed) Next() (Span, bool) {
 		return Span{}, false
 	}
 	f.of, f.rec, f.left = o, f.left[:size], f.left[size:]
-	return Span{Off: f.r.ringOffset(at), Bytes: f.rec}, true
+	span := Span{Off: f.r.ringOffset(at), Bytes: f.rec}
+	f.sum = format.Sum{}
+	if size >= sumFrom {
+		f.sum = o.Sum(f.rec)
+		span.Sum = &f.sum
+	}
+	return span, true
 }
 
 // check refuses the record that was handed out last, unless its CRC is right.
 func (f *feed) check() {
-	if f.rec != nil && !f.of.CheckCRC(f.rec) { // rule: crc of what is on its way
+	if f.rec != nil && !f.of.CheckSum(f.rec, f.sum) { // rule: crc of what is on its way
 		f.err = refused(f.of.LSN, len(f.rec)+len(f.left), format.ErrCRC)
 	}
 	f.rec = nil

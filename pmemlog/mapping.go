@@ -3,6 +3,7 @@ package pmemlog
 import (
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"os"
 	"unsafe"
 
@@ -116,6 +117,14 @@ func (m *mapping) Stream(p []byte, off int64) error {
 	}
 	m.cpu.Stream(m.data[off:off+int64(len(p))], p)
 	return nil
+}
+
+// StreamSum implements [Memory].
+func (m *mapping) StreamSum(p []byte, off int64, crc uint32) (uint32, error) {
+	if m.sync {
+		return crc32.Update(crc, crc32.MakeTable(crc32.Castagnoli), p), m.Stream(p, off)
+	}
+	return m.cpu.StreamSum(m.data[off:off+int64(len(p))], p, crc), nil
 }
 
 // Flush implements [Memory].

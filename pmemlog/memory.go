@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"runtime/debug"
 	"sync"
+
+	"github.com/gravenio/graven/pmemlog/format"
 )
 
 // LineSize is the unit, in bytes, in which a CPU's cache writes back to memory.
@@ -26,6 +28,9 @@ type Memory interface {
 	// Stream writes p at off past the cache: it is persistent after the next
 	// fence. off and the length of p are multiples of LineSize.
 	Stream(p []byte, off int64) error
+	// StreamSum is Stream, and [crc32.Update] of crc with p, by the Castagnoli
+	// polynomial.
+	StreamSum(p []byte, off int64, crc uint32) (uint32, error)
 	// Flush begins to write back the lines that hold [off, off+n): they are
 	// persistent after the next fence.
 	Flush(off, n int64) error
@@ -41,6 +46,7 @@ type Memory interface {
 type Span struct {
 	Off   int64
 	Bytes []byte
+	Sum   *format.Sum // to be taken on the way, where that costs nothing; nil for none
 }
 
 // PMem is a medium of persistent memory. Every write is persistent when it has
@@ -134,11 +140,32 @@ func (m *PMem) PersistFeed(f Feed) (err error) {
 		return ErrClosed
 	}
 	for s, ok := f.Next(); ok; s, ok = f.Next() {
-		if err := m.write(s.Bytes, s.Off); err != nil {
+		if err := m.writeSum(s); err != nil {
 			return err
 		}
 	}
 	return m.mem.Fence()
+}
+
+// writeSum is write, and takes the sum that is asked for.
+func (m *PMem) writeSum(s Span) error {
+	p, off := s.Bytes, s.Off
+	if s.Sum == nil || off%LineSize != 0 {
+		return m.write(p, off)
+	}
+	if err := m.check(off, int64(len(p))); err != nil {
+		return err
+	}
+	n := s.Sum.Len
+	crc, err := m.mem.StreamSum(p[:n], off, s.Sum.CRC)
+	if err != nil {
+		return err
+	}
+	s.Sum.CRC, s.Sum.Taken = crc, true
+	if n == len(p) {
+		return nil
+	}
+	return m.write(p[n:], off+int64(n))
 }
 
 // write puts p on its way. Whole lines go past the cache, which costs half as

@@ -7,7 +7,7 @@ import (
 )
 
 // readAhead is how much of a ring that is not mapped is read at a time.
-const readAhead = 1 << 20
+const readAhead = 256 << 10
 
 // source returns the ring for a scan. op is held until the scan has ended.
 func (r *Replica) source() format.Source {

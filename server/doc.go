@@ -14,9 +14,16 @@
 //
 // # What it assumes
 //
-// A store whose Run is running beside it. With Options.LoopbackOnly, that only
-// people on this machine may use it; it then refuses requests that a foreign
-// web page could have caused, and it has no other protection.
+// A store whose Run is running beside it. Without Options.Identities, that only
+// those who may do everything can reach it.
+//
+// # Who may do what
+//
+// Exactly the roles in an operation's x-roles may call it; a contract in which
+// one says nothing is not served. Who calls is found out anew for each request,
+// and for an event stream at each of its comments, by the connection's
+// certificate or a token. The store decides whose a log or a daemon is. What a
+// foreign web page makes a browser send is refused, with or without identities.
 //
 // # Concurrency
 //

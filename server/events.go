@@ -30,13 +30,15 @@ func (s *Server) GetEvents(ctx context.Context, r openapi.GetEventsRequestObject
 	if err != nil {
 		return nil, err
 	}
-	return &eventStream{ctx: ctx, server: s, sub: sub, after: after}, nil
+	info, _ := ctx.Value(requestInfoKey{}).(*requestInfo)
+	return &eventStream{ctx: ctx, may: info.stillMay, server: s, sub: sub, after: after}, nil
 }
 
 // eventStream writes a subscription as server-sent events. It belongs to its
 // request, which is why it may hold the request's context.
 type eventStream struct {
 	ctx    context.Context //nolint:containedctx // See above.
+	may    func() error    // whether the caller still may follow
 	server *Server
 	sub    *store.Subscription
 	after  int64 // revision that the stream begins behind
@@ -75,6 +77,9 @@ func (e *eventStream) run() error {
 			}
 			err = e.event(&ev)
 		case <-alive.C:
+			if e.may() != nil {
+				return nil // He learns why when he connects again.
+			}
 			err = e.write(": still here\n\n")
 		case <-e.ctx.Done():
 			return nil

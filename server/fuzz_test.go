@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -46,7 +47,10 @@ func FuzzRequest(f *testing.F) {
 			r.Header.Set(name, header)
 		}
 		r.Header.Set("Content-Type", "application/json")
-		err = s.check(httptest.NewRecorder(), r)
+		r = r.WithContext(context.WithValue(r.Context(), requestInfoKey{}, &requestInfo{}))
+		if err = s.locate(r); err == nil {
+			err = s.check(httptest.NewRecorder(), r)
+		}
 		if err == nil {
 			return
 		}

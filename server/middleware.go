@@ -6,22 +6,31 @@ import (
 	"encoding/hex"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
-	"net/url"
 	"regexp"
 	"runtime/debug"
 	"time"
 
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/getkin/kin-openapi/routers"
 	"github.com/go-chi/chi/v5/middleware"
+	"github.com/gravenio/graven/identity"
 )
 
 // requestInfo is what the middlewares know of a request. It belongs to the
 // request's goroutine.
 type requestInfo struct {
-	id    string
-	route string // the contract's path, once it is known
-	err   error  // what fail was called with
+	id  string
+	err error // what fail was called with
+
+	// Of the contract, once it is known which of its operations is meant.
+	route     string // its path
+	operation *openapi3.Operation
+	found     *routers.Route
+	params    map[string]string
+
+	who      identity.Principal
+	stillMay func() error // asks again whether the caller may; nil before it was asked
 }
 
 type requestInfoKey struct{}
@@ -102,6 +111,9 @@ func (s *Server) log(r *http.Request, status int, took time.Duration) {
 		slog.String("request_id", info.id),
 		slog.String("remote", r.RemoteAddr),
 	}
+	if info.who.Name != "" {
+		attrs = append(attrs, slog.String("principal", info.who.Name), slog.String("via", string(info.who.Via)))
+	}
 	if info.err != nil {
 		attrs = append(attrs, slog.Any("error", info.err))
 	}
@@ -127,37 +139,4 @@ func (s *Server) recoverPanic(next http.Handler) http.Handler {
 		}()
 		next.ServeHTTP(w, r)
 	})
-}
-
-// guardOrigin keeps a development server to this machine: a name that a foreign
-// DNS points at 127.0.0.1 is refused by its Host, a foreign page by its Origin.
-func (s *Server) guardOrigin(next http.Handler) http.Handler {
-	if !s.o.LoopbackOnly {
-		return next
-	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !isLoopback(r.Host) {
-			s.fail(w, r, &originError{"Host", r.Host})
-			return
-		}
-		if origin := r.Header.Get("Origin"); origin != "" && !sameOrigin(origin, r.Host) {
-			s.fail(w, r, &originError{"Origin", origin})
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
-}
-
-func isLoopback(hostport string) bool {
-	host := (&url.URL{Host: hostport}).Hostname()
-	if host == "localhost" {
-		return true
-	}
-	ip := net.ParseIP(host)
-	return ip != nil && ip.IsLoopback()
-}
-
-func sameOrigin(origin, host string) bool {
-	u, err := url.Parse(origin)
-	return err == nil && u.Host == host
 }

@@ -212,6 +212,8 @@ func TestOptionsAreChecked(t *testing.T) {
 	t.Parallel()
 	for name, o := range map[string]server.Options{
 		"ShutdownTimeout": {ShutdownTimeout: -1}, "KeepAlive": {KeepAlive: -1},
+		"HeaderTimeout": {HeaderTimeout: -1}, "BodyTimeout": {BodyTimeout: -1}, "WriteTimeout": {WriteTimeout: -1},
+		"RateLimit": {RateLimit: -1}, "Hosts": {Hosts: []string{"graven.example:7070"}},
 	} {
 		if _, err := server.New(nil, o); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: %v", name, err)

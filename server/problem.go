@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gravenio/graven/identity"
 	"github.com/gravenio/graven/openapi"
 	"github.com/gravenio/graven/placement"
 	"github.com/gravenio/graven/store"
@@ -42,13 +43,6 @@ type ttlError struct{ asked time.Duration }
 
 func (e *ttlError) Error() string {
 	return fmt.Sprintf("a lease of %v is too short; ask for at least %v", e.asked, store.MinLeaseTTL)
-}
-
-// originError refuses what a foreign web page could have sent.
-type originError struct{ header, value string }
-
-func (e *originError) Error() string {
-	return fmt.Sprintf("%s %.100q is not this machine; a development server answers to localhost, 127.0.0.1 and [::1] only", e.header, e.value)
 }
 
 // methodError names the methods that the path has.
@@ -155,6 +149,9 @@ func typeOf(err error) openapi.ProblemType {
 		err error
 		t   openapi.ProblemType
 	}{
+		{identity.ErrUnauthenticated, openapi.ProblemUnauthenticated},
+		{identity.ErrTokenInvalid, openapi.ProblemTokenInvalid},
+		{identity.ErrTokenExpired, openapi.ProblemTokenExpired},
 		{errNoPath, openapi.ProblemNotFound},
 		{errMediaType, openapi.ProblemUnsupportedMediaType},
 		{errTooLarge, openapi.ProblemTooLarge},
@@ -202,6 +199,10 @@ func typeOfTyped(err error) openapi.ProblemType {
 		return openapi.ProblemInvalidRequest
 	case is[*ttlError](err):
 		return openapi.ProblemTTLTooShort
+	case is[*forbiddenError](err):
+		return openapi.ProblemForbidden
+	case is[*rateError](err):
+		return openapi.ProblemRateLimited
 	case is[*originError](err):
 		return openapi.ProblemForbiddenOrigin
 	case is[*notFoundError](err):
@@ -219,6 +220,9 @@ func is[T error](err error) bool {
 	return ok
 }
 
+// unprefixed drops what says in which of our packages an error arose; read-only.
+var unprefixed = strings.NewReplacer("store: ", "", "placement: ", "", "identity: ", "")
+
 // problemOf renders an error for strangers: what was foreseen is told in full,
 // anything else not at all.
 func problemOf(err error) openapi.Problem {
@@ -232,7 +236,7 @@ func problemOf(err error) openapi.Problem {
 		p.Detail = "etcd can't be reached, takes no writes, or this server has not caught up with it; try again"
 		return p
 	}
-	p.Detail = strings.ReplaceAll(strings.ReplaceAll(err.Error(), "store: ", ""), "placement: ", "")
+	p.Detail = unprefixed.Replace(err.Error())
 	p.Fields = fieldsOf(err)
 	if e, ok := errors.AsType[*placement.NoPlacementError](err); ok {
 		p.Placement = placementProblem(e)
@@ -305,8 +309,11 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if e, ok := errors.AsType[*methodError](err); ok {
 		h.Set("Allow", e.allow)
 	}
-	if p.Status == http.StatusServiceUnavailable {
+	switch p.Status {
+	case http.StatusServiceUnavailable:
 		h.Set("Retry-After", strconv.Itoa(1))
+	case http.StatusUnauthorized:
+		h.Set("WWW-Authenticate", challenge(err))
 	}
 	w.WriteHeader(int(p.Status))
 	_ = json.NewEncoder(w).Encode(p) // A client that went away is nobody's error.

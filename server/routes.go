@@ -12,7 +12,7 @@ import (
 func (s *Server) newRouter() *chi.Mux {
 	api := s.operations()
 	r := chi.NewRouter()
-	r.Use(s.identify, s.observe, s.recoverPanic, s.guardOrigin, s.validate)
+	r.Use(s.identify, s.observe, s.recoverPanic, s.guardOrigin, s.route, s.admit, s.validate)
 	notFound := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.fail(w, r, errNoPath) })
 	page := web.Handler(notFound)
 	r.NotFound(notFound)

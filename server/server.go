@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,18 +14,20 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/getkin/kin-openapi/routers"
 	"github.com/getkin/kin-openapi/routers/legacy"
+	"github.com/gravenio/graven/identity"
 	"github.com/gravenio/graven/openapi"
 	"github.com/gravenio/graven/store"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/net/netutil"
 )
 
 // Limits of one request.
 const (
 	// MaxBodyBytes is the largest body that is read.
 	MaxBodyBytes = 1 << 20
-	bodyTimeout  = 30 * time.Second
-	writeTimeout = time.Minute
 	maxHeaders   = 64 << 10
+	// maxConnections are served at once; more wait to be accepted.
+	maxConnections = 16 << 10
 )
 
 // Options tune a Server. The zero value is good for a server behind something
@@ -34,6 +37,22 @@ type Options struct {
 	Logger *slog.Logger
 	// Version is shown in /v1/status.
 	Version string
+	// Identities says who sends a request; then the contract's roles count. Nil
+	// asks nobody: everybody is an admin.
+	Identities *identity.Authenticator
+	// TLS is what Run serves with; without TLS if nil. It must ask for clients'
+	// certificates (tls.RequestClientCert) if these are to count.
+	TLS *tls.Config
+	// Hosts are the names and addresses under which browsers reach the server,
+	// without ports; any other Host but loopback's is refused. Empty takes any.
+	Hosts []string
+	// RateLimit is how many requests a second one principal may make, or one
+	// address where nobody is asked, counted over RateWindow; 0 is any number.
+	RateLimit int
+	// HeaderTimeout, BodyTimeout and WriteTimeout are what a client may take to
+	// send a request's header and body, and to take the answer; 10 s, 30 s and
+	// 1 min if zero. Event streams may last; each of their writes has its own time.
+	HeaderTimeout, BodyTimeout, WriteTimeout time.Duration
 	// LoopbackOnly refuses requests whose Host or Origin is not this machine's
 	// own, so that no web page elsewhere can drive a development server.
 	LoopbackOnly bool
@@ -55,21 +74,34 @@ func (o Options) withDefaults() Options {
 	if o.Registry == nil {
 		o.Registry = prometheus.NewRegistry()
 	}
-	if o.ShutdownTimeout == 0 {
-		o.ShutdownTimeout = 10 * time.Second
+	def := func(d *time.Duration, v time.Duration) {
+		if *d == 0 {
+			*d = v
+		}
 	}
-	if o.KeepAlive == 0 {
-		o.KeepAlive = 15 * time.Second
-	}
+	def(&o.ShutdownTimeout, 10*time.Second)
+	def(&o.KeepAlive, 15*time.Second)
+	def(&o.HeaderTimeout, 10*time.Second)
+	def(&o.BodyTimeout, 30*time.Second)
+	def(&o.WriteTimeout, time.Minute)
 	return o
 }
 
 func (o Options) validate() error {
-	if o.ShutdownTimeout < 0 {
-		return errors.New("server: ShutdownTimeout must not be negative")
-	}
-	if o.KeepAlive < 0 {
-		return errors.New("server: KeepAlive must not be negative")
+	for _, f := range []struct {
+		name string
+		v    time.Duration
+	}{
+		{"ShutdownTimeout", o.ShutdownTimeout},
+		{"KeepAlive", o.KeepAlive},
+		{"HeaderTimeout", o.HeaderTimeout},
+		{"BodyTimeout", o.BodyTimeout},
+		{"WriteTimeout", o.WriteTimeout},
+		{"RateLimit", time.Duration(o.RateLimit)},
+	} {
+		if f.v < 0 {
+			return fmt.Errorf("server: %s must not be negative", f.name)
+		}
 	}
 	return nil
 }
@@ -79,6 +111,9 @@ type Server struct {
 	store   *store.Store
 	o       Options
 	routes  routers.Router // the contract's
+	roles   map[*openapi3.Operation][]identity.Role
+	cross   *http.CrossOriginProtection
+	limits  limits
 	metrics *metrics
 	handler http.Handler
 
@@ -100,7 +135,13 @@ func New(st *store.Store, o Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("server: contract: %w", err)
 	}
-	s := &Server{store: st, o: o, routes: routes, stopping: make(chan struct{})}
+	s := &Server{store: st, o: o, routes: routes, limits: newLimits(o.RateLimit), stopping: make(chan struct{})}
+	if s.roles, err = readRoles(doc); err != nil {
+		return nil, err
+	}
+	if s.cross, err = newCross(o.Hosts); err != nil {
+		return nil, err
+	}
 	if s.metrics, err = newMetrics(o.Registry, st); err != nil {
 		return nil, err
 	}
@@ -117,11 +158,15 @@ func (s *Server) Handler() http.Handler { return s.handler }
 func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 	srv := &http.Server{
 		Handler:           s.handler,
-		ReadHeaderTimeout: bodyTimeout,
-		WriteTimeout:      writeTimeout,
+		ReadHeaderTimeout: s.o.HeaderTimeout,
+		WriteTimeout:      s.o.WriteTimeout,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    maxHeaders,
 		ErrorLog:          slog.NewLogLogger(s.o.Logger.Handler(), slog.LevelDebug),
+	}
+	ln = netutil.LimitListener(ln, maxConnections)
+	if s.o.TLS != nil {
+		ln = tls.NewListener(ln, s.o.TLS)
 	}
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(ln) }()

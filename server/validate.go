@@ -17,6 +17,31 @@ import (
 	"github.com/gravenio/graven/openapi"
 )
 
+// route finds the contract's operation that is meant.
+func (s *Server) route(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := s.locate(r); err != nil {
+			s.fail(w, r, err)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// locate leaves the request with its path decoded.
+func (s *Server) locate(r *http.Request) error {
+	if err := checkPath(r); err != nil {
+		return err
+	}
+	route, params := s.find(r)
+	if route == nil {
+		return s.noRoute(r)
+	}
+	info := infoOf(r)
+	info.route, info.operation, info.found, info.params = route.Path, route.Operation, route, params
+	return nil
+}
+
 // validate lets through what the contract allows, and tells what is wrong with
 // everything else.
 func (s *Server) validate(next http.Handler) http.Handler {
@@ -29,21 +54,14 @@ func (s *Server) validate(next http.Handler) http.Handler {
 	})
 }
 
-// check leaves the request with its body read and its path decoded.
+// check leaves the request with its body read.
 func (s *Server) check(w http.ResponseWriter, r *http.Request) error {
-	if err := checkPath(r); err != nil {
-		return err
-	}
-	route, params := s.find(r)
-	if route == nil {
-		return s.noRoute(r)
-	}
-	infoOf(r).route = route.Path
+	route, params := infoOf(r).found, infoOf(r).params
 	if err := checkQuery(route, r); err != nil {
 		return err
 	}
 	if route.Operation.RequestBody != nil {
-		if err := readBody(w, r); err != nil {
+		if err := s.readBody(w, r); err != nil {
 			return err
 		}
 	}
@@ -111,12 +129,12 @@ func checkQuery(route *routers.Route, r *http.Request) error {
 }
 
 // readBody reads the whole body, bounded in size and time, and replaces it.
-func readBody(w http.ResponseWriter, r *http.Request) error {
+func (s *Server) readBody(w http.ResponseWriter, r *http.Request) error {
 	if mt, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); mt != "application/json" {
 		return errMediaType
 	}
 	c := http.NewResponseController(w)
-	_ = c.SetReadDeadline(time.Now().Add(bodyTimeout)) // Not every test's writer has deadlines.
+	_ = c.SetReadDeadline(time.Now().Add(s.o.BodyTimeout)) // Not every test's writer has deadlines.
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxBodyBytes))
 	_ = c.SetReadDeadline(time.Time{})
 	if is[*http.MaxBytesError](err) {

@@ -5,20 +5,25 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log/slog"
+	"net"
+	"strings"
 	"sync"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 )
 
 // DialOptions tune Dial. The zero value is good.
 type DialOptions struct {
 	// Timeout bounds Dial; 5 s if zero.
 	Timeout time.Duration
-	// TLS is used for https endpoints.
-	TLS *tls.Config
+	// TLS makes the configuration of each connection to https endpoints, given
+	// the endpoint's host; it is asked each time, so that certificates and
+	// authorities change without a restart. It must be set for https, and only then.
+	TLS func(host string) *tls.Config
 	// Logger takes the client's own log, as for Embedded; slog.Default() if
 	// nil.
 	Logger *slog.Logger
@@ -46,10 +51,17 @@ func Dial(ctx context.Context, endpoints []string, o DialOptions) (*External, er
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
+	if err := checkSchemes(endpoints, o.TLS != nil); err != nil {
+		return nil, err
+	}
 	config := clientv3.Config{
-		Endpoints: endpoints, TLS: o.TLS, DialTimeout: o.Timeout,
+		Endpoints: endpoints, DialTimeout: o.Timeout,
 		DialKeepAliveTime: 10 * time.Second, DialKeepAliveTimeout: 5 * time.Second,
 		Logger: bridge(o.Logger),
+	}
+	if o.TLS != nil {
+		config.TLS = &tls.Config{MinVersion: tls.VersionTLS13} // It says that there is TLS; the option says how.
+		config.DialOptions = []grpc.DialOption{grpc.WithTransportCredentials(fresh{credentials.NewTLS(config.TLS), o.TLS})}
 	}
 	client, err := clientv3.New(config)
 	if err != nil {
@@ -63,6 +75,39 @@ func Dial(ctx context.Context, endpoints []string, o DialOptions) (*External, er
 	}
 	leader := &leaderLease{LeaseClient: pb.NewLeaseClient(client.ActiveConnection()), main: client, config: config}
 	return &External{Client: client, Lease: leader, leader: leader}, nil
+}
+
+// checkSchemes wants what is said of TLS to be true for every endpoint.
+func checkSchemes(endpoints []string, secured bool) error {
+	for _, e := range endpoints {
+		if strings.HasPrefix(e, "https://") != secured {
+			if secured {
+				return invalid("etcd-endpoints", "%.200q must begin with https://, since certificates for etcd are given", e)
+			}
+			return invalid("etcd-endpoints", "%.200q needs certificates; give etcd's authority, and a certificate and key for it", e)
+		}
+	}
+	return nil
+}
+
+// fresh makes the credentials of each connection anew.
+type fresh struct {
+	credentials.TransportCredentials
+	config func(host string) *tls.Config
+}
+
+// ClientHandshake implements credentials.TransportCredentials.
+func (f fresh) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	host, _, err := net.SplitHostPort(authority)
+	if err != nil {
+		host = authority
+	}
+	return credentials.NewTLS(f.config(host)).ClientHandshake(ctx, authority, conn)
+}
+
+// Clone implements credentials.TransportCredentials.
+func (f fresh) Clone() credentials.TransportCredentials {
+	return fresh{f.TransportCredentials.Clone(), f.config}
 }
 
 // Close ends the connections. Close what uses Client first.

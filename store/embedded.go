@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,7 +12,9 @@ import (
 	"sync"
 	"time"
 
+	caller "github.com/gravenio/graven/identity"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/client/pkg/v3/transport"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
@@ -30,6 +33,10 @@ type EmbeddedOptions struct {
 	ClientPort, PeerPort int
 	// QuotaBytes is how large the database may grow; etcd's default if 0.
 	QuotaBytes int64
+	// TLS, if it names files, makes etcd serve with TLS only, and only those who
+	// have a certificate of the authorities in it. etcd reads certificate and key
+	// again for each connection.
+	TLS caller.Files
 	// Logger takes etcd's own log, at least one level below what etcd calls
 	// it; slog.Default() if nil.
 	Logger *slog.Logger
@@ -43,14 +50,15 @@ type Embedded struct {
 	// Lease goes into Options.Lease.
 	Lease pb.LeaseClient
 
-	etcd  *embed.Etcd
-	lock  *os.File
-	close sync.Once
+	etcd   *embed.Etcd
+	scheme string
+	lock   *os.File
+	close  sync.Once
 }
 
 // StartEmbedded starts etcd in the folder, which is made if need be, and
-// returns when it serves. Anyone who may connect to its loopback ports may read
-// and write all of it.
+// returns when it serves. Without TLS, anyone who may connect to its loopback ports
+// may read and write all of it.
 func StartEmbedded(ctx context.Context, dir string, o EmbeddedOptions) (*Embedded, error) {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
@@ -64,7 +72,7 @@ func StartEmbedded(ctx context.Context, dir string, o EmbeddedOptions) (*Embedde
 		_ = lock.Close()
 		return nil, fmt.Errorf("store: start etcd in %s: %w", dir, err)
 	}
-	e := &Embedded{etcd: etcd, lock: lock}
+	e := &Embedded{etcd: etcd, scheme: o.scheme(), lock: lock}
 	select {
 	case <-etcd.Server.ReadyNotify():
 	case err = <-etcd.Err():
@@ -82,7 +90,7 @@ func StartEmbedded(ctx context.Context, dir string, o EmbeddedOptions) (*Embedde
 
 func (o EmbeddedOptions) config(dir string) *embed.Config {
 	at := func(port int) url.URL {
-		return url.URL{Scheme: "http", Host: fmt.Sprintf("127.0.0.1:%d", port)}
+		return url.URL{Scheme: o.scheme(), Host: fmt.Sprintf("127.0.0.1:%d", port)}
 	}
 	c := embed.NewConfig()
 	c.Name = "graven"
@@ -90,12 +98,25 @@ func (o EmbeddedOptions) config(dir string) *embed.Config {
 	c.ListenClientUrls, c.AdvertiseClientUrls = []url.URL{at(o.ClientPort)}, []url.URL{at(o.ClientPort)}
 	c.ListenPeerUrls, c.AdvertisePeerUrls = []url.URL{at(o.PeerPort)}, []url.URL{at(o.PeerPort)}
 	c.InitialCluster = c.InitialClusterFromName(c.Name)
+	if !o.TLS.Empty() {
+		info := transport.TLSInfo{
+			CertFile: o.TLS.Cert, KeyFile: o.TLS.Key, TrustedCAFile: o.TLS.CA, ClientCertAuth: true, MinVersion: tls.VersionTLS13,
+		}
+		c.ClientTLSInfo, c.PeerTLSInfo = info, info
+	}
 	c.AutoCompactionMode, c.AutoCompactionRetention = embed.CompactorModePeriodic, "1h"
 	c.QuotaBackendBytes = o.QuotaBytes
 	c.EnableGRPCGateway = false
 	c.WarningUnaryRequestDuration = time.Second
 	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(bridge(o.Logger))
 	return c
+}
+
+func (o EmbeddedOptions) scheme() string {
+	if o.TLS.Empty() {
+		return "http"
+	}
+	return "https"
 }
 
 // lockFolder keeps a second process out: etcd itself would wait for ever.
@@ -119,7 +140,7 @@ func lockFolder(dir string) (*os.File, error) {
 
 // Endpoint is the URL at which etcd's own tools can reach it.
 func (e *Embedded) Endpoint() string {
-	return "http://" + e.etcd.Clients[0].Addr().String()
+	return e.scheme + "://" + e.etcd.Clients[0].Addr().String()
 }
 
 // Err delivers the error that made etcd stop by itself.

@@ -188,15 +188,21 @@ func (s *Store) promoteKey(ctx context.Context) error {
 		}
 		next := r.clone()
 		next.promote(ident.life)
-		_, ok, err := s.commit(ctx, []clientv3.Cmp{
-			r.entry.unchanged(),
-			clientv3.Compare(clientv3.ModRevision(prefixLive), "<", seen+1).WithPrefix(),
-		}, []clientv3.Op{put(keyGrantKey, next)})
+		_, ok, err := s.commit(ctx, r.promotion(seen), []clientv3.Op{put(keyGrantKey, next)})
 		if ok {
 			s.log.Info("grants are signed with another key", "key", p.ID, "keys_version", next.KeysVersion)
 		}
 		return ok, err
 	})
+}
+
+// promotion is what a published key waits for: the ring is the one read, and no
+// daemon has come or told something since the revision at which none was missing.
+func (r *ringEntry) promotion(seen int64) []clientv3.Cmp {
+	return []clientv3.Cmp{
+		r.entry.unchanged(),
+		clientv3.Compare(clientv3.ModRevision(prefixLive), "<", seen+1).WithPrefix(),
+	}
 }
 
 // keysHeard is called when a daemon has told which keys it keeps: it may have

@@ -173,7 +173,7 @@ func (s *Store) tryOpen(ctx context.Context, o *opening) (*OpenAnswer, error) {
 		return nil, err
 	}
 	_, ok, err := s.commit(ctx,
-		append([]clientv3.Cmp{l.log.unchanged(), l.writer.unchanged(), l.extra[1].unchanged()}, rememberIf...),
+		append(o.unchanged(l), rememberIf...),
 		append([]clientv3.Op{put(l.log.key, rec), put(l.writer.key, writer, clientv3.WithLease(o.lease))}, rememberOp...))
 	if err != nil || !ok {
 		return nil, err
@@ -181,6 +181,12 @@ func (s *Store) tryOpen(ctx context.Context, o *opening) (*OpenAnswer, error) {
 	o.leaseTaken = true
 	s.revokeLease(ctx, l.writer.lease)
 	return answer, nil
+}
+
+// unchanged is what the open was decided on: the log, its writer, and the keys
+// that its grant is signed with.
+func (*opening) unchanged(l *logEntries) []clientv3.Cmp {
+	return []clientv3.Cmp{l.log.unchanged(), l.writer.unchanged(), l.extra[1].unchanged()}
 }
 
 // next is the log's record in the new epoch, and its writer. Each life of etcd

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"time"
 
@@ -256,8 +257,12 @@ func (c *crowd) appendOne() error {
 
 // lead appends what has gathered, with the lock given up meanwhile.
 func (c *crowd) lead() {
+	c.busy = true
+	c.mu.Unlock()
+	runtime.Gosched()
+	c.mu.Lock()
 	batch := c.gathered
-	c.gathered, c.busy = c.spare[:0], true
+	c.gathered = c.spare[:0]
 	c.mu.Unlock()
 	err := c.append(batch)
 	c.mu.Lock()

@@ -32,7 +32,7 @@ func Table() []Package {
 		}, Harness: true},
 		{Path: "agent", Imports: []string{
 			"openapi", "rdmaio", "rdmaio/tcp", "pmemlog", "pmemlog/format", "replog", "replog/control", "grant", "apiclient",
-		}, Tests: []string{"server", "store", "placement"}},
+		}, Tests: []string{"server", "store", "placement", "identity"}},
 		{Path: "replog/control", Imports: []string{"apiclient", "openapi", "replog", "replog/core", "pmemlog/format"}},
 		{
 			Path: "replog", Imports: []string{"rdmaio", "rdmaio/tcp", "pmemlog/format", "replog/core"},

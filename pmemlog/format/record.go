@@ -234,6 +234,40 @@ func (o Outline) CheckCRC(rec []byte) bool {
 	return len(rec) >= end && crc32.Checksum(rec[4:end], castagnoli) == o.CRC
 }
 
+// Sum is the CRC of a record that somebody takes while he copies it, from its
+// first byte on and in whole lines: see [Outline.Sum].
+type Sum struct {
+	Len   int    // how many bytes are to be summed, from the first on; whole lines of 64 bytes
+	CRC   uint32 // before them; once they are summed, behind them, as [crc32.Update] has it
+	Taken bool   // they are
+}
+
+// beforeCRC is the state from which four zero bytes lead to that in which a CRC
+// begins. What is xored into it leads there from other bytes than zeroes.
+const beforeCRC = 0x641f6454
+
+// Sum returns how to sum rec, the whole record, without leaving out the CRC at
+// its head: it begins in a state in which these bytes make no difference.
+func (o Outline) Sum(rec []byte) Sum {
+	const line = 64
+	return Sum{
+		Len: (HeaderSize + int(o.Length)) &^ (line - 1),
+		CRC: ^(beforeCRC ^ binary.LittleEndian.Uint32(rec)),
+	}
+}
+
+// CheckSum is CheckCRC of a record of which s may have been taken.
+func (o Outline) CheckSum(rec []byte, s Sum) bool {
+	if !s.Taken {
+		return o.CheckCRC(rec)
+	}
+	end := HeaderSize + int(o.Length)
+	if s.Len == end {
+		return s.CRC == o.CRC
+	}
+	return len(rec) >= end && crc32.Update(s.CRC, castagnoli, rec[s.Len:end]) == o.CRC
+}
+
 // FollowUnchecked is Follow without the CRC, and so it costs next to nothing: the
 // record's place, length, chain, epoch and version are right behind c, and c moves
 // past it. Whoever believes it must call [Outline.CheckCRC] before anything

@@ -263,3 +263,38 @@ func FuzzFollow(f *testing.F) {
 		}
 	})
 }
+
+// TestSumIsTheCRC sums records of all lengths from their first byte on, whatever
+// their CRC is, and leaves the rest to CheckSum.
+func TestSumIsTheCRC(t *testing.T) {
+	t.Parallel()
+	for n := range 400 {
+		rec := make([]byte, RecordSize(n))
+		for i := range rec {
+			rec[i] = byte(i * n)
+		}
+		h := Header{Kind: KindData, Length: uint32(n), LSN: 64, Epoch: 3, Prev: uint32(n)}
+		crc := EncodeHeader(rec, &h)
+		o := Outline{CRC: crc, Length: uint32(n), LSN: 64, Epoch: 3}
+		s := o.Sum(rec)
+		if s.Len%Align != 0 || s.Len > HeaderSize+n || HeaderSize+n-s.Len >= Align {
+			t.Fatalf("%d of %d bytes are to be summed", s.Len, HeaderSize+n)
+		}
+		if !o.CheckSum(rec, s) {
+			t.Fatalf("%d bytes: what nobody has summed is refused", n)
+		}
+		s.CRC, s.Taken = crc32.Update(s.CRC, castagnoli, rec[:s.Len]), true
+		if !o.CheckSum(rec, s) {
+			t.Fatalf("%d bytes: the sum is not the CRC", n)
+		}
+		for _, flip := range []int{4, HeaderSize - 1, HeaderSize + n - 1} {
+			bad := bytes.Clone(rec)
+			bad[flip] ^= 8
+			s := o.Sum(bad)
+			s.CRC, s.Taken = crc32.Update(s.CRC, castagnoli, bad[:s.Len]), true
+			if o.CheckSum(bad, s) {
+				t.Fatalf("%d bytes: a flip of byte %d is not seen", n, flip)
+			}
+		}
+	}
+}

@@ -19,6 +19,9 @@
 // needs no flush, but still the fence, so that the stores have left the CPU's
 // store buffer: [Fence].
 //
+// [CPU.StreamSum] takes the CRC32C of what it streams from the registers that it
+// stores, where the CPU has AVX-512 and VPCLMULQDQ: ADR 17.
+//
 // # What it assumes
 //
 // Memory is mapped write-back cacheable. Lines are 64 bytes on amd64; on arm64
@@ -36,5 +39,7 @@
 // and volume 2, CLWB, CLFLUSHOPT, SFENCE, MOVNTDQ; volume 3, 12.3, write
 // combining. AMD64 Architecture Programmer's Manual, volume 2, 7.4. Arm
 // Architecture Reference Manual, DC CVAP. The choice of instructions is that of
-// Intel's libpmem.
+// Intel's libpmem. The sum folds by carry-less multiplication: Gopal, Ozturk,
+// Guilford and others, "Fast CRC Computation for Generic Polynomials Using
+// PCLMULQDQ Instruction", Intel, 2009.
 package persist

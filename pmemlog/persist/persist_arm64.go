@@ -14,6 +14,10 @@ func lineSize() uintptr { return 4 << (ctr() >> 16 & 0xf) }
 
 func wideStores() bool { return false }
 
+func wideSums() bool { return false }
+
+func streamSum([]byte, []byte, uint32) uint32 { panic("persist: no wide sums") }
+
 func aligned(b []byte) bool { return uintptr(unsafe.Pointer(unsafe.SliceData(b)))%Line == 0 }
 
 func flush(_ Method, b []byte, line uintptr) {

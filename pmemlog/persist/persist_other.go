@@ -8,6 +8,10 @@ func lineSize() uintptr { return Line }
 
 func wideStores() bool { return false }
 
+func wideSums() bool { return false }
+
+func streamSum([]byte, []byte, uint32) uint32 { panic("persist: no wide sums") }
+
 func aligned([]byte) bool { return true }
 
 func flush(Method, []byte, uintptr) {}

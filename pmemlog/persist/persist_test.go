@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"math/rand/v2"
 	"runtime"
 	"testing"
@@ -12,6 +13,8 @@ import (
 
 	"github.com/gravenio/graven/pmemlog/persist"
 )
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // methods are all that this CPU has.
 func methods(t testing.TB) []persist.CPU {
@@ -130,7 +133,15 @@ func TestStreamCopiesWholeLines(t *testing.T) {
 					src[i] = byte(rng.Uint32())
 				}
 				clear(dst)
+				crc := rng.Uint32()
 				c.Stream(dst[at:], src)
+				if shift%2 == 1 {
+					clear(dst)
+					want := crc32.Update(crc, castagnoli, src)
+					if got := c.StreamSum(dst[at:], src, crc); got != want {
+						t.Fatalf("%s: the sum of %d lines is %08x, must be %08x", c.Method(), lines, got, want)
+					}
+				}
 				c.Fence()
 				if !bytes.Equal(dst[at:], src) || !bytes.Equal(dst[:at], make([]byte, at)) {
 					t.Fatalf("%s: %d lines from a source at %d differ", c.Method(), lines, shift)
@@ -158,6 +169,14 @@ func TestStreamRefusesWhatIsNoLine(t *testing.T) {
 			}()
 			c[0].Stream(tt.dst, tt.src)
 		}()
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("a stream of %d bytes to %d, with its sum, was taken", len(tt.src), len(tt.dst))
+				}
+			}()
+			c[0].StreamSum(tt.dst, tt.src, 0)
+		}()
 	}
 }
 
@@ -167,15 +186,18 @@ func BenchmarkPersist(b *testing.B) {
 	src := bytes.Repeat([]byte{7}, 1<<20)
 	for _, c := range methods(b) {
 		for _, size := range []int{64, 128, 256, 512, 1024, 2048, 4096, 65536, 1 << 20} {
-			for _, how := range []string{"stream", "flush"} {
+			for _, how := range []string{"stream", "sum", "flush"} {
 				b.Run(fmt.Sprintf("cpu=%s/how=%s/size=%d", c.Method(), how, size), func(b *testing.B) {
 					b.SetBytes(int64(size))
 					off := 0
 					for b.Loop() {
 						to := dst[off : off+size]
-						if how == "stream" {
+						switch how {
+						case "stream":
 							c.Stream(to, src[:size])
-						} else {
+						case "sum":
+							c.StreamSum(to, src[:size], 0)
+						default:
 							copy(to, src[:size])
 							c.Flush(to)
 						}

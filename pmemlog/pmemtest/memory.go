@@ -3,6 +3,7 @@ package pmemtest
 import (
 	"errors"
 	"fmt"
+	"hash/crc32"
 
 	"github.com/gravenio/graven/pmemlog"
 )
@@ -31,6 +32,11 @@ func (c memory) Stream(p []byte, off int64) error {
 	c.m.mu.Lock()
 	defer c.m.mu.Unlock()
 	return c.m.store(OpStream, p, off)
+}
+
+// StreamSum implements [pmemlog.Memory].
+func (c memory) StreamSum(p []byte, off int64, crc uint32) (uint32, error) {
+	return crc32.Update(crc, crc32.MakeTable(crc32.Castagnoli), p), c.Stream(p, off)
 }
 
 // store puts what is written into the cache, or past it, line by line: each
