@@ -215,7 +215,8 @@ func TestLimitsHold(t *testing.T) {
 	}
 	v.Operators = []Operator{
 		{ID: "drain-x", Kind: Drain, State: Running, LogID: "l00", ReplicaID: "l00.0", DaemonID: "d0", To: "d4", LearnerID: "y"},
-		{ID: "drain-l19.0", Kind: Drain, State: Planned}, {ID: "drain-gone", Kind: Drain, State: Planned},
+		{ID: "drain-l19.0", Kind: Drain, State: Planned},
+		{ID: "drain-gone", Kind: Drain, State: Planned},
 	}
 	v.Logs[0].Replicas = append(v.Logs[0].Replicas, Replica{ID: "y", DaemonID: "d4", Learner: true, Operator: "drain-x"})
 	v.Operators[0].Reason = Draining

@@ -86,7 +86,9 @@ func TestE2EDrainAndLose(t *testing.T) {
 		d5.exit(t)
 	}()
 	for _, log := range []string{"written", "closed"} {
-		eventually(t, func() string { return log + ": " + strings.Join(holders(t, c.api, log), " ") + "\n" + run("operator", "ls") }, func() bool {
+		eventually(t, func() string {
+			return log + ": " + strings.Join(holders(t, c.api, log), " ") + "\n" + run("operator", "ls")
+		}, func() bool {
 			ids := strings.Join(holders(t, c.api, log), " ")
 			return strings.Contains(ids, "d5") && !strings.Contains(ids, "d3")
 		})

@@ -112,8 +112,14 @@ func operatorDetails(t *table, o *openapi.OperatorStatus) {
 	t.row("state", o.State)
 	t.row("reason", o.Reason)
 	for _, f := range [][2]string{
-		{"log", o.LogName}, {"log ID", o.LogID}, {"replica", o.ReplicaID}, {"daemon", o.DaemonID},
-		{"new replica", o.LearnerID}, {"to", o.To}, {"waits for", o.WaitsFor}, {"error", o.Error},
+		{"log", o.LogName},
+		{"log ID", o.LogID},
+		{"replica", o.ReplicaID},
+		{"daemon", o.DaemonID},
+		{"new replica", o.LearnerID},
+		{"to", o.To},
+		{"waits for", o.WaitsFor},
+		{"error", o.Error},
 	} {
 		if f[1] != "" {
 			t.row(f[0], f[1])
