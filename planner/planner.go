@@ -109,7 +109,7 @@ func (r *round) wanted() []want {
 	slices.SortStableFunc(ws, func(a, b want) int {
 		return cmp.Or(cmp.Compare(a.urgent, b.urgent), cmp.Compare(a.spare, b.spare), cmp.Compare(a.ID, b.ID))
 	})
-	return slices.DeleteFunc(ws, func(w want) bool { return r.resting(w.ID) })
+	return ws
 }
 
 // unwanted are the planned operators that no step stands for.

@@ -47,11 +47,15 @@ func (r *round) wantForLog(l *Log) (want, bool) {
 		if reason == Draining {
 			kind = Drain
 		}
+		id := string(kind) + "-" + rep.ID
+		if r.resting(id) {
+			continue
+		}
 		best, found = want{Step: Step{
-			ID: string(kind) + "-" + rep.ID, Kind: kind, Reason: reason, LogID: l.ID, ReplicaID: rep.ID, DaemonID: rep.DaemonID,
+			ID: id, Kind: kind, Reason: reason, LogID: l.ID, ReplicaID: rep.ID, DaemonID: rep.DaemonID,
 		}, urgent: reason.urgency()}, true
 	}
-	if rec, needed := r.wantRecovery(l); needed && (!found || rec.urgent < best.urgent) {
+	if rec, needed := r.wantRecovery(l); needed && (!found || rec.urgent < best.urgent) && !r.resting(rec.ID) {
 		best, found = rec, true
 	}
 	best.log, best.spare = l, r.known(l)-l.needed()
@@ -163,7 +167,7 @@ func (r *round) wantScrub(d *Daemon) (want, bool) {
 	if r.limits.ScrubEvery <= 0 || !d.Up || r.running(id) {
 		return want{}, false
 	}
-	if r.sights.held("scrub/"+d.ID) < r.limits.ScrubEvery {
+	if r.sights.held("scrub/"+d.ID) < r.limits.ScrubEvery || r.resting(id) {
 		return want{}, false
 	}
 	return want{Step: Step{ID: id, Kind: Scrub, Reason: Due, DaemonID: d.ID}, urgent: urgentScrub}, true

@@ -70,6 +70,7 @@ func (m *metrics) observe(method, route string, status int, took time.Duration) 
 type viewCollector struct {
 	store                        *store.Store
 	lag, revision, daemons, logs *prometheus.Desc
+	operators, paused, braked    *prometheus.Desc
 }
 
 func newViewCollector(st *store.Store) *viewCollector {
@@ -79,6 +80,10 @@ func newViewCollector(st *store.Store) *viewCollector {
 		revision: prometheus.NewDesc("graven_view_revision", "Revision of the view.", nil, nil),
 		daemons:  prometheus.NewDesc("graven_daemons", "Daemons by state.", []string{"state"}, nil),
 		logs:     prometheus.NewDesc("graven_logs", "Logs by state.", []string{"state"}, nil),
+
+		operators: prometheus.NewDesc("graven_operators", "Operators that are listed, by kind and state.", []string{"kind", "state"}, nil),
+		paused:    prometheus.NewDesc("graven_operators_paused", "1 while a person has paused the operators.", nil, nil),
+		braked:    prometheus.NewDesc("graven_operators_braked", "1 while too many daemons are down for operators to begin.", nil, nil),
 	}
 }
 
@@ -88,6 +93,9 @@ func (c *viewCollector) Describe(out chan<- *prometheus.Desc) {
 	out <- c.revision
 	out <- c.daemons
 	out <- c.logs
+	out <- c.operators
+	out <- c.paused
+	out <- c.braked
 }
 
 // Collect implements prometheus.Collector.
@@ -106,4 +114,23 @@ func (c *viewCollector) Collect(out chan<- prometheus.Metric) {
 	for state, n := range countLogs(ls) {
 		gauge(c.logs, float64(n), string(state))
 	}
+	type row struct{ kind, state string }
+	rows := make(map[row]int)
+	ops, _ := view.Operators()
+	for i := range ops {
+		rows[row{string(ops[i].Kind), string(ops[i].State)}]++
+	}
+	for r, n := range rows {
+		gauge(c.operators, float64(n), r.kind, r.state)
+	}
+	set, _ := view.OperatorSettings()
+	gauge(c.paused, oneIf(set.Paused))
+	gauge(c.braked, oneIf(view.Brake() != ""))
+}
+
+func oneIf(yes bool) float64 {
+	if yes {
+		return 1
+	}
+	return 0
 }
