@@ -104,6 +104,9 @@ type Options struct {
 	// for nowhere.
 	MetricsListen string
 
+	// MetricsTLS is what they are served with; without TLS if nil.
+	MetricsTLS *tls.Config
+
 	// Registry takes the agent's metrics; a new one by default.
 	Registry *prometheus.Registry
 

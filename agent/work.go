@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"sync"
@@ -36,6 +37,9 @@ func (a *Agent) newWork() (*work, error) {
 		if w.http, err = listen("MetricsListen", a.opts.MetricsListen); err != nil {
 			_ = ln.Close() // nothing came of it
 			return nil, err
+		}
+		if a.opts.MetricsTLS != nil {
+			w.http = tls.NewListener(w.http, a.opts.MetricsTLS)
 		}
 		a.log.Info("metrics", "addr", w.http.Addr())
 	}

@@ -75,7 +75,7 @@
 //	DeleteDaemon        daemon and space unchanged, live absent, nothing condemned on it
 //	GiveUpDaemon        daemon unchanged, live absent
 //	CreateLog           name absent; per daemon: record, live and space unchanged; key absent
-//	OpenLog             log unchanged, writer unchanged or absent; key absent
+//	OpenLog             log and grant keys unchanged, writer unchanged or absent; key absent
 //	Renew               nothing is written, except when the lease was lost: log unchanged, writer absent
 //	CloseLog            log and writer unchanged
 //	SetReplicas         log unchanged (and with it epoch, nonce and set version); the daemon of a replica
@@ -137,17 +137,25 @@
 // # Lives
 //
 // An etcd that was restored from a backup has forgotten the epochs that it
-// handed out since. It has another cluster ID than the one recorded; the first
-// server to see that raises the life, and OpenLog hands out no epoch below
-// life·2^40. It is looked at in every read that an open begins with. etcd
-// derives its cluster ID from its members' peer URLs and from
-// --initial-cluster-token: restore with a token of its own, or the ID is the old
-// one. A log whose record is of an earlier life is taken into the present one by
-// its next open: what the record calls allocated may have promised something
-// since, so it becomes present, and what is not to be found is unknown. A log
-// that had never been opened has no data then, and can only be deleted. An etcd
-// that was set back without that (a copied data folder) shows only
-// by what the replicas know; their epochs come in as min_epoch.
+// handed out since. The first server to see that raises the life, and OpenLog
+// hands out no epoch below life·2^40. It shows in one of two ways:
+//
+//   - by another cluster ID than the one recorded: etcd derives it from its members'
+//     peer URLs and from --initial-cluster-token, so restore with a token of its own;
+//   - by a lower revision than it has been at before (a copied data folder, or the
+//     old token): a linearizable answer is never behind an earlier one.
+//
+// Both are looked at in every read and write of this package, and once a second.
+// A server that starts after the restore has heard no revision yet. What neither
+// shows still shows by what the replicas know; their epochs come in as min_epoch.
+//
+// With a new life the view is built anew, since its watch would wait for revisions
+// that are to come; event streams end with ErrCompacted; and every daemon is
+// asked to register again, with all that its pool holds. A log whose record is of
+// an earlier life is taken into the present one by its next open: what the record
+// calls allocated may have promised something since, so it becomes present, and
+// what is not to be found is unknown. A log that had never been opened has no data
+// then, and can only be deleted.
 //
 // # Leases
 //

@@ -83,9 +83,12 @@ func (s *Store) readFrom(ctx context.Context, keys ...string) ([]entry, *pb.Resp
 	for i, k := range keys {
 		ops[i] = clientv3.OpGet(k)
 	}
-	resp, err := s.client.Txn(ctx).Then(ops...).Commit()
+	resp, err := s.ask(ctx, ops)
+	if errors.Is(err, errSetBack) {
+		resp, err = s.ask(ctx, ops)
+	}
 	if err != nil {
-		return nil, nil, fail(ctx, "read etcd", err)
+		return nil, nil, err
 	}
 	entries := make([]entry, len(keys))
 	for i, k := range keys {
@@ -97,12 +100,26 @@ func (s *Store) readFrom(ctx context.Context, keys ...string) ([]entry, *pb.Resp
 	return entries, resp.Header, nil
 }
 
+// ask is one linearizable read, which also tells whether etcd was set back.
+func (s *Store) ask(ctx context.Context, ops []clientv3.Op) (*clientv3.TxnResponse, error) {
+	before := s.listen()
+	resp, err := s.client.Txn(ctx).Then(ops...).Commit()
+	if err != nil {
+		return nil, fail(ctx, "read etcd", err)
+	}
+	return resp, s.hear(ctx, before, resp.Header)
+}
+
 // commit runs the operations if the comparisons hold, and waits for the view
 // to see the result.
 func (s *Store) commit(ctx context.Context, cmps []clientv3.Cmp, ops []clientv3.Op) (rev int64, ok bool, err error) {
+	before := s.listen()
 	resp, err := s.client.Txn(ctx).If(cmps...).Then(ops...).Commit()
 	if err != nil {
 		return 0, false, fail(ctx, "write etcd", err)
+	}
+	if err := s.hear(ctx, before, resp.Header); err != nil {
+		return 0, false, err
 	}
 	if resp.Succeeded {
 		// The change is made whether or not the view sees it in time.

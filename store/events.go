@@ -78,6 +78,7 @@ func (s *Store) Events(ctx context.Context, after int64) (*Subscription, error) 
 	if after == 0 {
 		after = s.view.Revision()
 	}
+	ended := s.view.end()
 	if err := s.checkHistory(ctx, after); err != nil {
 		return nil, err
 	}
@@ -89,7 +90,7 @@ func (s *Store) Events(ctx context.Context, after int64) (*Subscription, error) 
 	go func() {
 		defer close(c)
 		defer cancel()
-		err := s.pump(wctx, watch, c)
+		err := s.pump(wctx, watch, c, ended)
 		switch {
 		case ctx.Err() != nil:
 			sub.end(context.Cause(ctx))
@@ -108,8 +109,20 @@ func (s *Store) checkHistory(ctx context.Context, after int64) error {
 	return fail(ctx, fmt.Sprintf("events after revision %d", after), err)
 }
 
-func (s *Store) pump(ctx context.Context, watch clientv3.WatchChan, c chan<- Event) error {
-	for resp := range watch {
+// pump hands on what the watch brings. One that was begun on an etcd that is no
+// more would wait for revisions that are to come, and miss all before.
+func (s *Store) pump(ctx context.Context, watch clientv3.WatchChan, c chan<- Event, ended <-chan struct{}) error {
+	for {
+		var resp clientv3.WatchResponse
+		select {
+		case <-ended:
+			return fmt.Errorf("events: %w: %w", ErrCompacted, errSetBack)
+		case got, ok := <-watch:
+			if !ok {
+				return fmt.Errorf("events: %w: the watch ended", ErrUnavailable)
+			}
+			resp = got
+		}
 		if err := resp.Err(); err != nil {
 			if errors.Is(err, rpctypes.ErrCompacted) {
 				return fmt.Errorf("events: %w: %w", ErrCompacted, err)
@@ -131,7 +144,6 @@ func (s *Store) pump(ctx context.Context, watch clientv3.WatchChan, c chan<- Eve
 			}
 		}
 	}
-	return fmt.Errorf("events: %w: watch ended", ErrUnavailable)
 }
 
 // collect names the daemons and logs that changed, each once per revision, and

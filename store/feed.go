@@ -22,10 +22,11 @@ const (
 // over and over, until ctx ends.
 func (s *Store) feedView(ctx context.Context) error {
 	for attempt := 1; ; attempt++ {
-		rev, err := s.fillView(ctx)
+		ended := s.view.end()
+		rev, err := s.fillView(ctx, ended)
 		if err == nil {
 			attempt = 1
-			err = s.followEtcd(ctx, rev+1)
+			err = s.followEtcd(ctx, rev+1, ended)
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -39,7 +40,7 @@ func (s *Store) feedView(ctx context.Context) error {
 }
 
 // fillView builds the tables from one revision and swaps them in.
-func (s *Store) fillView(ctx context.Context) (int64, error) {
+func (s *Store) fillView(ctx context.Context, ended <-chan struct{}) (int64, error) {
 	t, now := newTables(), time.Now()
 	start, end := prefix, clientv3.GetPrefixRangeEnd(prefix)
 	var rev int64
@@ -59,7 +60,9 @@ func (s *Store) fillView(ctx context.Context) (int64, error) {
 		}
 		more = resp.More
 	}
-	s.view.replace(t, rev)
+	if !s.view.replace(t, rev, ended) {
+		return 0, errSetBack
+	}
 	return rev, nil
 }
 
@@ -70,24 +73,46 @@ func (s *Store) page(ctx context.Context, start, end string, rev int64) (*client
 		clientv3.WithLimit(pageSize), clientv3.WithSort(clientv3.SortByKey, clientv3.SortAscend))
 }
 
-func (v *View) replace(t *tables, rev int64) {
+// replace swaps the tables in, unless the etcd that they were read from is no more.
+func (v *View) replace(t *tables, rev int64, ended <-chan struct{}) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if isClosed(ended) {
+		return false
+	}
+	v.past = false
 	t.inherit(v.t)
 	v.t, v.filled, v.trouble = t, true, nil
 	// A revision below the last one means that etcd was set back; waiters are
 	// woken either way and look again.
 	v.revision, v.wanted = 0, 0
 	v.advance(rev)
+	return true
 }
 
-// followEtcd applies the watch to the view until it breaks.
-func (s *Store) followEtcd(ctx context.Context, from int64) error {
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// followEtcd applies the watch to the view until it breaks, or etcd is no more.
+func (s *Store) followEtcd(ctx context.Context, from int64, ended <-chan struct{}) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	wg.Go(func() { s.requestProgress(ctx) })
+	wg.Go(func() {
+		select {
+		case <-ended:
+			cancel()
+		case <-ctx.Done():
+		}
+	})
 	for resp := range s.client.Watch(ctx, prefix, clientv3.WithPrefix(),
 		clientv3.WithRev(from), clientv3.WithFragment()) {
 		if err := resp.Err(); err != nil {
@@ -96,6 +121,9 @@ func (s *Store) followEtcd(ctx context.Context, from int64) error {
 		if err := s.view.apply(&resp); err != nil {
 			return err
 		}
+	}
+	if isClosed(ended) {
+		return errSetBack
 	}
 	return errors.New("watch ended")
 }
@@ -164,8 +192,11 @@ func (s *Store) probeView(ctx context.Context) error {
 func (s *Store) probe(ctx context.Context) {
 	ctx, cancel := s.call(ctx)
 	defer cancel()
-	then := time.Now()
+	then, before := time.Now(), s.listen()
 	resp, err := s.client.Get(ctx, keyCluster, clientv3.WithKeysOnly())
+	if err == nil {
+		err = s.hear(ctx, before, resp.Header)
+	}
 	if err != nil {
 		return // the view's age tells
 	}

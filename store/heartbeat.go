@@ -137,7 +137,20 @@ func (s *Store) readLive(ctx context.Context, id string, incarnation uint64) (*l
 	if err != nil {
 		return nil, err
 	}
+	if s.formerLife(&liveRec) {
+		return nil, &DaemonError{
+			DaemonID: id, Err: ErrLeaseExpired,
+			Detail: "etcd was restored from a backup since it registered; register again, with all that the pool holds",
+		}
+	}
 	return newLiveRow(&liveRec, live, time.Now()), nil
+}
+
+// formerLife says that the daemon registered before etcd was set back: what its
+// pool has got since is not in the record.
+func (s *Store) formerLife(live *liveRecord) bool {
+	id := s.known()
+	return id != nil && live.Life < id.life
 }
 
 // rewriteLive writes the live record if it changed enough.

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -13,7 +14,7 @@ import (
 // is known or ctx ends.
 func (s *Store) establish(ctx context.Context) error {
 	for attempt := 1; ; attempt++ {
-		id, err := s.loadIdentity(ctx)
+		id, err := s.loadIdentity(ctx, 0)
 		if err == nil {
 			s.keep(id)
 			return nil
@@ -28,10 +29,11 @@ func (s *Store) establish(ctx context.Context) error {
 	}
 }
 
-func (s *Store) loadIdentity(ctx context.Context) (*identity, error) {
+// loadIdentity reads the identity. Lives below the least are over.
+func (s *Store) loadIdentity(ctx context.Context, least uint64) (*identity, error) {
 	ctx, cancel := s.call(ctx)
 	defer cancel()
-	cluster, etcdID, err := s.loadCluster(ctx)
+	cluster, etcdID, err := s.loadCluster(ctx, least)
 	if err != nil {
 		return nil, err
 	}
@@ -43,7 +45,7 @@ func (s *Store) loadIdentity(ctx context.Context) (*identity, error) {
 	}, decode[periodRecord]); err != nil {
 		return nil, err
 	}
-	return &identity{clusterID: cluster.ClusterID, etcdID: etcdID, life: cluster.Life}, nil
+	return &identity{clusterID: cluster.ClusterID, etcdID: etcdID, life: cluster.Life, heard: new(atomic.Int64)}, nil
 }
 
 // lifeShift leaves each life of etcd 2^40 epochs, and MaxEpoch 2^13 lives.
@@ -51,19 +53,21 @@ const lifeShift = 40
 
 // loadCluster returns the cluster's record once it names the etcd that was
 // asked, and that one's ID. If it names another, this etcd was made from a
-// backup, and a new life begins: one server writes it, all others read that.
-func (s *Store) loadCluster(ctx context.Context) (rec clusterRecord, etcdID uint64, err error) {
+// backup, and a new life begins: one server writes it, all others read that. So it
+// does when the recorded life is below the least, which is how a life ends that was
+// set back under the same ID.
+func (s *Store) loadCluster(ctx context.Context, least uint64) (rec clusterRecord, etcdID uint64, err error) {
 	err = retry(ctx, fmt.Errorf("record etcd's ID: %w", ErrConflict), func() (bool, error) {
 		var e entry
 		rec, e, etcdID, err = readOrMake(ctx, s, keyCluster, func() clusterRecord {
 			return clusterRecord{version: current(), ClusterID: uuid.NewString(), CreatedAt: time.Now().UTC()}
 		}, decode[clusterRecord])
-		if err != nil || rec.EtcdID == etcdName(etcdID) {
+		if err != nil || rec.EtcdID == etcdName(etcdID) && rec.Life >= least {
 			return true, err
 		}
 		if rec.EtcdID != "" {
-			rec.Life++
-			s.log.Warn("etcd is another one than before, as after a restore: epochs go on far above the old ones",
+			rec.Life = max(rec.Life+1, least)
+			s.log.Warn("etcd was restored from a backup, or set back: epochs go on far above the old ones",
 				"etcd", etcdName(etcdID), "before", rec.EtcdID, "life", rec.Life)
 		}
 		rec.EtcdID = etcdName(etcdID)
@@ -85,18 +89,28 @@ func (s *Store) identityIn(ctx context.Context, etcdID uint64) (*identity, error
 	if err != nil || known.etcdID == etcdID {
 		return known, err
 	}
-	now, err := s.loadIdentity(ctx)
+	return s.relearn(ctx, known.life+1)
+}
+
+// relearn reads the identity anew, with a life of at least that.
+func (s *Store) relearn(ctx context.Context, least uint64) (*identity, error) {
+	now, err := s.loadIdentity(ctx, least)
 	if err != nil {
 		return nil, err
 	}
-	s.keep(now)
-	return now, nil
+	return s.keep(now), nil
 }
 
-func (s *Store) keep(id *identity) {
+// keep takes an identity, unless what is known is the same or newer, and returns
+// what is known then.
+func (s *Store) keep(id *identity) *identity {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if old := s.identity; old != nil && old.etcdID == id.etcdID && old.life >= id.life {
+		return old
+	}
 	s.identity = id
+	return id
 }
 
 // readOrMake returns the value of a key that is made once, with the ID of the

@@ -20,6 +20,8 @@ import (
 // opened again and what is waiting is sent again; renewing twice is harmless.
 type keeper struct {
 	lease pb.LeaseClient
+	// follow is how often a follower is asked.
+	follow time.Duration
 
 	mu      sync.Mutex
 	waiting map[clientv3.LeaseID][]chan int64
@@ -33,12 +35,14 @@ type follower interface {
 	Moved(ctx context.Context) bool
 }
 
-// followEvery is how often a follower is asked.
+// followEvery is how often a follower is asked: a stream to one that was the
+// leader works, if by a detour, so there is no hurry.
 const followEvery = 10 * time.Second
 
 func newKeeper(lease pb.LeaseClient) *keeper {
 	return &keeper{
 		lease:   lease,
+		follow:  followEvery,
 		waiting: make(map[clientv3.LeaseID][]chan int64),
 		wake:    make(chan struct{}, 1),
 	}
@@ -165,7 +169,7 @@ func (k *keeper) stream(ctx context.Context) error {
 }
 
 func (k *keeper) send(ctx context.Context, stream pb.Lease_LeaseKeepAliveClient) error {
-	check := time.NewTicker(followEvery)
+	check := time.NewTicker(k.follow)
 	defer check.Stop()
 	for {
 		select {

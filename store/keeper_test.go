@@ -146,69 +146,6 @@ func TestAllRenewalsShareOneStream(t *testing.T) {
 	}
 }
 
-// TestKeepAlivesFollowTheLeader runs three members and moves their leader.
-func TestKeepAlivesFollowTheLeader(t *testing.T) {
-	t.Parallel()
-	members, endpoints, closers := cluster(t)
-	x, err := Dial(t.Context(), endpoints, DialOptions{Logger: quiet()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { x.Close() })
-	s, err := New(x.Client, Options{Lease: x.Lease, Logger: quiet()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	stop := runOnly(t, s.Run)
-	t.Cleanup(stop)
-	eventually(t, "ready", func() bool { return s.Ready() == nil })
-	r := daemon(t, s)
-	beat := func() error {
-		_, err := s.Heartbeat(t.Context(), HeartbeatRequest{DaemonID: r.DaemonID, Incarnation: 1, Free: r.Free})
-		return err
-	}
-	if err := beat(); err != nil {
-		t.Fatal(err)
-	}
-	at := func() int {
-		for i, m := range members {
-			if m.Server.Leader() == m.Server.MemberID() {
-				return i
-			}
-		}
-		return -1
-	}
-	from := at()
-	if endpoint := x.leader.endpoint; from < 0 || endpoint != endpoints[from] {
-		t.Fatalf("the stream goes to %s, the leader is member %d of %v", endpoint, from, endpoints)
-	}
-	to := (from + 1) % len(members)
-	if err := members[from].Server.MoveLeader(t.Context(), uint64(members[from].Server.MemberID()), uint64(members[to].Server.MemberID())); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "the leader has moved", func() bool { return at() == to })
-	if !x.leader.Moved(t.Context()) {
-		t.Error("the lease client has not noticed")
-	}
-	if err := beat(); err != nil { // over the old stream, or a new one
-		t.Errorf("a heartbeat after the move: %v", err)
-	}
-	// The next stream goes to the new leader.
-	stream, err := x.Lease.LeaseKeepAlive(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := stream.CloseSend(); err != nil {
-		t.Fatal(err)
-	}
-	if endpoint := x.leader.endpoint; endpoint != endpoints[to] || x.leader.Moved(t.Context()) {
-		t.Errorf("the stream goes to %s, the leader is at %s", endpoint, endpoints[to])
-	}
-	// Losing the leader altogether is survived as well.
-	closers[to]()
-	eventually(t, "heartbeats go through again", func() bool { return beat() == nil })
-}
-
 // cluster starts three members on free ports.
 func cluster(t *testing.T) (members []*embed.Etcd, endpoints []string, closers []func()) {
 	t.Helper()

@@ -7,6 +7,8 @@ import (
 
 	"github.com/google/uuid"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/gravenio/graven/grant"
 )
 
 func createRaces() []race {
@@ -167,6 +169,7 @@ func writerRaces() []race {
 			_, err := shared.edges.OpenLog(p.in(t.Context()), OpenLogRequest{Log: l.LogID, IdempotencyKey: key})
 			return errors.Join(answered(err, ErrIdempotencyMismatch), equal("writer", writes(t, l.LogID) != nil, false))
 		}},
+		{"OpenLog", "its signing key retired", tableKeys, retiredUnderAnOpen},
 		{"Renew", "taken over meanwhile", "", func(t *testing.T, p *plan) error {
 			l, a := lapsed(t)
 			p.before = opened(t, l.LogID)
@@ -237,6 +240,53 @@ func writerRaces() []race {
 			return answered(shared.edges.RecordLogEvent(p.in(t.Context()), r), ErrIdempotencyMismatch)
 		}},
 	}
+}
+
+// retiredUnderAnOpen has an etcd of its own, since the keys are everybody's.
+func retiredUnderAnOpen(t *testing.T, p *plan) error {
+	e := own(t, t.TempDir())
+	edge, stopEdge, err := startOn(edgeClient(e.Client, nil), e.Lease, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(stopEdge)
+	s, stop, err := start(e, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(stop)
+	r := daemon(t, s)
+	l, err := s.CreateLog(t.Context(), on(t, r.DaemonID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.before = func() error {
+		before, err := s.readRing(t.Context())
+		if err != nil {
+			return err
+		}
+		published, err := s.RotateKeys(t.Context())
+		if err != nil {
+			return err
+		}
+		if _, err := s.Heartbeat(t.Context(), HeartbeatRequest{
+			DaemonID: r.DaemonID, Incarnation: 1, Free: r.Free, KeysVersion: published.KeysVersion,
+		}); err != nil {
+			return err
+		}
+		_, err = s.RetireKey(t.Context(), before.in(KeySigning).ID)
+		return err
+	}
+	a, err := edge.OpenLog(p.in(t.Context()), OpenLogRequest{Log: l.LogID})
+	if err != nil {
+		return err
+	}
+	keys, err := grant.ParseKeys(s.GrantKeys())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = grant.Verify(a.Grant, keys)
+	return err
 }
 
 // lossOf is an event that this writer records.

@@ -61,6 +61,9 @@ type liveRecord struct {
 	Missing     []string         `json:"missing,omitempty"`
 	ReportedAt  time.Time        `json:"reported_at"`
 	TTLSeconds  int64            `json:"ttl_seconds"`
+	// Life is that of etcd in which the daemon registered. What it has may be
+	// unknown to a later one.
+	Life uint64 `json:"life,omitempty"`
 	// KeysVersion is that of the grant keys that the daemon keeps.
 	KeysVersion uint64 `json:"keys_version,omitempty"`
 }

@@ -67,6 +67,10 @@ func (s *Store) tryRegister(ctx context.Context, r RegisterRequest, lease client
 	if err != nil {
 		return nil, err
 	}
+	ident, err := s.mustKnow() // as of that read
+	if err != nil {
+		return nil, err
+	}
 	name, err := g.rec.boundName(ctx, r.DaemonID)
 	if err != nil {
 		return nil, err
@@ -87,7 +91,7 @@ func (s *Store) tryRegister(ctx context.Context, r RegisterRequest, lease client
 	owner := ownerRecord{version: current(), DaemonID: r.DaemonID}
 	ops := []clientv3.Op{
 		put(g.daemon.key, g.newRecord(name, verdicts)),
-		put(g.live.key, g.newLive(missing, ttl), clientv3.WithLease(lease)),
+		put(g.live.key, g.newLive(missing, ttl, ident.life), clientv3.WithLease(lease)),
 		put(g.addr.key, owner, clientv3.WithLease(lease)),
 		put(g.pool.key, owner),
 		clientv3.OpDelete(prefixGone + r.DaemonID),
@@ -219,12 +223,12 @@ func (g *registering) newRecord(name string, verdicts []ReplicaVerdict) daemonRe
 	return rec
 }
 
-func (g *registering) newLive(missing []string, ttl time.Duration) liveRecord {
+func (g *registering) newLive(missing []string, ttl time.Duration, life uint64) liveRecord {
 	r := &g.req
 	return liveRecord{
 		version: current(), Incarnation: r.Incarnation, Addresses: r.Addresses, FreeBytes: r.Free,
 		Health: r.Health, Replicas: r.Replicas, Missing: missing, ReportedAt: time.Now().UTC(),
-		TTLSeconds: int64(ttl / time.Second), KeysVersion: r.KeysVersion,
+		TTLSeconds: int64(ttl / time.Second), Life: life, KeysVersion: r.KeysVersion,
 	}
 }
 

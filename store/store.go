@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -126,8 +127,9 @@ func (s *Store) GrantKeys() map[string]string {
 // identity is what all servers of a cluster share.
 type identity struct {
 	clusterID string
-	etcdID    uint64 // etcd's own cluster ID
-	life      uint64 // how many etcds there have been
+	etcdID    uint64        // etcd's own cluster ID
+	life      uint64        // how many etcds there have been
+	heard     *atomic.Int64 // the highest revision that etcd was heard to be at in this life
 }
 
 func (s *Store) known() *identity {

@@ -26,6 +26,8 @@ type View struct {
 	advanced chan struct{} // closed and replaced whenever revision grows
 	trouble  error         // why the view cannot follow, for people
 	wanted   int64         // the highest revision that somebody has waited for
+	past     bool          // it shows an etcd that is no more
+	ended    chan struct{} // closed and replaced when etcd is found to be no more
 }
 
 func newView(maxLag time.Duration) *View {
@@ -34,6 +36,7 @@ func newView(maxLag time.Duration) *View {
 		nudge:    make(chan struct{}, 1),
 		t:        newTables(),
 		advanced: make(chan struct{}),
+		ended:    make(chan struct{}),
 	}
 }
 
@@ -101,11 +104,29 @@ func (v *View) WaitRevision(ctx context.Context, rev int64) error {
 func (v *View) want(rev int64) <-chan struct{} {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.filled && v.revision >= rev {
+	if v.filled && !v.past && v.revision >= rev {
 		return nil
 	}
 	v.wanted = max(v.wanted, rev)
 	return v.advanced
+}
+
+// outdate says that what the view shows, and what is being read or watched, is of
+// an etcd that is no more. It goes on showing that, and reaches no revision before
+// it is built anew.
+func (v *View) outdate() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.past = true
+	close(v.ended)
+	v.ended = make(chan struct{})
+}
+
+// end returns what is closed when the present etcd is found to be no more.
+func (v *View) end() <-chan struct{} {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return v.ended
 }
 
 func (v *View) behind() bool {
@@ -219,7 +240,7 @@ func (v *View) noteTrouble(err error) {
 func (v *View) noteCurrent(rev int64, then time.Time) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if !v.filled || v.revision < rev {
+	if !v.filled || v.past || v.revision < rev {
 		return false
 	}
 	if then.After(v.caughtUp) {

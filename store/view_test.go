@@ -128,7 +128,7 @@ func TestViewIsRebuiltAfterCompaction(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rev, err := stale.fillView(t.Context())
+	rev, err := stale.fillView(t.Context(), stale.view.end())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,7 +142,7 @@ func TestViewIsRebuiltAfterCompaction(t *testing.T) {
 	if _, err := e.Client.Compact(t.Context(), now); err != nil {
 		t.Fatal(err)
 	}
-	if err := stale.followEtcd(t.Context(), rev+1); err == nil || !strings.Contains(err.Error(), "compacted") {
+	if err := stale.followEtcd(t.Context(), rev+1, stale.view.end()); err == nil || !strings.Contains(err.Error(), "compacted") {
 		t.Fatalf("following from a compacted revision: %v", err)
 	}
 	if _, ok := stale.View().Log(l.Name); ok {

@@ -2,8 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
-	"net"
 	"regexp"
 	"time"
 
@@ -19,6 +19,7 @@ type agentFlags struct {
 	labels                                                              []string
 	pool, recovered, scrubRate                                          size
 	ttl, scrubEvery                                                     time.Duration
+	insecure                                                            bool
 }
 
 func newAgent(a *app) *cobra.Command {
@@ -49,6 +50,7 @@ one that --pool names must be there: make it with ` + "`graven pool format`" + `
 	f.Var(&fl.scrubRate, "scrub-rate", "how fast to do so, in bytes a second")
 	f.DurationVar(&fl.ttl, "ttl", 0, "lease to ask for, in whole seconds (default the server's)")
 	f.StringVar(&fl.metrics, "metrics-listen", "", "`HOST:PORT` to serve /metrics and /healthz on (default nowhere)")
+	insecureFlag(f, &fl.insecure)
 	f.StringVar(&fl.level, "log-level", "info", "least `LEVEL` to log: debug, info, warn or error")
 	settings(f, "label")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -86,8 +88,8 @@ func (fl *agentFlags) options(a *app) (agent.Options, error) {
 	if fl.id != "" && !idPattern.MatchString(fl.id) {
 		return o, usagef("--id is %q: must be 1 to 63 of a-z, 0-9, '.', '_' and '-', the first one a letter or digit", fl.id)
 	}
-	if _, _, err := net.SplitHostPort(fl.listen); err != nil {
-		return o, usagef("--listen is %q: must be HOST:PORT", fl.listen)
+	if err := fl.checkExposed(a.files.Cert != ""); err != nil {
+		return o, err
 	}
 	if fl.ttl != 0 {
 		if err := checkTTL(fl.ttl); err != nil {
@@ -111,7 +113,7 @@ func (fl *agentFlags) options(a *app) (agent.Options, error) {
 	if err != nil {
 		return o, err
 	}
-	api, err := a.apiOptions()
+	api, err := a.apiOptions(endpoints, log)
 	if err != nil {
 		return o, err
 	}
@@ -123,7 +125,38 @@ func (fl *agentFlags) options(a *app) (agent.Options, error) {
 		LeaseTTL: fl.ttl, Labels: labels, Version: version, Logger: log,
 		RecoverBytes: int64(fl.recovered), ScrubEvery: fl.scrubEvery, ScrubRate: int64(fl.scrubRate),
 	}
-	return o, nil
+	return o, fl.secure(a, &o)
+}
+
+// checkExposed refuses addresses that others could reach without proving anything.
+func (fl *agentFlags) checkExposed(secured bool) error {
+	if err := checkExposed("--listen", fl.listen, secured, fl.insecure); err != nil {
+		return err
+	}
+	if fl.metrics == "" {
+		return nil
+	}
+	return checkExposed("--metrics-listen", fl.metrics, secured, fl.insecure)
+}
+
+// secure has the agent serve with TLS if it has a certificate. Writers prove the
+// key in their grant; those who read metrics, a certificate of the authorities.
+func (fl *agentFlags) secure(a *app, o *agent.Options) error {
+	t, err := a.tls(false, o.Logger)
+	if err != nil || t == nil || a.files.Cert == "" {
+		return err
+	}
+	if o.TLS, err = t.Server(tls.RequireAnyClientCert); err != nil {
+		return trimmed(err)
+	}
+	o.DialTLS = func(_, host string) (*tls.Config, error) { return t.Client(host), nil }
+	if fl.metrics == "" {
+		return nil
+	}
+	if o.MetricsTLS, err = t.Server(tls.RequireAndVerifyClientCert); err != nil {
+		return trimmed(err)
+	}
+	return nil
 }
 
 func runAgent(ctx context.Context, o agent.Options) error {

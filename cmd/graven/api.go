@@ -22,7 +22,7 @@ func (a *app) dialer() (*apiclient.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	o, err := a.apiOptions()
+	o, err := a.apiOptions(list, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -31,11 +31,6 @@ func (a *app) dialer() (*apiclient.Client, error) {
 		return nil, usagef("--api: %s", err)
 	}
 	return c, nil
-}
-
-// apiOptions says who asks the API, and how.
-func (a *app) apiOptions() (apiclient.Options, error) {
-	return apiclient.Options{}, nil
 }
 
 // parseEndpoints reads a comma list of addresses; a bare HOST:PORT means http.

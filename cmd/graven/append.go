@@ -12,7 +12,6 @@ import (
 
 	"github.com/gravenio/graven/openapi"
 	"github.com/gravenio/graven/replog"
-	"github.com/gravenio/graven/replog/control"
 )
 
 // Bounds of `log append`.
@@ -138,8 +137,12 @@ func (a *app) appendLog(ctx context.Context, name string, fl appendFlags, in io.
 	if err != nil {
 		return err
 	}
+	daemons, err := a.reach()
+	if err != nil {
+		return err
+	}
 	stop := a.explainWait(ctx, api, name)
-	w, err := replog.Open(ctx, control.New(api, "log append", 0), replog.OpenRequest{Log: name, Takeover: fl.takeover}, fl.options())
+	w, err := replog.Open(ctx, daemons.control(api, "log append"), replog.OpenRequest{Log: name, Takeover: fl.takeover}, daemons.with(fl.options()))
 	stop()
 	if err != nil {
 		err = openFailed(ctx, api, name, err)

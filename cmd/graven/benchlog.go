@@ -13,7 +13,6 @@ import (
 	"github.com/gravenio/graven/openapi"
 	"github.com/gravenio/graven/pmemlog/format"
 	"github.com/gravenio/graven/replog"
-	"github.com/gravenio/graven/replog/control"
 )
 
 // logLane appends to a log and trims behind itself, so that the ring never fills.
@@ -84,7 +83,12 @@ func (b *bench) startLog(ctx context.Context) (_ *subject, err error) {
 		endpoints = c.api
 		s.pids = append(c.agents, os.Getpid())
 	}
-	api, err := (&app{endpoints: endpoints}).client()
+	to := &app{credentials: b.credentials, endpoints: endpoints}
+	api, err := to.client()
+	if err != nil {
+		return nil, err
+	}
+	daemons, err := to.reach()
 	if err != nil {
 		return nil, err
 	}
@@ -95,7 +99,7 @@ func (b *bench) startLog(ctx context.Context) (_ *subject, err error) {
 	if b.fl.running {
 		closers = append(closers, func() { b.removeLog(ctx, api, name) })
 	}
-	w, err := replog.Open(ctx, control.New(api, "bench log", 0), replog.OpenRequest{Log: name}, replog.Options{WaitForSpace: true})
+	w, err := replog.Open(ctx, daemons.control(api, "bench log"), replog.OpenRequest{Log: name}, daemons.with(replog.Options{WaitForSpace: true}))
 	if err != nil {
 		return nil, err
 	}

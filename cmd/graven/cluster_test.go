@@ -189,7 +189,7 @@ func startDev(t tester, data string, args ...string) *cluster {
 	t.Helper()
 	c := &cluster{t: t, data: data}
 	c.dev = start(t, nil, append([]string{"dev", "--data", data, "--api", "127.0.0.1:0"}, args...)...)
-	c.api = c.dev.await(t, `(?m)^ready (http://\S+)`)[1]
+	c.api = c.dev.await(t, `(?m)^ready (https?://\S+)`)[1]
 	t.Cleanup(func() {
 		_ = c.stop()
 		c.checkLogs()

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/gravenio/graven/agent"
+	"github.com/gravenio/graven/identity"
 	"github.com/gravenio/graven/server"
 	"github.com/gravenio/graven/store"
 )
@@ -27,6 +29,7 @@ type devFlags struct {
 	daemons                      int
 	ttl                          time.Duration
 	pool                         size
+	tls                          bool
 }
 
 func newDev(a *app) *cobra.Command {
@@ -35,13 +38,16 @@ func newDev(a *app) *cobra.Command {
 		Use:   "dev",
 		Short: "Run a whole cluster on this machine",
 		Long: `Run a whole cluster on this machine: etcd and the API in this process, each agent
-in a process of its own. It serves loopback only. Everything is kept in --data,
+in a process of its own. It serves loopback only. With --tls everybody proves who he
+is, by certificates of an authority that is made in --data/tls; set GRAVEN_CONFIG to
+--data/cli.yaml to have the other commands do so, too. Everything is kept in --data,
 where the next start finds it again (except on --media volatile). Ctrl-C ends it.
 
 An agent that ends is not started again: that is for you to try, with the command
 printed for it.`,
 		Example: `  graven dev
   graven dev --data /tmp/graven --api 127.0.0.1:0 --daemons 5 --ttl 5s
+  graven dev --tls                # then: export GRAVEN_CONFIG=$PWD/graven-data/cli.yaml
   graven dev --media volatile     # faster, and gone at the end
   graven dev --media pmem --data /mnt/pmem0/graven
   graven dev --media pmem --durability flush --data /dev/shm/graven   # the code path of pmem, on memory that a restart empties`,
@@ -55,10 +61,14 @@ printed for it.`,
 	f.StringVar(&fl.media, "media", agent.MediaFile, "`MEDIUM` of the pools: file (fdatasync), pmem (persistent memory), or volatile (memory)")
 	durabilityFlag(f, &fl.durability)
 	f.Var(&fl.pool, "pool-size", "size of each pool; a file is sparse until it is used")
+	f.BoolVar(&fl.tls, "tls", false, "use TLS and certificates everywhere: API, daemons and etcd")
 	settings(f, "api") // GRAVEN_API is where clients look for it, not where it listens
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := fl.check(); err != nil {
 			return err
+		}
+		if !a.files.Empty() {
+			return usagef("--tls-ca, --tls-cert and --tls-key are for other commands: dev makes its own with --tls")
 		}
 		return runDev(cmd.Context(), a, fl)
 	}
@@ -71,7 +81,7 @@ func (fl *devFlags) check() error {
 		return usagef("--api is %q: must be HOST:PORT", fl.api)
 	}
 	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return usagef("--api is %q: a development cluster asks nobody who he is, so it serves loopback only, such as %s", fl.api, defaultAPI)
+		return usagef("--api is %q: a development cluster serves loopback only, such as %s", fl.api, defaultAPI)
 	}
 	if fl.daemons < 1 || fl.daemons > maxDevDaemons {
 		return usagef("--daemons is %d: must be 1 to %d", fl.daemons, maxDevDaemons)
@@ -98,6 +108,12 @@ type dev struct {
 	store  *store.Store
 	agents []*child
 
+	// With --tls.
+	ca        *devTLS
+	etcdFiles identity.Files
+	who       *identity.Authenticator
+	serving   *tls.Config
+
 	print sync.Mutex
 }
 
@@ -115,6 +131,9 @@ func runDev(ctx context.Context, a *app, fl devFlags) (err error) {
 	}
 	defer d.ln.Close()
 	d.url = "http://" + d.ln.Addr().String()
+	if err := d.secure(); err != nil {
+		return err
+	}
 	return d.run(ctx)
 }
 
@@ -137,7 +156,7 @@ func (d *dev) run(ctx context.Context) error {
 		return err
 	}
 	d.say(d.out, "data    %s (log files in %s)", d.folder.path, d.folder.logs())
-	if d.etcd, err = store.StartEmbedded(ctx, d.folder.etcd(), store.EmbeddedOptions{Logger: log}); err != nil {
+	if d.etcd, err = store.StartEmbedded(ctx, d.folder.etcd(), store.EmbeddedOptions{Logger: log, TLS: d.etcdFiles}); err != nil {
 		return err
 	}
 	defer d.etcd.Close()
@@ -148,7 +167,9 @@ func (d *dev) run(ctx context.Context) error {
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
 	served := make(chan error, 1)
 	go func() {
-		served <- serveAPI(serving, d.store, d.ln, server.Options{Logger: log, Version: version, LoopbackOnly: true})
+		served <- serveAPI(serving, d.store, d.ln, server.Options{
+			Logger: log, Version: version, LoopbackOnly: true, Identities: d.who, TLS: d.serving,
+		})
 	}()
 	d.say(d.out, "server  pid %-7d %s", os.Getpid(), d.url)
 

@@ -53,7 +53,11 @@ func (d *dev) agentArgs(id string) []string {
 // kills it: nobody would know of it any more. The kernel ties that to the thread
 // that started it, so the thread waits for it, too.
 func (d *dev) startAgent(id string) (*child, error) {
-	c := &child{id: id, args: d.agentArgs(id), done: make(chan struct{})}
+	secured, err := d.agentTLS(id)
+	if err != nil {
+		return nil, err
+	}
+	c := &child{id: id, args: append(d.agentArgs(id), secured...), done: make(chan struct{})}
 	log, err := d.folder.logFile(id)
 	if err != nil {
 		return nil, err
@@ -254,7 +258,10 @@ func (d *dev) announce(up int) {
 		create += " --media volatile"
 	}
 	text := "\ntry, in another terminal:\n"
-	if d.url != "http://"+defaultAPI {
+	switch {
+	case d.tls:
+		text += "  export GRAVEN_CONFIG=" + shellWord(d.folder.settings()) + "\n"
+	case d.url != "http://"+defaultAPI:
 		text += "  export GRAVEN_API=" + d.url + "\n"
 	}
 	d.say(d.out, "%s  %s\n  %s log append l1 %s\n  %s log read l1 | cmp - %s\n  %s log verify l1\n\nCtrl-C ends the cluster.",

@@ -118,8 +118,20 @@ func problemHint(p *openapi.Problem) string {
 		return "it changed meanwhile; look at it again and repeat the command"
 	case openapi.ProblemUnavailable:
 		return "the API has no connection to etcd; try again, and see `graven status`"
+	case openapi.ProblemUnauthenticated:
+		return "show a certificate with --tls-cert and --tls-key, or a token with --token-file; of `graven dev --tls`, set GRAVEN_CONFIG to cli.yaml in its folder"
+	case openapi.ProblemTokenInvalid, openapi.ProblemTokenExpired:
+		return "get a token of this cluster, from `graven token new` or whoever signs yours, and name its file with --token-file"
+	case openapi.ProblemForbidden:
+		return "ask an admin, or use a certificate or token with that role"
+	case openapi.ProblemForeignLog:
+		return "see whose it is with `graven log show NAME -o json`; ask its owner or an admin"
+	case openapi.ProblemForeignDaemon:
+		return "use the certificate that the daemon first registered with"
+	case openapi.ProblemRateLimited:
+		return "wait, and ask less often"
 	case openapi.ProblemForbiddenOrigin:
-		return "reach a development server as 127.0.0.1 or localhost"
+		return "reach the server under a name of --hosts; a development server as 127.0.0.1 or localhost"
 	default:
 		return ""
 	}

@@ -59,6 +59,8 @@ type reader struct {
 	api  *openapi.ClientWithResponses
 	from uint64
 	out  *bufio.Writer
+
+	daemons *reach
 }
 
 func (r *reader) visit(_ format.Header, payload []byte) error {
@@ -67,8 +69,12 @@ func (r *reader) visit(_ format.Header, payload []byte) error {
 }
 
 func (r *reader) read(ctx context.Context, name string, takeover bool) error {
+	var err error
+	if r.daemons, err = r.app.reach(); err != nil {
+		return err
+	}
 	stop := r.app.explainWait(ctx, r.api, name)
-	w, err := replog.Open(ctx, control.New(r.api, "log read", 0), replog.OpenRequest{Log: name, Takeover: takeover}, replog.Options{})
+	w, err := replog.Open(ctx, r.daemons.control(r.api, "log read"), replog.OpenRequest{Log: name, Takeover: takeover}, r.daemons.with(replog.Options{}))
 	stop()
 	if errors.Is(err, replog.ErrInUse) {
 		return r.beside(ctx, name, err)
@@ -103,11 +109,11 @@ func (r *reader) recovered(ctx context.Context, w *replog.Writer) error {
 
 // beside reads a log that another process writes.
 func (r *reader) beside(ctx context.Context, name string, inUse error) error {
-	l, err := describeLog(ctx, r.api, name)
+	l, err := describeLog(ctx, r.api, r.daemons, name)
 	if err != nil {
 		return err
 	}
-	commit, err := replog.ReadProven(ctx, l, r.from, replog.Options{}, r.visit)
+	commit, err := replog.ReadProven(ctx, l, r.from, r.daemons.with(replog.Options{}), r.visit)
 	if err != nil {
 		return withHint(fmt.Errorf("%w: %w", inUse, err), "wait until that writer has ended, or fence it with --takeover")
 	}
@@ -123,7 +129,7 @@ func beyond(from, end uint64) error {
 }
 
 // describeLog fetches what is needed to reach a log's replicas without opening it.
-func describeLog(ctx context.Context, api *openapi.ClientWithResponses, name string) (replog.Log, error) {
+func describeLog(ctx context.Context, api *openapi.ClientWithResponses, daemons *reach, name string) (replog.Log, error) {
 	status, err := checked(api.GetStatusWithResponse(ctx))
 	if err != nil {
 		return replog.Log{}, err
@@ -132,18 +138,23 @@ func describeLog(ctx context.Context, api *openapi.ClientWithResponses, name str
 	if err != nil {
 		return replog.Log{}, err
 	}
-	daemons, err := fetchAll(func(from *string, limit *int32) (openapi.Response, error) {
+	all, err := fetchAll(func(from *string, limit *int32) (openapi.Response, error) {
 		return api.ListDaemonsWithResponse(ctx, &openapi.ListDaemonsParams{Continue: from, Limit: limit})
 	})
 	if err != nil {
 		return replog.Log{}, err
 	}
-	list, err := decoded[openapi.DaemonList](daemons)
+	list, err := decoded[openapi.DaemonList](all)
 	if err != nil {
 		return replog.Log{}, err
 	}
 	if status.JSON200 == nil || log.JSON200 == nil {
 		return replog.Log{}, errors.New("the API answered without a body")
 	}
-	return control.LogOf(status.JSON200.ClusterID, log.JSON200, list.Items)
+	l, err := control.LogOf(status.JSON200.ClusterID, log.JSON200, list.Items)
+	if err != nil {
+		return l, err
+	}
+	l.Grant, err = daemons.readGrant(ctx, api, name)
+	return l, err
 }

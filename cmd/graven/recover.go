@@ -11,7 +11,6 @@ import (
 
 	"github.com/gravenio/graven/openapi"
 	"github.com/gravenio/graven/replog"
-	"github.com/gravenio/graven/replog/control"
 )
 
 // recoverFlags are the flags of `log recover`.
@@ -140,16 +139,20 @@ func (r *recovery) run(ctx context.Context) error {
 // open waits for replicas, for a person if need be, and for those that take the
 // place of what is lost.
 func (r *recovery) open(ctx context.Context) (*replog.Writer, error) {
+	daemons, err := r.reach()
+	if err != nil {
+		return nil, err
+	}
 	stop := r.explainWait(ctx, r.api, r.log)
 	defer stop()
 	opening, end := context.WithCancelCause(ctx)
 	defer end(nil)
-	o := replog.Options{Log: slog.New(r.notes)}
+	o := daemons.with(replog.Options{Log: slog.New(r.notes)})
 	if r.acceptLoss {
 		q := &lossQuestion{recovery: r, refuse: end, before: stop}
 		o.AcceptLoss = q.ask
 	}
-	w, err := replog.Open(opening, control.New(r.api, "log recover", 0), replog.OpenRequest{Log: r.log, Takeover: r.takeover}, o)
+	w, err := replog.Open(opening, daemons.control(r.api, "log recover"), replog.OpenRequest{Log: r.log, Takeover: r.takeover}, o)
 	stop()
 	var refused *refusedLoss
 	switch {

@@ -11,6 +11,7 @@ import (
 // app is what the commands share: the streams and the global flags.
 type app struct {
 	streams
+	credentials
 	endpoints string
 	output    string
 	config    string
@@ -32,8 +33,8 @@ func newRoot(a *app) *cobra.Command {
 		Long: `Graven keeps a write log on several machines: a record is acknowledged once
 enough of them have made it persistent.
 
-Flags can also be set by environment variables (--api by GRAVEN_API, --output by
-GRAVEN_OUTPUT; for server, agent and dev every flag: --pool-size by
+Flags can also be set by environment variables (--api by GRAVEN_API, --tls-ca by
+GRAVEN_TLS_CA; for server, agent and dev every flag: --pool-size by
 GRAVEN_POOL_SIZE) and by a YAML file of flag names and values (--config or
 GRAVEN_CONFIG). A flag wins over the variable, the variable over the file.
 
@@ -56,11 +57,12 @@ Exit status: 0 done, 1 failed, 2 wrong usage.`,
 	f := root.PersistentFlags()
 	f.StringVar(&a.endpoints, "api", "http://"+defaultAPI, "address of the API; several, separated by commas, are tried in turn")
 	f.StringVarP(&a.output, "output", "o", outputTable, "`FORMAT` of the result: table or json")
+	a.flags(f)
 	f.StringVar(&a.config, "config", "", "`FILE` with settings (YAML)")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usagef("%s", err) })
 	root.AddCommand(
 		newDev(a), newServer(a), newAgent(a),
-		newDaemon(a), newPlace(a), newLog(a), newPool(a), newOperator(a),
+		newDaemon(a), newPlace(a), newLog(a), newPool(a), newOperator(a), newCA(a), newToken(a),
 		newStatus(a), newWatch(a), newBench(a), newVersion(a),
 	)
 	root.InitDefaultHelpCmd()

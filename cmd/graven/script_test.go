@@ -19,6 +19,7 @@ import (
 //	dev ARGS...              start `graven dev` in $WORK/data, wait until it is
 //	                         ready, and set GRAVEN_API
 //	stopdev                  end it in order
+//	stat-mode FILE MODE      FILE must have these permissions, in octal
 //	hurt FILE OFFSET [N]     flip a bit of the byte at OFFSET, or zero N bytes
 //	remember NAME REGEXP     set NAME to what the last standard output has for
 //	                         the regular expression's group
@@ -29,9 +30,10 @@ func TestScripts(t *testing.T) {
 		Dir:   "testdata/script",
 		Setup: writeInputs,
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"exits":    exits,
-			"hurt":     hurt,
-			"remember": remember,
+			"exits":     exits,
+			"hurt":      hurt,
+			"remember":  remember,
+			"stat-mode": statMode,
 			"dev": func(ts *testscript.TestScript, _ bool, args []string) {
 				c := startDev(scriptT{ts}, ts.MkAbs("data"), args...)
 				clusters.Store(ts.Name(), c)
@@ -109,6 +111,17 @@ func remember(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("the last output has nothing for %s", args[1])
 	}
 	ts.Setenv(args[0], m[1])
+}
+
+func statMode(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: stat-mode FILE MODE")
+	}
+	info, err := os.Stat(ts.MkAbs(args[0]))
+	ts.Check(err)
+	if got := strconv.FormatUint(uint64(info.Mode().Perm()), 8); got != args[1] {
+		ts.Fatalf("%s has mode %s, want %s", args[0], got, args[1])
+	}
 }
 
 // scriptT lets a script use what tests use.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"strings"
 	"syscall"
@@ -21,20 +20,28 @@ func newServer(a *app) *cobra.Command {
 	var endpoints []string
 	var listen, level string
 	var ttl time.Duration
+	var who identityFlags
 	cmd := &cobra.Command{
 		Use:   "server",
 		Short: "Run an API server over an etcd cluster",
 		Long: `Run an API server. It keeps nothing of its own: any number may run over one etcd,
-behind any balancer. Nobody is asked who he is yet, so let it listen where only
-trusted programs reach it.`,
+behind any balancer.
+
+With --tls-cert and --tls-key it serves with TLS and asks everybody who he is: by a
+certificate of --tls-ca, a token of --tokens, or a JSON Web Token. Without, everybody
+who reaches it may do everything; so it serves loopback only then, unless told
+otherwise by --insecure. docs/security.md says who may do what.`,
 		Example: `  graven server --etcd-endpoints http://10.0.0.1:2379,http://10.0.0.2:2379,http://10.0.0.3:2379
-  graven server --etcd-endpoints http://127.0.0.1:2379 --listen 127.0.0.1:7070`,
+  graven server --etcd-endpoints http://127.0.0.1:2379 --listen 127.0.0.1:7070
+  graven server --etcd-endpoints https://10.0.0.1:2379 --etcd-ca ca.crt --etcd-cert api1.crt --etcd-key api1.key \
+    --listen 10.0.0.9:7070 --tls-ca ca.crt --tls-cert api1.crt --tls-key api1.key --tokens tokens`,
 		Args: exactly(),
 	}
 	f := cmd.Flags()
 	f.StringSliceVar(&endpoints, "etcd-endpoints", nil, "`URL`s of etcd, separated by commas")
 	f.StringVar(&listen, "listen", defaultAPI, "`HOST:PORT` to serve the API on")
 	f.DurationVar(&ttl, "ttl", 10*time.Second, "lease of daemons and writers that ask for none")
+	who.flags(f)
 	f.StringVar(&level, "log-level", "info", "least `LEVEL` to log: debug, info, warn or error")
 	settings(f)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -48,18 +55,30 @@ trusted programs reach it.`,
 		if err != nil {
 			return err
 		}
+		if err := checkExposed("--listen", listen, a.files.Cert != "", who.insecure); err != nil {
+			return err
+		}
+		o, err := who.options(a, log)
+		if err != nil {
+			return err
+		}
+		dial, err := who.etcd(log)
+		if err != nil {
+			return err
+		}
 		ln, err := listenTCP("--listen", listen)
 		if err != nil {
 			return err
 		}
-		return serveExternal(cmd.Context(), endpoints, ln, ttl, log)
+		return serveExternal(cmd.Context(), endpoints, dial, ln, ttl, o)
 	}
 	return cmd
 }
 
-func serveExternal(ctx context.Context, endpoints []string, ln net.Listener, ttl time.Duration, log *slog.Logger) error {
+func serveExternal(ctx context.Context, endpoints []string, dial store.DialOptions, ln net.Listener, ttl time.Duration, o server.Options) error {
 	defer ln.Close()
-	etcd, err := store.Dial(ctx, endpoints, store.DialOptions{Logger: log})
+	log := o.Logger
+	etcd, err := store.Dial(ctx, endpoints, dial)
 	if err != nil {
 		return withHint(err, "check --etcd-endpoints (%s) and that etcd runs there", strings.Join(endpoints, ","))
 	}
@@ -69,7 +88,7 @@ func serveExternal(ctx context.Context, endpoints []string, ln net.Listener, ttl
 		return err
 	}
 	log.Info("serving the API", "address", ln.Addr().String(), "version", version)
-	err = serveAPI(ctx, st, ln, server.Options{Logger: log, Version: version})
+	err = serveAPI(ctx, st, ln, o)
 	log.Info("stopped")
 	return err
 }

@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/gravenio/graven/replog"
-	"github.com/gravenio/graven/replog/control"
 )
 
 func newLogVerify(a *app) *cobra.Command {
@@ -41,12 +40,16 @@ writer is live, the comparison goes up to a commit LSN that the replicas prove;
 		if err != nil {
 			return err
 		}
-		l, err := describeLog(ctx, api, args[0])
+		daemons, err := a.reach()
+		if err != nil {
+			return err
+		}
+		l, err := describeLog(ctx, api, daemons, args[0])
 		if err != nil {
 			return err
 		}
 		stop := a.explainWait(ctx, api, args[0])
-		rep, err := replog.Verify(ctx, control.New(api, "log verify", 0), l, takeover, replog.Options{})
+		rep, err := replog.Verify(ctx, daemons.control(api, "log verify"), l, takeover, daemons.with(replog.Options{}))
 		stop()
 		if rep == nil {
 			return openFailed(ctx, api, args[0], err)

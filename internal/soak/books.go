@@ -233,6 +233,12 @@ func (b *books) restless() []string {
 			}
 		}
 	}
+	return append(out, b.away()...)
+}
+
+// away lists the daemons that are not all there.
+func (b *books) away() []string {
+	var out []string
 	for _, id := range sorted(b.daemons) {
 		live, ok := b.live[id]
 		if !ok {
