@@ -116,7 +116,7 @@ func TestLostDaemonIsGone(t *testing.T) {
 	c := start(t, setup{})
 	c.three()
 	c.createLog("l1")
-	post[openapi.OpenedLog](c, "/v1/logs/l1/open", `{"writer":{"name":"w"}}`)
+	post[openapi.OpenedLog](c, "/v1/logs/l1/open", `{"writer":{"name":"w","host":"h","pid":1}}`)
 	c.refuses(openapi.ProblemDaemonInUse, http.MethodDelete, "/v1/daemons/d1?lost=true", "")
 	for _, id := range []string{"d1", "d2"} {
 		c.do(http.MethodPost, "/v1/daemons/"+id+"/heartbeat", `{"incarnation":1,"free_bytes":0,"leaving":true}`)
