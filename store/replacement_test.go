@@ -602,6 +602,9 @@ func TestRacingReplacementsKeepTheBooks(t *testing.T) {
 	p := newPatient(t, s, 3)
 	a := open(t, s, p.Name)
 	all := append([]string{p.Replicas[0].DaemonID, p.Replicas[1].DaemonID, p.Replicas[2].DaemonID}, p.spare...)
+	if err := other.view.WaitRevision(t.Context(), etcdRevision(t, s)); err != nil {
+		t.Fatal(err)
+	}
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	did := map[string]int{}
