@@ -119,7 +119,9 @@ type ClientInterface interface {
 	//
 	// The daemon must have made `incarnation` durable in its pool before it registers. The first registration binds
 	// the ID to the pool. The answer says what to do with each replica in the inventory: `keep` it, `remove` it and
-	// report so in a heartbeat, or `quarantine` it (kept and counted, removed only by a person).
+	// report so in a heartbeat, or `quarantine` it (kept and counted, removed only by a person). What is not as the
+	// control plane has it, such as another's replica or one of another size, is quarantined, too, and the replica
+	// that it is said to be is `missing`.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -130,7 +132,9 @@ type ClientInterface interface {
 	//
 	// The daemon must have made `incarnation` durable in its pool before it registers. The first registration binds
 	// the ID to the pool. The answer says what to do with each replica in the inventory: `keep` it, `remove` it and
-	// report so in a heartbeat, or `quarantine` it (kept and counted, removed only by a person).
+	// report so in a heartbeat, or `quarantine` it (kept and counted, removed only by a person). What is not as the
+	// control plane has it, such as another's replica or one of another size, is quarantined, too, and the replica
+	// that it is said to be is `missing`.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -540,7 +544,9 @@ func (c *Client) GetDaemon(ctx context.Context, daemonID DaemonRef, reqEditors .
 //
 // The daemon must have made `incarnation` durable in its pool before it registers. The first registration binds
 // the ID to the pool. The answer says what to do with each replica in the inventory: `keep` it, `remove` it and
-// report so in a heartbeat, or `quarantine` it (kept and counted, removed only by a person).
+// report so in a heartbeat, or `quarantine` it (kept and counted, removed only by a person). What is not as the
+// control plane has it, such as another's replica or one of another size, is quarantined, too, and the replica
+// that it is said to be is `missing`.
 //
 // Takes any type of body and a specified content type.
 //
@@ -561,7 +567,9 @@ func (c *Client) RegisterDaemonWithBody(ctx context.Context, daemonID DaemonRef,
 //
 // The daemon must have made `incarnation` durable in its pool before it registers. The first registration binds
 // the ID to the pool. The answer says what to do with each replica in the inventory: `keep` it, `remove` it and
-// report so in a heartbeat, or `quarantine` it (kept and counted, removed only by a person).
+// report so in a heartbeat, or `quarantine` it (kept and counted, removed only by a person). What is not as the
+// control plane has it, such as another's replica or one of another size, is quarantined, too, and the replica
+// that it is said to be is `missing`.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -3105,7 +3113,9 @@ type ClientWithResponsesInterface interface {
 	//
 	// The daemon must have made `incarnation` durable in its pool before it registers. The first registration binds
 	// the ID to the pool. The answer says what to do with each replica in the inventory: `keep` it, `remove` it and
-	// report so in a heartbeat, or `quarantine` it (kept and counted, removed only by a person).
+	// report so in a heartbeat, or `quarantine` it (kept and counted, removed only by a person). What is not as the
+	// control plane has it, such as another's replica or one of another size, is quarantined, too, and the replica
+	// that it is said to be is `missing`.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -3116,7 +3126,9 @@ type ClientWithResponsesInterface interface {
 	//
 	// The daemon must have made `incarnation` durable in its pool before it registers. The first registration binds
 	// the ID to the pool. The answer says what to do with each replica in the inventory: `keep` it, `remove` it and
-	// report so in a heartbeat, or `quarantine` it (kept and counted, removed only by a person).
+	// report so in a heartbeat, or `quarantine` it (kept and counted, removed only by a person). What is not as the
+	// control plane has it, such as another's replica or one of another size, is quarantined, too, and the replica
+	// that it is said to be is `missing`.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -6126,7 +6138,9 @@ func (c *ClientWithResponses) GetDaemonWithResponse(ctx context.Context, daemonI
 //
 // The daemon must have made `incarnation` durable in its pool before it registers. The first registration binds
 // the ID to the pool. The answer says what to do with each replica in the inventory: `keep` it, `remove` it and
-// report so in a heartbeat, or `quarantine` it (kept and counted, removed only by a person).
+// report so in a heartbeat, or `quarantine` it (kept and counted, removed only by a person). What is not as the
+// control plane has it, such as another's replica or one of another size, is quarantined, too, and the replica
+// that it is said to be is `missing`.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -6143,7 +6157,9 @@ func (c *ClientWithResponses) RegisterDaemonWithBodyWithResponse(ctx context.Con
 //
 // The daemon must have made `incarnation` durable in its pool before it registers. The first registration binds
 // the ID to the pool. The answer says what to do with each replica in the inventory: `keep` it, `remove` it and
-// report so in a heartbeat, or `quarantine` it (kept and counted, removed only by a person).
+// report so in a heartbeat, or `quarantine` it (kept and counted, removed only by a person). What is not as the
+// control plane has it, such as another's replica or one of another size, is quarantined, too, and the replica
+// that it is said to be is `missing`.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //

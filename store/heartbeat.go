@@ -206,7 +206,7 @@ func (s *Store) nextLive(r HeartbeatRequest, old *liveRow) (liveRecord, bool) {
 	}
 	if r.Replicas != nil {
 		next.Replicas = r.Replicas
-		next.Missing = stillMissing(old.rec.Missing, r.Replicas)
+		next.Missing = s.view.stillMissing(r.DaemonID, old.rec.Missing, r.Replicas)
 	}
 	if r.KeysVersion != 0 {
 		next.KeysVersion = r.KeysVersion
@@ -245,8 +245,15 @@ func sameReplicas(a, b []ReplicaSummary) bool {
 	})
 }
 
-func stillMissing(missing []string, reported []ReplicaSummary) []string {
+// stillMissing are those that the report does not have, or has otherwise than the
+// books do. A report lists what is quarantined, too.
+func (v *View) stillMissing(daemonID string, missing []string, reported []ReplicaSummary) []string {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	d := v.t.daemons[daemonID]
 	return slices.DeleteFunc(slices.Clone(missing), func(id string) bool {
-		return slices.ContainsFunc(reported, func(r ReplicaSummary) bool { return r.ReplicaID == id })
+		return d != nil && slices.ContainsFunc(reported, func(r ReplicaSummary) bool {
+			return r.ReplicaID == id && v.t.verdict(d, r).Verdict == VerdictKeep
+		})
 	})
 }

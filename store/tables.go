@@ -216,7 +216,7 @@ func (t *tables) replica(r replicaRecord) Replica {
 		return out
 	}
 	out.Missing = slices.Contains(d.live.rec.Missing, r.ReplicaID)
-	if sum := d.live.summaries[r.ReplicaID]; sum != nil {
+	if sum := d.live.summaries[r.ReplicaID]; sum != nil && !out.Missing { // else it is of something else
 		reported := *sum
 		out.Reported, out.ReportedAt = &reported, d.live.rec.ReportedAt
 	}
