@@ -33,7 +33,10 @@
 //	key                                    value (Go type)                        lasts
 //	/graven/cluster                        cluster ID, etcd's ID, life            for ever
 //	                                       (clusterRecord)
-//	/graven/keys/grant                     Ed25519 seed (keyRecord)               for ever
+//	/graven/keys/grant                     what grants are signed with, schema 2; for ever
+//	                                       of schema 1, one seed (keyRing)
+//	/graven/keys/period                    the period of new grants               for ever
+//	                                       (periodRecord)
 //	/graven/daemons/<id>                   pool, incarnation, facts, draining,    until deleted
 //	                                       down_since, its name (daemonRecord)
 //	/graven/live/<id>                      addresses, free, health, replica       on the daemon's lease
@@ -76,6 +79,11 @@
 //	GiveUpDaemon        daemon unchanged, live absent
 //	CreateLog           name absent; per daemon: record, live and space unchanged; key absent
 //	OpenLog             log and grant keys unchanged, writer unchanged or absent; key absent
+//	RotateKeys          grant keys unchanged
+//	RetireKey           grant keys unchanged
+//	let a key sign      grant keys unchanged; no live record is newer than the view in which none
+//	                    lacked the key
+//	next period         period unchanged
 //	Renew               nothing is written, except when the lease was lost: log unchanged, writer absent
 //	CloseLog            log and writer unchanged
 //	SetReplicas         log unchanged (and with it epoch, nonce and set version); the daemon of a replica
@@ -104,7 +112,8 @@
 // what is decided about one log never hits another that has its name meanwhile.
 //
 // Each row is played as a race at its transaction's edge, and each comparison
-// taken away on its way to etcd, by TestRaces and TestMutation.
+// taken away on its way to etcd, by TestRaces and TestMutation; those of the grant
+// keys are played in grants_test.go.
 //
 // # Replacing a replica
 //
@@ -133,6 +142,19 @@
 // A daemon that was given up has no books: what is condemned on it is dropped, and
 // nothing is condemned there later. The logs go on naming its replicas, as
 // unknown, until others have taken their place.
+//
+// # Grants
+//
+// All grant keys are one value, so each change of them is one comparison. A key is
+// published, signs, verifies, is retired. It signs from the transaction on in which no
+// live daemon lacks it: daemons tell which version of the keys is on their disk, the
+// newest is in each answer to one that has told another, and one that registers is
+// given them after its live record is written. Only a published and the signing key
+// have their private half here.
+//
+// A grant names the period in which it was made. A server begins the next one when
+// it has seen the present one for Options.GrantPeriod by its monotonic clock; several
+// of them make one, and none makes them shorter. See docs/grants.md.
 //
 // # Lives
 //
