@@ -11,6 +11,9 @@ import (
 const (
 	AlarmDaemonDown      AlarmKind = "daemon-down"
 	AlarmDaemonUnhealthy AlarmKind = "daemon-unhealthy"
+	AlarmEtcdCorrupt     AlarmKind = "etcd-corrupt"
+	AlarmEtcdNearlyFull  AlarmKind = "etcd-nearly-full"
+	AlarmEtcdNoSpace     AlarmKind = "etcd-no-space"
 	AlarmLogDegraded     AlarmKind = "log-degraded"
 	AlarmLogUnavailable  AlarmKind = "log-unavailable"
 	AlarmNotReady        AlarmKind = "not-ready"
@@ -29,6 +32,12 @@ func (e AlarmKind) Valid() bool {
 	case AlarmDaemonDown:
 		return true
 	case AlarmDaemonUnhealthy:
+		return true
+	case AlarmEtcdCorrupt:
+		return true
+	case AlarmEtcdNearlyFull:
+		return true
+	case AlarmEtcdNoSpace:
 		return true
 	case AlarmLogDegraded:
 		return true
@@ -422,6 +431,7 @@ const (
 	ProblemConflict              ProblemType = "urn:graven:problem:conflict"
 	ProblemDaemonGone            ProblemType = "urn:graven:problem:daemon-gone"
 	ProblemDaemonInUse           ProblemType = "urn:graven:problem:daemon-in-use"
+	ProblemEtcdNoSpace           ProblemType = "urn:graven:problem:etcd-no-space"
 	ProblemEventsGap             ProblemType = "urn:graven:problem:events-gap"
 	ProblemForbidden             ProblemType = "urn:graven:problem:forbidden"
 	ProblemForbiddenOrigin       ProblemType = "urn:graven:problem:forbidden-origin"
@@ -469,6 +479,8 @@ func (e ProblemType) Valid() bool {
 	case ProblemDaemonGone:
 		return true
 	case ProblemDaemonInUse:
+		return true
+	case ProblemEtcdNoSpace:
 		return true
 	case ProblemEventsGap:
 		return true

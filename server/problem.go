@@ -136,6 +136,8 @@ func kindOf(t openapi.ProblemType) kind {
 		return kind{http.StatusUnprocessableEntity, "The key belongs to another request"}
 	case openapi.ProblemRateLimited:
 		return kind{http.StatusTooManyRequests, "Too many requests"}
+	case openapi.ProblemEtcdNoSpace:
+		return kind{http.StatusServiceUnavailable, "etcd has no space left"}
 	case openapi.ProblemUnavailable:
 		return kind{http.StatusServiceUnavailable, "The control plane is unavailable"}
 	default:
@@ -183,6 +185,7 @@ func typeOf(err error) openapi.ProblemType {
 		{store.ErrIdempotencyMismatch, openapi.ProblemIdempotencyMismatch},
 		{store.ErrCompacted, openapi.ProblemEventsGap},
 		{store.ErrConflict, openapi.ProblemConflict},
+		{store.ErrNoSpace, openapi.ProblemEtcdNoSpace},
 		{store.ErrUnavailable, openapi.ProblemUnavailable},
 		{context.DeadlineExceeded, openapi.ProblemUnavailable},
 	} {
@@ -231,6 +234,9 @@ func problemOf(err error) openapi.Problem {
 	p := openapi.Problem{Type: t, Title: k.title, Status: int32(k.status)}
 	switch t {
 	case openapi.ProblemBlank:
+		return p
+	case openapi.ProblemEtcdNoSpace:
+		p.Detail = "etcd has reached its quota and takes no writes: nothing was changed; open logs go on; compact, defragment and disarm it, as docs/operations.md says"
 		return p
 	case openapi.ProblemUnavailable:
 		p.Detail = "etcd can't be reached, takes no writes, or this server has not caught up with it; try again"

@@ -27,6 +27,7 @@ func TestTypeOf(t *testing.T) {
 		typ    openapi.ProblemType
 		status int32
 	}{
+		{store.ErrNoSpace, openapi.ProblemEtcdNoSpace, 503},
 		{store.ErrUnavailable, openapi.ProblemUnavailable, 503},
 		{store.ErrInvalid, openapi.ProblemInvalidRequest, 400},
 		{store.ErrNotFound, openapi.ProblemNotFound, 404},

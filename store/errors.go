@@ -11,6 +11,9 @@ import (
 var (
 	// ErrUnavailable: etcd did not answer in time, has no quorum or no space.
 	ErrUnavailable = errors.New("store: etcd is unavailable")
+	// ErrNoSpace: etcd has reached its quota and takes no writes. It is
+	// ErrUnavailable, too, and nothing was changed.
+	ErrNoSpace = errors.New("store: etcd has no space left")
 	// ErrInvalid: a field of the request breaks a rule; see InvalidError.
 	ErrInvalid = errors.New("store: invalid request")
 	// ErrNotFound: no such daemon or log.

@@ -34,6 +34,8 @@ func fail(ctx context.Context, op string, err error) error {
 		return nil
 	case errors.Is(err, rpctypes.ErrCompacted), errors.Is(err, rpctypes.ErrFutureRev):
 		return fmt.Errorf("%s: %w: %w", op, ErrCompacted, err)
+	case errors.Is(err, rpctypes.ErrNoSpace):
+		return fmt.Errorf("%s: %w: %w", op, ErrNoSpace, ErrUnavailable)
 	case ctx.Err() != nil && !errors.Is(context.Cause(ctx), errCallTimeout):
 		return fmt.Errorf("%s: %w", op, context.Cause(ctx))
 	case ctx.Err() != nil:

@@ -71,7 +71,7 @@ func (r *HeartbeatRequest) check() error {
 // that is; only etcd tells that there is none.
 func (s *Store) renewDaemon(ctx context.Context, id string, incarnation uint64) (*liveRow, time.Duration, error) {
 	live := s.view.live(id)
-	if live == nil || live.rec.Incarnation != incarnation || !s.view.mayHear(ctx, id) {
+	if live == nil || live.rec.Incarnation != incarnation || s.formerLife(live.rec) || !s.view.mayHear(ctx, id) {
 		var err error
 		if live, err = s.readLive(ctx, id, incarnation); err != nil {
 			return nil, 0, err

@@ -26,6 +26,8 @@ type Store struct {
 
 	markOnly bool // the leader plans nothing; for tests that share an etcd
 
+	health healthBox
+
 	mu       sync.RWMutex
 	identity *identity
 }
@@ -63,6 +65,7 @@ func (s *Store) Run(ctx context.Context) error {
 	g.Go(func() error { return s.feedView(ctx) })
 	g.Go(func() error { return s.probeView(ctx) })
 	g.Go(func() error { return s.lead(ctx) })
+	g.Go(func() error { return s.watchHealth(ctx) })
 	g.Go(func() error { return s.keepPeriods(ctx) })
 	err := g.Wait()
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
