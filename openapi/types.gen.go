@@ -211,31 +211,64 @@ func (e HealthState) Valid() bool {
 	}
 }
 
-// Defines values for JournalEntryKind.
+// Defines values for JournalKind.
 const (
-	JournalDaemonDraining       JournalEntryKind = "daemon-draining"
-	JournalDaemonLost           JournalEntryKind = "daemon-lost"
-	JournalDaemonUndrained      JournalEntryKind = "daemon-undrained"
-	JournalDataLossAccepted     JournalEntryKind = "data-loss-accepted"
-	JournalOperatorCancelled    JournalEntryKind = "operator-cancelled"
-	JournalOperatorLimits       JournalEntryKind = "operator-limits"
-	JournalOperatorsPaused      JournalEntryKind = "operators-paused"
-	JournalOperatorsResumed     JournalEntryKind = "operators-resumed"
-	JournalReplacementAbandoned JournalEntryKind = "replacement-abandoned"
-	JournalReplacementDone      JournalEntryKind = "replacement-done"
-	JournalReplacementStarted   JournalEntryKind = "replacement-started"
+	JournalDaemonDeleted        JournalKind = "daemon-deleted"
+	JournalDaemonDraining       JournalKind = "daemon-draining"
+	JournalDaemonLost           JournalKind = "daemon-lost"
+	JournalDaemonRefused        JournalKind = "daemon-refused"
+	JournalDaemonRegistered     JournalKind = "daemon-registered"
+	JournalDaemonUndrained      JournalKind = "daemon-undrained"
+	JournalDataLossAccepted     JournalKind = "data-loss-accepted"
+	JournalEtcdRestored         JournalKind = "etcd-restored"
+	JournalGrantKeyRotated      JournalKind = "grant-key-rotated"
+	JournalLogCreated           JournalKind = "log-created"
+	JournalLogDeleted           JournalKind = "log-deleted"
+	JournalLogOpened            JournalKind = "log-opened"
+	JournalLogRecovered         JournalKind = "log-recovered"
+	JournalLogRecovering        JournalKind = "log-recovering"
+	JournalLogTakenOver         JournalKind = "log-taken-over"
+	JournalOperatorCancelled    JournalKind = "operator-cancelled"
+	JournalOperatorLimits       JournalKind = "operator-limits"
+	JournalOperatorsPaused      JournalKind = "operators-paused"
+	JournalOperatorsResumed     JournalKind = "operators-resumed"
+	JournalReplacementAbandoned JournalKind = "replacement-abandoned"
+	JournalReplacementDone      JournalKind = "replacement-done"
+	JournalReplacementStarted   JournalKind = "replacement-started"
 )
 
-// Valid indicates whether the value is a known member of the JournalEntryKind enum.
-func (e JournalEntryKind) Valid() bool {
+// Valid indicates whether the value is a known member of the JournalKind enum.
+func (e JournalKind) Valid() bool {
 	switch e {
+	case JournalDaemonDeleted:
+		return true
 	case JournalDaemonDraining:
 		return true
 	case JournalDaemonLost:
 		return true
+	case JournalDaemonRefused:
+		return true
+	case JournalDaemonRegistered:
+		return true
 	case JournalDaemonUndrained:
 		return true
 	case JournalDataLossAccepted:
+		return true
+	case JournalEtcdRestored:
+		return true
+	case JournalGrantKeyRotated:
+		return true
+	case JournalLogCreated:
+		return true
+	case JournalLogDeleted:
+		return true
+	case JournalLogOpened:
+		return true
+	case JournalLogRecovered:
+		return true
+	case JournalLogRecovering:
+		return true
+	case JournalLogTakenOver:
 		return true
 	case JournalOperatorCancelled:
 		return true
@@ -556,12 +589,15 @@ func (e ProblemType) Valid() bool {
 // Defines values for RecordLogEventRequestKind.
 const (
 	RecordDataLossAccepted RecordLogEventRequestKind = "data-loss-accepted"
+	RecordLogRecovered     RecordLogEventRequestKind = "log-recovered"
 )
 
 // Valid indicates whether the value is a known member of the RecordLogEventRequestKind enum.
 func (e RecordLogEventRequestKind) Valid() bool {
 	switch e {
 	case RecordDataLossAccepted:
+		return true
+	case RecordLogRecovered:
 		return true
 	default:
 		return false
@@ -1034,31 +1070,105 @@ type ID = string
 // Example: 1
 type Incarnation = int64
 
-// JournalEntry Something that happened once and that people must be able to find out.
+// JournalEntry Something that happened once and that people must be able to find out. Nothing is decided by it. Refusals of
+// one peer that repeat themselves share an entry, which says how many there were.
 type JournalEntry struct {
 	At time.Time `json:"at"`
 
-	// DaemonID The daemon that it is about; for replacements the learner's.
+	// Count How often it happened, where several share the entry; else absent.
+	Count int `json:"count,omitempty,omitzero"`
+
+	// DaemonID The daemon, where it is about one; the learner's, for replacements.
 	DaemonID string `json:"daemon_id,omitempty,omitzero"`
 
 	// Detail What happened, for people.
 	Detail string `json:"detail"`
 
-	// Epoch The log's epoch at that time.
-	Epoch   int64            `json:"epoch,omitempty,omitzero"`
-	GivenUp []GivenUpReplica `json:"given_up,omitempty,omitzero"`
-	Kind    JournalEntryKind `json:"kind"`
+	// EntryID Sorts by time.
+	//
+	// Example: 0196f0a2-6d5e-7c31-9a55-0d7f5b0c9a11
+	EntryID string `json:"entry_id"`
 
-	// LogID The log; absent for what is not about one.
+	// Epoch The log's epoch at that time.
+	Epoch int64 `json:"epoch,omitempty,omitzero"`
+
+	// From The address that the request came from.
+	From    string           `json:"from,omitempty,omitzero"`
+	GivenUp []GivenUpReplica `json:"given_up,omitempty,omitzero"`
+
+	// Kind What an entry of the journal is about.
+	//
+	// | kind | what happened |
+	// | --- | --- |
+	// | `log-created`, `log-deleted` | a log was made, or deleted for good |
+	// | `log-opened` | a writer was given the log's next epoch |
+	// | `log-taken-over` | the same, over the head of a writer whose lease lived: that one is fenced |
+	// | `log-recovering` | a daemon was given the next epoch, to make the replicas agree without a writer |
+	// | `log-recovered` | an open found that replicas had to be made to agree, and has done so |
+	// | `data-loss-accepted` | a person let the log open although records may be missing |
+	// | `replacement-started`, `replacement-done`, `replacement-abandoned` | a learner was added, took its place, or left |
+	// | `daemon-registered` | a daemon registered for the first time |
+	// | `daemon-refused` | a daemon was refused: its pool is rolled back, wiped, cloned or another's, or its process stale |
+	// | `daemon-draining`, `daemon-undrained` | a daemon was closed to new replicas, or opened again |
+	// | `daemon-deleted`, `daemon-lost` | a daemon was deleted, or given up with all that it held |
+	// | `operators-paused`, `operators-resumed`, `operator-limits`, `operator-cancelled` | somebody stopped what moves data, let it go on, or changed by which limits |
+	// | `grant-key-rotated` | a key that grants are signed with was published, signs from now on, or is retired |
+	// | `etcd-restored` | etcd is another one than before; epochs go on far above the old ones |
+	//
+	//
+	// Example: log-taken-over
+	Kind JournalKind `json:"kind"`
+
+	// LogID The log, where it is about one.
 	LogID   string `json:"log_id,omitempty,omitzero"`
 	LogName string `json:"log_name,omitempty,omitzero"`
 
+	// Problem The problem type that was answered, for refusals.
+	Problem string `json:"problem,omitempty,omitzero"`
+
 	// ReplicaID The learner, for replacements.
 	ReplicaID string `json:"replica_id,omitempty,omitzero"`
+
+	// RequestID The request's, as in the audit log and in `X-Request-Id`.
+	RequestID string `json:"request_id,omitempty,omitzero"`
+
+	// Via How that was proved: certificate, token or jwt.
+	Via string `json:"via,omitempty,omitzero"`
+
+	// Who Who asked for it, by the name that was proved; absent where nobody asks, or nobody is asked.
+	Who string `json:"who,omitempty,omitzero"`
 }
 
-// JournalEntryKind defines model for JournalEntry.Kind.
-type JournalEntryKind string
+// JournalKind What an entry of the journal is about.
+//
+// | kind | what happened |
+// | --- | --- |
+// | `log-created`, `log-deleted` | a log was made, or deleted for good |
+// | `log-opened` | a writer was given the log's next epoch |
+// | `log-taken-over` | the same, over the head of a writer whose lease lived: that one is fenced |
+// | `log-recovering` | a daemon was given the next epoch, to make the replicas agree without a writer |
+// | `log-recovered` | an open found that replicas had to be made to agree, and has done so |
+// | `data-loss-accepted` | a person let the log open although records may be missing |
+// | `replacement-started`, `replacement-done`, `replacement-abandoned` | a learner was added, took its place, or left |
+// | `daemon-registered` | a daemon registered for the first time |
+// | `daemon-refused` | a daemon was refused: its pool is rolled back, wiped, cloned or another's, or its process stale |
+// | `daemon-draining`, `daemon-undrained` | a daemon was closed to new replicas, or opened again |
+// | `daemon-deleted`, `daemon-lost` | a daemon was deleted, or given up with all that it held |
+// | `operators-paused`, `operators-resumed`, `operator-limits`, `operator-cancelled` | somebody stopped what moves data, let it go on, or changed by which limits |
+// | `grant-key-rotated` | a key that grants are signed with was published, signs from now on, or is retired |
+// | `etcd-restored` | etcd is another one than before; epochs go on far above the old ones |
+//
+// Example: log-taken-over
+type JournalKind string
+
+// JournalList defines model for JournalList.
+type JournalList struct {
+	// Continue Absent on the last page.
+	Continue string `json:"continue,omitempty,omitzero"`
+
+	// Items The newest first.
+	Items []JournalEntry `json:"items"`
+}
 
 // KeyID The first 16 hexadecimal digits of the SHA-256 of a public key.
 //
@@ -1536,7 +1646,8 @@ type RecordLogEventRequest struct {
 	// GivenUp The replicas that were given up, each with what it may have held.
 	GivenUp []GivenUpReplica `json:"given_up,omitempty,omitzero"`
 
-	// Kind `data-loss-accepted`: a person let the log open although records may be missing.
+	// Kind `data-loss-accepted`: a person let the log open although records may be missing. `log-recovered`: an open
+	// found that replicas had to be made to agree, and has done so.
 	Kind RecordLogEventRequestKind `json:"kind"`
 
 	// Nonce Tells two lives of one epoch apart, after etcd was restored from a backup.
@@ -1550,7 +1661,8 @@ type RecordLogEventRequest struct {
 	WriterID WriterID `json:"writer_id"`
 }
 
-// RecordLogEventRequestKind `data-loss-accepted`: a person let the log open although records may be missing.
+// RecordLogEventRequestKind `data-loss-accepted`: a person let the log open although records may be missing. `log-recovered`: an open
+// found that replicas had to be made to agree, and has done so.
 type RecordLogEventRequestKind string
 
 // RegisterRequest Example: {"capacity_bytes":4294967296,"flush_modes":["ack"],"free_bytes":4294967296,"incarnation":1,"labels":{"host":"h1","zone":"z1"},"lease_ttl_seconds":10,"media":"file","pool_id":"5d3c2f4e-8f5a-4b7e-9a55-0d7f5b0c9a11","replicas":[],"tcp_addr":"127.0.0.1","tcp_port":7001,"transports":["tcp"],"version":"v0.1.0"}
@@ -2066,6 +2178,30 @@ type GetEventsParams struct {
 
 	// LastEventID Revision to go on behind.
 	LastEventID *EventID `json:"Last-Event-ID,omitempty"`
+}
+
+// ListJournalParams defines parameters for ListJournal.
+type ListJournalParams struct {
+	// Kind Only entries of this kind; may be repeated.
+	Kind []JournalKind `form:"kind,omitempty" json:"kind,omitempty,omitzero"`
+
+	// Log Only entries about this log, by ID or name; also of one that is deleted.
+	Log *ID `form:"log,omitempty" json:"log,omitempty"`
+
+	// Daemon Only entries about this daemon.
+	Daemon *ID `form:"daemon,omitempty" json:"daemon,omitempty"`
+
+	// From Only entries of this time or later.
+	From *time.Time `form:"from,omitempty" json:"from,omitempty"`
+
+	// To Only entries of before this time.
+	To *time.Time `form:"to,omitempty" json:"to,omitempty"`
+
+	// Limit The most items in one answer.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Continue What the page before this one ended with.
+	Continue *Continue `form:"continue,omitempty" json:"continue,omitempty"`
 }
 
 // ListLogsParams defines parameters for ListLogs.

@@ -18,6 +18,9 @@ type metrics struct {
 	requests *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
 	streams  prometheus.Gauge
+
+	audits    *prometheus.CounterVec
+	unaudited prometheus.Counter
 }
 
 func newMetrics(reg *prometheus.Registry, st *store.Store) (*metrics, error) {
@@ -36,8 +39,16 @@ func newMetrics(reg *prometheus.Registry, st *store.Store) (*metrics, error) {
 			Name: "graven_event_streams",
 			Help: "Event streams that are open.",
 		}),
+		audits: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "graven_audit_records_total",
+			Help: "Records of the audit log, by the contract's operation and outcome.",
+		}, []string{"operation", "outcome"}),
+		unaudited: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "graven_audit_refusals_left_out_total",
+			Help: "Refusals that got no record of their own because one host had too many.",
+		}),
 	}
-	for _, c := range []prometheus.Collector{m.requests, m.seconds, m.streams, newViewCollector(st), collectors.NewGoCollector()} {
+	for _, c := range []prometheus.Collector{m.requests, m.seconds, m.streams, m.audits, m.unaudited, newViewCollector(st), collectors.NewGoCollector()} {
 		if err := reg.Register(c); err != nil && !is[prometheus.AlreadyRegisteredError](err) {
 			return nil, fmt.Errorf("server: register metrics: %w", err)
 		}
@@ -71,6 +82,7 @@ type viewCollector struct {
 	store                        *store.Store
 	lag, revision, daemons, logs *prometheus.Desc
 	operators, paused, braked    *prometheus.Desc
+	journal, coalesced, trimmed  *prometheus.Desc
 }
 
 func newViewCollector(st *store.Store) *viewCollector {
@@ -84,6 +96,11 @@ func newViewCollector(st *store.Store) *viewCollector {
 		operators: prometheus.NewDesc("graven_operators", "Operators that are listed, by kind and state.", []string{"kind", "state"}, nil),
 		paused:    prometheus.NewDesc("graven_operators_paused", "1 while a person has paused the operators.", nil, nil),
 		braked:    prometheus.NewDesc("graven_operators_braked", "1 while too many daemons are down for operators to begin.", nil, nil),
+		journal:   prometheus.NewDesc("graven_journal_entries", "Entries of the journal that are kept, by kind.", []string{"kind"}, nil),
+		coalesced: prometheus.NewDesc("graven_journal_refusals_coalesced_total",
+			"Refusals that were counted into another one's entry, by this server.", nil, nil),
+		trimmed: prometheus.NewDesc("graven_journal_trimmed_total",
+			"Entries that this server removed because there were too many of their sort.", nil, nil),
 	}
 }
 
@@ -96,6 +113,9 @@ func (c *viewCollector) Describe(out chan<- *prometheus.Desc) {
 	out <- c.operators
 	out <- c.paused
 	out <- c.braked
+	out <- c.journal
+	out <- c.coalesced
+	out <- c.trimmed
 }
 
 // Collect implements prometheus.Collector.
@@ -126,6 +146,12 @@ func (c *viewCollector) Collect(out chan<- prometheus.Metric) {
 	set, _ := view.OperatorSettings()
 	gauge(c.paused, oneIf(set.Paused))
 	gauge(c.braked, oneIf(view.Brake() != ""))
+	for kind, n := range view.JournalCounts() {
+		gauge(c.journal, float64(n), string(kind))
+	}
+	stats := c.store.JournalStats()
+	out <- prometheus.MustNewConstMetric(c.coalesced, prometheus.CounterValue, float64(stats.Coalesced))
+	out <- prometheus.MustNewConstMetric(c.trimmed, prometheus.CounterValue, float64(stats.Trimmed))
 }
 
 func oneIf(yes bool) float64 {

@@ -302,6 +302,7 @@ func refusedProblem(e *placement.RefusedError) *openapi.PlacementProblem {
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	info := infoOf(r)
 	info.err = err
+	info.problem = typeOf(err)
 	if r.Context().Err() != nil || begun(w) {
 		return // Nobody reads an answer, or part of another one is out.
 	}

@@ -52,6 +52,7 @@ func (s *Server) newRouter() *chi.Mux {
 	r.Post("/v1/keys/{key_id}/retire", api.RetireKey)
 
 	r.Get("/v1/status", api.GetStatus)
+	r.Get("/v1/journal", api.ListJournal)
 	r.Get("/v1/events", api.GetEvents)
 
 	r.Get("/healthz", api.GetHealth)
@@ -67,7 +68,7 @@ func (s *Server) newRouter() *chi.Mux {
 // operations wraps the strict handlers in the generated decoders.
 func (s *Server) operations() *openapi.ServerInterfaceWrapper {
 	return &openapi.ServerInterfaceWrapper{
-		Handler: openapi.NewStrictHandlerWithOptions(s, nil, openapi.StrictHTTPServerOptions{
+		Handler: openapi.NewStrictHandlerWithOptions(s, []openapi.StrictMiddlewareFunc{noteRequest}, openapi.StrictHTTPServerOptions{
 			RequestErrorHandlerFunc:  s.failDecode,
 			ResponseErrorHandlerFunc: s.fail,
 		}),

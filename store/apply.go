@@ -55,6 +55,8 @@ func (t *tables) set(e entry, now time.Time) error {
 			return fmt.Errorf("store: key %s names no replica", e.key)
 		}
 		return load(e, func(rec *condemnedRecord) { t.row(daemonID).condemned[replicaID] = *rec })
+	case tableEvents:
+		t.journal.set(id, e)
 	case tableKeys:
 		return t.setGranting(e, now)
 	}
@@ -119,6 +121,8 @@ func (t *tables) remove(key string, now time.Time) {
 		daemonID, replicaID, _ := strings.Cut(id, "/")
 		delete(t.row(daemonID).condemned, replicaID)
 		t.refresh(daemonID)
+	case tableEvents:
+		t.journal.remove(id)
 	}
 }
 

@@ -58,10 +58,10 @@ func (s *Store) tryCancel(ctx context.Context, id string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	entry, err := s.journalEntry(ctx, JournalEntry{
+	entry, err := s.entry(ctx, signed(ctx, JournalEntry{
 		Kind: JournalOperatorCancelled, LogID: rec.LogID, LogName: rec.LogName, DaemonID: rec.DaemonID, ReplicaID: rec.ReplicaID,
 		Detail: fmt.Sprintf("operator %s was cancelled", id),
-	})
+	}))
 	if err != nil {
 		return false, err
 	}

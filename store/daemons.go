@@ -139,24 +139,21 @@ func (s *Store) SetDraining(ctx context.Context, daemonID string, draining bool,
 			return true, nil
 		}
 		rec.Draining = draining
-		entry, err := s.journalEntry(ctx, drainEntry(daemonID, draining))
+		kind, text := JournalDaemonUndrained, "it may be given replicas again"
+		if draining {
+			kind, text = JournalDaemonDraining, "it is given no more replicas, and those that it has are to move away"
+		}
+		told, err := s.daemonEntry(ctx, kind, daemonID, "%s", text)
 		if err != nil {
 			return false, err
 		}
-		_, ok, err := s.commit(ctx, []clientv3.Cmp{es[0].unchanged()}, []clientv3.Op{put(es[0].key, rec), entry})
+		_, ok, err := s.commit(ctx, []clientv3.Cmp{es[0].unchanged()}, []clientv3.Op{put(es[0].key, rec), told})
 		return ok, err
 	})
 	if errors.Is(err, ErrUnavailable) {
 		s.dropLeases()
 	}
 	return err
-}
-
-func drainEntry(daemonID string, draining bool) JournalEntry {
-	if draining {
-		return JournalEntry{Kind: JournalDaemonDraining, DaemonID: daemonID, Detail: "daemon " + daemonID + " gets no new replicas, and its own move away"}
-	}
-	return JournalEntry{Kind: JournalDaemonUndrained, DaemonID: daemonID, Detail: "daemon " + daemonID + " may have replicas again"}
 }
 
 // existing decodes the daemon's record, the first of the entries it is made of.
@@ -221,6 +218,10 @@ func (s *Store) tryDeleteDaemon(ctx context.Context, id string, ifMatch int64) (
 	if err != nil {
 		return false, err
 	}
+	told, err := s.daemonEntry(ctx, JournalDaemonDeleted, id, "its pool was %s, in incarnation %d", rec.PoolID, rec.Incarnation)
+	if err != nil {
+		return false, err
+	}
 	condemned := prefixCondemned + id + "/"
 	_, ok, err := s.commit(ctx,
 		[]clientv3.Cmp{
@@ -229,7 +230,7 @@ func (s *Store) tryDeleteDaemon(ctx context.Context, id string, ifMatch int64) (
 		},
 		[]clientv3.Op{
 			clientv3.OpDelete(daemon.key), clientv3.OpDelete(space.key),
-			clientv3.OpDelete(prefixPools + rec.PoolID),
+			clientv3.OpDelete(prefixPools + rec.PoolID), told,
 			put(prefixGone+id, goneRecord{version: current(), At: time.Now().UTC()}, clientv3.WithLease(lease)),
 		})
 	if err != nil {

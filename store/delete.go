@@ -48,6 +48,10 @@ func (s *Store) tryDeleteLog(ctx context.Context, id string, ifMatch int64) (boo
 	if err != nil {
 		return false, err
 	}
+	told, err := s.journal(ctx, l, JournalEntry{Kind: JournalLogDeleted, Detail: l.rec.describe()})
+	if err != nil {
+		return false, err
+	}
 	if learner := l.rec.learner(); learner != nil {
 		settled, err := s.settle(ctx, *learner, outcome{planner.Cancelled, "the log was deleted"})
 		if err != nil {
@@ -57,7 +61,7 @@ func (s *Store) tryDeleteLog(ctx context.Context, id string, ifMatch int64) (boo
 	}
 	_, ok, err := s.commit(ctx,
 		append(cmps, l.log.unchanged(), l.writer.unchanged()),
-		append(ops, clientv3.OpDelete(l.log.key), clientv3.OpDelete(prefixNames+l.rec.Name)))
+		append(ops, told, clientv3.OpDelete(l.log.key), clientv3.OpDelete(prefixNames+l.rec.Name)))
 	return ok, err
 }
 

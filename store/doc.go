@@ -57,8 +57,8 @@
 //	/graven/planner                        paused, limits (plannerRecord)         for ever
 //	/graven/election/<lease>               a server's name; the oldest leads      on the server's lease
 //	/graven/idem/<key>                     an answer given (idemRecord)           IdempotencyTTL or longer
-//	/graven/events/<UUIDv7>                the journal: what happened once        JournalTTL to twice that
-//	                                       (journalRecord)
+//	/graven/events/<UUIDv7>                the journal: what happened once        JournalTTL to twice that, and
+//	                                       (journalRecord)                        as long as there are few
 //
 // # Guards
 //
@@ -142,6 +142,17 @@
 // A daemon that was given up has no books: what is condemned on it is dropped, and
 // nothing is condemned there later. The logs go on naming its replicas, as
 // unknown, until others have taken their place.
+//
+// # Journal
+//
+// An entry is written in the transaction that it tells of, with the principal and
+// the origin that the context carries. Creating, opening and deleting a log, the
+// steps of a replacement, first registrations, drains, deletions of daemons, changes of the
+// grant keys and a new life have one. Refused registrations and heartbeats change
+// nothing, so theirs are written apart: the first of a host and sort at once, the
+// others counted and written once each RefusalWindow. Every server trims what the
+// view shows to be too many: each class of kinds has bounds of its own in entries
+// and bytes, so that none pushes out another.
 //
 // # Grants
 //

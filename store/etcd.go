@@ -118,6 +118,7 @@ func (s *Store) commit(ctx context.Context, cmps []clientv3.Cmp, ops []clientv3.
 	before := s.listen()
 	resp, err := s.client.Txn(ctx).If(cmps...).Then(ops...).Commit()
 	if err != nil {
+		s.dropLeases() // one that etcd has lost may be why
 		return 0, false, fail(ctx, "write etcd", err)
 	}
 	if err := s.hear(ctx, before, resp.Header); err != nil {

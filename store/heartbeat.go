@@ -24,6 +24,7 @@ func (s *Store) Heartbeat(ctx context.Context, r HeartbeatRequest) (*HeartbeatAn
 	defer cancel()
 	live, ttl, err := s.renewDaemon(ctx, r.DaemonID, r.Incarnation)
 	if err != nil {
+		s.noteRefusal(ctx, r.DaemonID, err)
 		return nil, err
 	}
 	s.view.heard(r.DaemonID)

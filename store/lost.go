@@ -37,10 +37,10 @@ func (s *Store) tryGiveUp(ctx context.Context, id string, ifMatch int64) (bool, 
 		return false, &DaemonError{DaemonID: id, Err: ErrLastCopies, Detail: fmt.Sprintf(
 			"without it too few copies are here of %s; bring other daemons back, or recover (`graven log recover`) or delete them first", named(last))}
 	}
-	entry, err := s.journalEntry(ctx, JournalEntry{
+	entry, err := s.entry(ctx, signed(ctx, JournalEntry{
 		Kind: JournalDaemonLost, DaemonID: id,
 		Detail: fmt.Sprintf("daemon %s, pool %s, was given up with its replicas of %d logs: %s", id, rec.PoolID, len(logs), named(logs)),
-	})
+	}))
 	if err != nil {
 		return false, err
 	}

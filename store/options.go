@@ -59,6 +59,14 @@ type Options struct {
 	// OperatorTTL is for how long operators that have ended are listed at least;
 	// 6 h if zero.
 	OperatorTTL time.Duration
+	// JournalEntries is how many entries of each sort are kept at most, with 1 KiB
+	// for each on average: what people decide and what goes wrong, what a busy
+	// cluster does all day, and a quarter as many refusals. A few more may be there
+	// for a moment. 4096 if zero.
+	JournalEntries int
+	// RefusalWindow is for how long a peer's refusals are counted before they share
+	// an entry; 10 min if zero.
+	RefusalWindow time.Duration
 	// RecoverAfter is for how long a writer that has not closed its log must have
 	// been without a lease before a daemon is asked to recover the log: it may go on
 	// writing all the while. 1 min if zero.
@@ -103,6 +111,10 @@ func (o Options) withDefaults() Options {
 		host, _ := os.Hostname() // an empty one will do
 		o.ServerName = fmt.Sprintf("%s:%d", host, os.Getpid())
 	}
+	def(&o.RefusalWindow, 10*time.Minute)
+	if o.JournalEntries == 0 {
+		o.JournalEntries = 4096
+	}
 	def(&o.GrantPeriod, 30*time.Minute)
 	if o.SubscriberBuffer == 0 {
 		o.SubscriberBuffer = 256
@@ -122,11 +134,15 @@ func (o Options) validate() error {
 		{"JournalTTL", o.JournalTTL},
 		{"OperatorTTL", o.OperatorTTL},
 		{"RecoverAfter", o.RecoverAfter},
+		{"RefusalWindow", o.RefusalWindow},
 		{"GrantPeriod", o.GrantPeriod},
 	} {
 		if f.v < 0 {
 			return invalid(f.name, "must not be negative")
 		}
+	}
+	if o.JournalEntries < 1 {
+		return invalid("JournalEntries", "must be positive")
 	}
 	if o.SubscriberBuffer < 1 {
 		return invalid("SubscriberBuffer", "must be positive")

@@ -41,6 +41,7 @@ func (s *Store) Register(ctx context.Context, r RegisterRequest) (*Registration,
 		return reg != nil, err
 	})
 	if err != nil {
+		s.noteRefusal(ctx, r.DaemonID, err)
 		if !errors.Is(err, ErrUnavailable) { // else the daemon may be live under it
 			s.revokeLease(ctx, lease)
 		}
@@ -95,6 +96,14 @@ func (s *Store) tryRegister(ctx context.Context, r RegisterRequest, lease client
 		put(g.addr.key, owner, clientv3.WithLease(lease)),
 		put(g.pool.key, owner),
 		clientv3.OpDelete(prefixGone + r.DaemonID),
+	}
+	if !g.daemon.exists() {
+		told, err := s.daemonEntry(ctx, JournalDaemonRegistered, r.DaemonID,
+			"for the first time, with pool %s of %d bytes on %s at %s", r.PoolID, r.Capacity, r.Media, hostPort(r.Addresses))
+		if err != nil {
+			return nil, err
+		}
+		ops = append(ops, told)
 	}
 	if !g.space.exists() {
 		cmps = append(cmps, g.space.unchanged())

@@ -146,7 +146,7 @@ func (s *Store) setPlanner(ctx context.Context, ifMatch int64, kind JournalKind,
 		if !changed {
 			return true, nil
 		}
-		entry, err := s.journalEntry(ctx, JournalEntry{Kind: kind, Detail: detail})
+		entry, err := s.entry(ctx, signed(ctx, JournalEntry{Kind: kind, Detail: detail}))
 		if err != nil {
 			return false, err
 		}

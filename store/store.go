@@ -24,7 +24,9 @@ type Store struct {
 
 	idem, journalLease, operatorLease sharedLease
 
-	markOnly bool // the leader plans nothing; for tests that share an etcd
+	markOnly       bool // the leader plans nothing; for tests that share an etcd
+	refusals       *refusals
+	journalTrimmed atomic.Uint64
 
 	health healthBox
 
@@ -51,6 +53,8 @@ func New(client *clientv3.Client, o Options) (*Store, error) {
 	}
 	s := &Store{client: client, opts: o, log: o.Logger, keeper: newKeeper(o.Lease)}
 	s.view = newView(o.MaxLag)
+	s.view.bounds = s.journalBounds
+	s.refusals = newRefusals(o.RefusalWindow)
 	return s, nil
 }
 
@@ -65,6 +69,7 @@ func (s *Store) Run(ctx context.Context) error {
 	g.Go(func() error { return s.feedView(ctx) })
 	g.Go(func() error { return s.probeView(ctx) })
 	g.Go(func() error { return s.lead(ctx) })
+	g.Go(func() error { return s.tendJournal(ctx) })
 	g.Go(func() error { return s.watchHealth(ctx) })
 	g.Go(func() error { return s.keepPeriods(ctx) })
 	err := g.Wait()

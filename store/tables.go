@@ -19,6 +19,7 @@ type tables struct {
 	index   *placement.Index
 	// unmarked are daemons that are not live and whose record does not say so.
 	unmarked map[string]struct{}
+	journal  journalTable
 	made     time.Time // what ended before is not known
 
 	operators  map[string]*operatorRow
@@ -85,6 +86,7 @@ func newTables() *tables {
 		names:    make(map[string]string),
 		index:    placement.NewIndex(),
 		unmarked: make(map[string]struct{}),
+		journal:  journalTable{rows: make(map[string]journalRow)},
 		made:     time.Now(),
 
 		operators:  make(map[string]*operatorRow),
