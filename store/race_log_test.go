@@ -30,7 +30,7 @@ func createRaces() []race {
 			return func() error { return s.SetDraining(t.Context(), id, true, 0) }
 		})},
 		{"CreateLog", "expired meanwhile", tableLive, refused("down", func(t *testing.T, id string) func() error {
-			return dies(t, prefixLive+id)
+			return diesUnmarked(t, id)
 		})},
 		{"CreateLog", "deleted meanwhile", "", refused("unknown", func(t *testing.T, id string) func() error {
 			return func() error {
@@ -368,7 +368,7 @@ func setRaces() []race {
 			return func() error { return s.SetDraining(t.Context(), id, true, 0) }
 		})},
 		{"StartReplacement", "expired meanwhile", tableLive, unplaced("down", func(t *testing.T, id string) func() error {
-			return dies(t, prefixLive+id)
+			return diesUnmarked(t, id)
 		})},
 		{"StartReplacement", "the bytes promised meanwhile", tableSpace, unplaced("space", func(t *testing.T, id string) func() error {
 			return func() error {

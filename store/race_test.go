@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // race is one transaction's side of a race: it is decided, the other side
@@ -147,4 +148,17 @@ func dies(t *testing.T, key string) func() error {
 		expire(t, shared.store, key)
 		return nil
 	}
+}
+
+// diesUnmarked is dies for a daemon that no server marks as down when it has
+// gone, because its record says so already: nothing but its sign of life changes.
+func diesUnmarked(t *testing.T, id string) func() error {
+	t.Helper()
+	key := prefixDaemons + id
+	rec, _ := recordOf[daemonRecord](t, key)
+	rec.DownSince = time.Now().UTC()
+	if err := byHand(t.Context(), key, *rec); err != nil {
+		t.Fatal(err)
+	}
+	return dies(t, prefixLive+id)
 }
