@@ -41,10 +41,15 @@
 // mirror, which holds all from the trim LSN on. Without a writer the next open
 // does the same. In a pool that takes no writes nothing is ended.
 //
+// With Options.TLS a session must prove the key that its grant names, and a reader
+// needs a grant, too: see docs/grants.md. A new grant key is on disk before the
+// control plane is told that it is known, and only then does it sign.
+//
 // # What it assumes
 //
-// A grant's signature is enough to write: sessions are not bound to the
-// client's certificate yet. The folder of the pool is the agent's alone.
+// Without Options.TLS a grant's signature is enough to write, whoever shows it,
+// and whoever reaches the address can read. The folder of the pool is the agent's
+// alone.
 //
 // # Concurrency
 //
@@ -54,9 +59,11 @@
 //
 // Options.Dir holds the file pool (see pmemlog) and the file grant-keys.json:
 //
-//	{"version":0,"cluster_id":"…","grant_keys":{"<key ID>":"<base64>"}}
+//	{"version":0,"cluster_id":"…","keys_version":3,
+//	 "grant_keys":{"<key ID>":"<base64>"},"retired_keys":{…}}
 //
-// with the keys of the last registration. A key proves itself by its ID; a
+// with the newest keys that it was told of, and those that are good for
+// reconnecting only. A key proves itself by its ID; a
 // damaged file costs no more than waiting for the next registration. Writers
 // speak rdmaio/tcp to the agent, and the agent speaks HTTP to the control plane
 // as openapi says.

@@ -10,6 +10,22 @@ import (
 	"github.com/gravenio/graven/store"
 )
 
+// etcdAlarms tells what keeps etcd from taking writes, or soon will.
+func etcdAlarms(h store.EtcdHealth) []openapi.Alarm {
+	var out []openapi.Alarm
+	size := fmt.Sprintf("its database has %d of %d bytes", h.DBBytes, h.QuotaBytes)
+	switch {
+	case h.NoSpace:
+		out = append(out, openapi.Alarm{Kind: openapi.AlarmEtcdNoSpace, Detail: "etcd has no space left and takes no writes: " + size})
+	case h.NearlyFull():
+		out = append(out, openapi.Alarm{Kind: openapi.AlarmEtcdNearlyFull, Detail: "etcd will soon have no space left: " + size})
+	}
+	if h.Corrupt {
+		out = append(out, openapi.Alarm{Kind: openapi.AlarmEtcdCorrupt, Detail: "etcd says that its members' databases differ, and takes no writes"})
+	}
+	return out
+}
+
 // logAlarms separates a log that cannot be written or opened from one that has
 // only lost some of its safety.
 func logAlarms(l *store.Log) (unavailable, other []openapi.Alarm) {

@@ -106,8 +106,12 @@ func journal(e *store.JournalEntry) *openapi.JournalEntry {
 		return nil
 	}
 	out := &openapi.JournalEntry{
-		At: e.At.UTC(), Kind: openapi.JournalEntryKind(e.Kind), LogID: e.LogID, LogName: e.LogName,
-		DaemonID: e.DaemonID, ReplicaID: e.ReplicaID, Epoch: int64(e.Epoch), Detail: e.Detail,
+		EntryID: e.EntryID, At: e.At.UTC(), Kind: openapi.JournalKind(e.Kind), LogID: e.LogID, LogName: e.LogName,
+		DaemonID: e.DaemonID, ReplicaID: e.ReplicaID, Epoch: int64(e.Epoch), Detail: e.Detail, Count: e.Count,
+		Who: e.Who, Via: e.Via, From: e.From, RequestID: e.RequestID,
+	}
+	if e.Problem != "" {
+		out.Problem = openapi.ProblemPrefix + e.Problem
 	}
 	for _, g := range e.GivenUp {
 		out.GivenUp = append(out.GivenUp, openapi.GivenUpReplica{ReplicaID: g.ReplicaID, Detail: g.Detail})

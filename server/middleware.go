@@ -15,6 +15,9 @@ import (
 	"github.com/getkin/kin-openapi/routers"
 	"github.com/go-chi/chi/v5/middleware"
 	"github.com/gravenio/graven/identity"
+
+	"github.com/gravenio/graven/openapi"
+	"github.com/gravenio/graven/store"
 )
 
 // requestInfo is what the middlewares know of a request. It belongs to the
@@ -31,6 +34,10 @@ type requestInfo struct {
 
 	who      identity.Principal
 	stillMay func() error // asks again whether the caller may; nil before it was asked
+
+	// For the audit.
+	problem openapi.ProblemType // that was answered
+	about   []slog.Attr
 }
 
 type requestInfoKey struct{}
@@ -55,7 +62,8 @@ func (s *Server) identify(next http.Handler) http.Handler {
 		h.Set("X-Request-Id", id)
 		h.Set("X-Content-Type-Options", "nosniff")
 		info := &requestInfo{id: id}
-		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), requestInfoKey{}, info)))
+		ctx := store.WithOrigin(r.Context(), store.Origin{Remote: r.RemoteAddr, RequestID: id})
+		next.ServeHTTP(w, r.WithContext(context.WithValue(ctx, requestInfoKey{}, info)))
 	})
 }
 
@@ -74,6 +82,7 @@ func (s *Server) observe(next http.Handler) http.Handler {
 			took := time.Since(start)
 			s.metrics.observe(r.Method, infoOf(r).route, statusOf(ww), took)
 			s.log(r, statusOf(ww), took)
+			s.audit(r, statusOf(ww))
 		}()
 		next.ServeHTTP(ww, r)
 	})

@@ -46,13 +46,20 @@ func selectors(in []openapi.LabelSelector) (map[string]string, error) {
 
 // page cuts one page out of a sorted list, and returns what to continue with.
 func page[T any](all []T, limit *int32, after *string, key func(*T) string) ([]T, string, error) {
+	return pageBy(all, limit, after, key, byKey)
+}
+
+func byKey(a, b string) int { return strings.Compare(a, b) }
+
+// pageBy is page for a list of another order.
+func pageBy[T any](all []T, limit *int32, after *string, key func(*T) string, order func(a, b string) int) ([]T, string, error) {
 	start := 0
 	if after != nil {
 		last, err := base64.RawURLEncoding.DecodeString(*after)
 		if err != nil {
 			return nil, "", invalid("continue", "is not what a page ended with")
 		}
-		i, found := slices.BinarySearchFunc(all, string(last), func(v T, k string) int { return strings.Compare(key(&v), k) })
+		i, found := slices.BinarySearchFunc(all, string(last), func(v T, k string) int { return order(key(&v), k) })
 		if start = i; found {
 			start++
 		}

@@ -94,6 +94,8 @@ func kindOf(t openapi.ProblemType) kind {
 		return kind{http.StatusConflict, "The object has changed"}
 	case openapi.ProblemDaemonInUse:
 		return kind{http.StatusConflict, "The daemon is in use"}
+	case openapi.ProblemLastCopies:
+		return kind{http.StatusConflict, "The daemon has the last copies of a log"}
 	case openapi.ProblemKeyInUse:
 		return kind{http.StatusConflict, "The key is in use"}
 	case openapi.ProblemLogInUse:
@@ -134,6 +136,8 @@ func kindOf(t openapi.ProblemType) kind {
 		return kind{http.StatusUnprocessableEntity, "The key belongs to another request"}
 	case openapi.ProblemRateLimited:
 		return kind{http.StatusTooManyRequests, "Too many requests"}
+	case openapi.ProblemEtcdNoSpace:
+		return kind{http.StatusServiceUnavailable, "etcd has no space left"}
 	case openapi.ProblemUnavailable:
 		return kind{http.StatusServiceUnavailable, "The control plane is unavailable"}
 	default:
@@ -154,7 +158,6 @@ func typeOf(err error) openapi.ProblemType {
 		{errMediaType, openapi.ProblemUnsupportedMediaType},
 		{errTooLarge, openapi.ProblemTooLarge},
 		{store.ErrInvalid, openapi.ProblemInvalidRequest},
-		{store.ErrUnsupported, openapi.ProblemInvalidRequest},
 		{store.ErrNotFound, openapi.ProblemNotFound},
 		{store.ErrPrecondition, openapi.ProblemPreconditionFailed},
 		{store.ErrNameTaken, openapi.ProblemNameTaken},
@@ -171,6 +174,8 @@ func typeOf(err error) openapi.ProblemType {
 		{store.ErrForeignLog, openapi.ProblemForeignLog},
 		{store.ErrGone, openapi.ProblemDaemonGone},
 		{store.ErrDaemonBusy, openapi.ProblemDaemonInUse},
+		{store.ErrLastCopies, openapi.ProblemLastCopies},
+		{store.ErrOperatorEnded, openapi.ProblemConflict},
 		{store.ErrKeyInUse, openapi.ProblemKeyInUse},
 		{store.ErrLogInUse, openapi.ProblemLogInUse},
 		{store.ErrSuperseded, openapi.ProblemSuperseded},
@@ -180,6 +185,7 @@ func typeOf(err error) openapi.ProblemType {
 		{store.ErrIdempotencyMismatch, openapi.ProblemIdempotencyMismatch},
 		{store.ErrCompacted, openapi.ProblemEventsGap},
 		{store.ErrConflict, openapi.ProblemConflict},
+		{store.ErrNoSpace, openapi.ProblemEtcdNoSpace},
 		{store.ErrUnavailable, openapi.ProblemUnavailable},
 		{context.DeadlineExceeded, openapi.ProblemUnavailable},
 	} {
@@ -228,6 +234,9 @@ func problemOf(err error) openapi.Problem {
 	p := openapi.Problem{Type: t, Title: k.title, Status: int32(k.status)}
 	switch t {
 	case openapi.ProblemBlank:
+		return p
+	case openapi.ProblemEtcdNoSpace:
+		p.Detail = "etcd has reached its quota and takes no writes: nothing was changed; open logs go on; compact, defragment and disarm it, as docs/operations.md says"
 		return p
 	case openapi.ProblemUnavailable:
 		p.Detail = "etcd can't be reached, takes no writes, or this server has not caught up with it; try again"
@@ -293,6 +302,7 @@ func refusedProblem(e *placement.RefusedError) *openapi.PlacementProblem {
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	info := infoOf(r)
 	info.err = err
+	info.problem = typeOf(err)
 	if r.Context().Err() != nil || begun(w) {
 		return // Nobody reads an answer, or part of another one is out.
 	}

@@ -27,6 +27,7 @@ func TestTypeOf(t *testing.T) {
 		typ    openapi.ProblemType
 		status int32
 	}{
+		{store.ErrNoSpace, openapi.ProblemEtcdNoSpace, 503},
 		{store.ErrUnavailable, openapi.ProblemUnavailable, 503},
 		{store.ErrInvalid, openapi.ProblemInvalidRequest, 400},
 		{store.ErrNotFound, openapi.ProblemNotFound, 404},
@@ -45,7 +46,8 @@ func TestTypeOf(t *testing.T) {
 		{store.ErrForeignLog, openapi.ProblemForeignLog, 403},
 		{store.ErrGone, openapi.ProblemDaemonGone, 410},
 		{store.ErrDaemonBusy, openapi.ProblemDaemonInUse, 409},
-		{store.ErrUnsupported, openapi.ProblemInvalidRequest, 400},
+		{store.ErrLastCopies, openapi.ProblemLastCopies, 409},
+		{store.ErrOperatorEnded, openapi.ProblemConflict, 409},
 		{store.ErrLogInUse, openapi.ProblemLogInUse, 409},
 		{store.ErrSuperseded, openapi.ProblemSuperseded, 409},
 		{store.ErrEpochAhead, openapi.ProblemConflict, 409},

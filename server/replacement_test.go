@@ -99,9 +99,9 @@ func TestReplacement(t *testing.T) {
 	if len(h.Operators) != 1 || h.Operators[0].Kind != openapi.OperatorRemoveReplica || h.Operators[0].ReplicaID != old.ReplicaID {
 		t.Errorf("operators of the replaced daemon: %+v", h.Operators)
 	}
-	var kinds []openapi.JournalEntryKind
+	var kinds []openapi.JournalKind
 	until(t, journal, "the replacement's end", func(e openapi.Event) bool {
-		if e.Kind != openapi.EventJournal {
+		if e.Kind != openapi.EventJournal || e.Journal != nil && !strings.HasPrefix(string(e.Journal.Kind), "replacement-") {
 			return false
 		}
 		if e.Journal == nil || e.Journal.LogID != l.LogID || e.Journal.LogName != "l1" || e.Journal.DaemonID != "d5" || e.Journal.Detail == "" {
@@ -159,7 +159,7 @@ func TestReplacementWithoutAWriter(t *testing.T) {
 	started := post[openapi.Log](c, "/v1/logs/l1/replacement", `{"replica":"`+l.Replicas[0].ReplicaID+`","to":"d4"}`)
 	const beat = "/v1/daemons/d4/heartbeat"
 	h := post[openapi.HeartbeatAnswer](c, beat, `{"incarnation":1,"free_bytes":4294967296}`)
-	if len(h.Operators) != 1 || h.Operators[0].Kind != openapi.OperatorRecoverLog || h.Operators[0].OperatorID != "recover-"+l.LogID ||
+	if len(h.Operators) != 1 || h.Operators[0].Kind != openapi.OperatorRecoverLog || h.Operators[0].OperatorID != "replace-"+l.Replicas[0].ReplicaID ||
 		h.Operators[0].ReplicaID != started.Replicas[3].ReplicaID {
 		t.Fatalf("operators %+v", h.Operators)
 	}
@@ -238,7 +238,7 @@ func TestRecordLogEvent(t *testing.T) {
 	c.open("l1", `{"writer":{"host":"h","pid":8},"takeover":true}`)
 	c.refuses(openapi.ProblemSuperseded, http.MethodPost, "/v1/logs/l1/events", body(o))
 	until(t, events, "the end", func(e openapi.Event) bool {
-		if e.Kind == openapi.EventJournal {
+		if e.Kind == openapi.EventJournal && e.Journal.Kind != openapi.JournalLogTakenOver {
 			t.Errorf("a second entry: %+v", e.Journal)
 		}
 		return e.Log != nil && e.Log.Epoch == 2

@@ -22,6 +22,8 @@ func (s *Server) newRouter() *chi.Mux {
 	r.Get("/v1/daemons/{daemon_id}", api.GetDaemon)
 	r.Delete("/v1/daemons/{daemon_id}", api.DeleteDaemon)
 	r.Post("/v1/daemons/{daemon_id}/heartbeat", api.HeartbeatDaemon)
+	r.Post("/v1/daemons/{daemon_id}/drain", api.DrainDaemon)
+	r.Post("/v1/daemons/{daemon_id}/undrain", api.UndrainDaemon)
 
 	r.Get("/v1/placements", api.GetPlacement)
 
@@ -38,11 +40,19 @@ func (s *Server) newRouter() *chi.Mux {
 	r.Delete("/v1/logs/{log}/replacement", api.AbandonReplacement)
 	r.Post("/v1/logs/{log}/events", api.RecordLogEvent)
 
+	r.Get("/v1/operators", api.ListOperators)
+	r.Post("/v1/operators/pause", api.PauseOperators)
+	r.Post("/v1/operators/resume", api.ResumeOperators)
+	r.Get("/v1/operators/settings", api.GetOperatorSettings)
+	r.Put("/v1/operators/settings", api.SetOperatorLimits)
+	r.Get("/v1/operators/{operator_id}", api.GetOperator)
+	r.Delete("/v1/operators/{operator_id}", api.CancelOperator)
 	r.Get("/v1/keys", api.ListKeys)
 	r.Post("/v1/keys/rotate", api.RotateKeys)
 	r.Post("/v1/keys/{key_id}/retire", api.RetireKey)
 
 	r.Get("/v1/status", api.GetStatus)
+	r.Get("/v1/journal", api.ListJournal)
 	r.Get("/v1/events", api.GetEvents)
 
 	r.Get("/healthz", api.GetHealth)
@@ -58,7 +68,7 @@ func (s *Server) newRouter() *chi.Mux {
 // operations wraps the strict handlers in the generated decoders.
 func (s *Server) operations() *openapi.ServerInterfaceWrapper {
 	return &openapi.ServerInterfaceWrapper{
-		Handler: openapi.NewStrictHandlerWithOptions(s, nil, openapi.StrictHTTPServerOptions{
+		Handler: openapi.NewStrictHandlerWithOptions(s, []openapi.StrictMiddlewareFunc{noteRequest}, openapi.StrictHTTPServerOptions{
 			RequestErrorHandlerFunc:  s.failDecode,
 			ResponseErrorHandlerFunc: s.fail,
 		}),

@@ -35,6 +35,9 @@ const (
 type Options struct {
 	// Logger takes one line a request; slog.Default() if nil.
 	Logger *slog.Logger
+	// Audit takes one record, "audit", for each call that changes something or that
+	// was refused: who, what, from where. Logger if nil.
+	Audit *slog.Logger
 	// Version is shown in /v1/status.
 	Version string
 	// Identities says who sends a request; then the contract's roles count. Nil
@@ -70,6 +73,9 @@ type Options struct {
 func (o Options) withDefaults() Options {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
+	}
+	if o.Audit == nil {
+		o.Audit = o.Logger
 	}
 	if o.Registry == nil {
 		o.Registry = prometheus.NewRegistry()
@@ -108,14 +114,15 @@ func (o Options) validate() error {
 
 // Server answers the API.
 type Server struct {
-	store   *store.Store
-	o       Options
-	routes  routers.Router // the contract's
-	roles   map[*openapi3.Operation][]identity.Role
-	cross   *http.CrossOriginProtection
-	limits  limits
-	metrics *metrics
-	handler http.Handler
+	store    *store.Store
+	o        Options
+	routes   routers.Router // the contract's
+	roles    map[*openapi3.Operation][]identity.Role
+	cross    *http.CrossOriginProtection
+	limits   limits
+	metrics  *metrics
+	auditing *auditing
+	handler  http.Handler
 
 	stop     sync.Once
 	stopping chan struct{} // closed when event streams must end
@@ -148,6 +155,7 @@ func New(st *store.Store, o Options) (*Server, error) {
 	if err := s.watchCertificate(o.Registry); err != nil {
 		return nil, err
 	}
+	s.auditing = newAuditing(o.Audit)
 	s.handler = s.newRouter()
 	return s, nil
 }

@@ -18,6 +18,9 @@ func (s *Server) GetReady(context.Context, openapi.GetReadyRequestObject) (opena
 	if err := s.store.Ready(); err != nil {
 		return nil, err
 	}
+	if err := s.store.Warning(); err != nil {
+		return openapi.GetReady200TextResponse("ready, but for writes: " + strings.ReplaceAll(err.Error(), "store: ", "") + "\n"), nil
+	}
 	return openapi.GetReady200TextResponse("ready\n"), nil
 }
 
@@ -38,9 +41,9 @@ func (s *Server) GetStatus(context.Context, openapi.GetStatusRequestObject) (ope
 			Closed: nls[store.LogClosed], Open: nls[store.LogOpen],
 			Degraded: nls[store.LogDegraded], Recovering: nls[store.LogRecovering],
 		},
-		Bytes: countBytes(ds, ncs),
+		Bytes: countBytes(ds, ncs), Operators: countOperators(view),
 	}
-	all := alarms(ready, ds, ls)
+	all := append(alarms(ready, s.store.Health(), ds, ls), operatorAlarms(view)...)
 	body.AlarmCount = len(all)
 	body.Alarms = all[:min(len(all), maxAlarms)]
 	return openapi.GetStatus200JSONResponse{
@@ -85,13 +88,14 @@ func countBytes(ds []store.Daemon, cs []store.Condemned) openapi.ByteCounts {
 const maxAlarms = 256
 
 // alarms is what a person should look at, the worst first.
-func alarms(ready error, ds []store.Daemon, ls []store.Log) []openapi.Alarm {
+func alarms(ready error, etcd store.EtcdHealth, ds []store.Daemon, ls []store.Log) []openapi.Alarm {
 	out := []openapi.Alarm{}
 	if ready != nil {
 		out = append(out, openapi.Alarm{
 			Kind: openapi.AlarmNotReady, Detail: strings.TrimPrefix(ready.Error(), "store: "),
 		})
 	}
+	out = append(out, etcdAlarms(etcd)...)
 	var degraded, replacing []openapi.Alarm
 	for i := range ls {
 		lost, other := logAlarms(&ls[i])

@@ -130,9 +130,13 @@ func (s *Store) tryCreate(ctx context.Context, c *creation) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
+	told, err := s.journal(ctx, &logEntries{id: c.id, rec: rec}, JournalEntry{Kind: JournalLogCreated, Detail: rec.describe()})
+	if err != nil {
+		return nil, err
+	}
 	cmps = append(append(cmps, name.unchanged()), rememberIf...)
 	ops = append(append(ops, put(prefixLogs+c.id, rec),
-		put(name.key, nameRecord{version: current(), LogID: c.id})), rememberOp...)
+		put(name.key, nameRecord{version: current(), LogID: c.id}), told), rememberOp...)
 	rev, ok, err := s.commit(ctx, cmps, ops)
 	if err != nil || !ok {
 		return nil, err

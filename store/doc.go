@@ -33,7 +33,10 @@
 //	key                                    value (Go type)                        lasts
 //	/graven/cluster                        cluster ID, etcd's ID, life            for ever
 //	                                       (clusterRecord)
-//	/graven/keys/grant                     Ed25519 seed (keyRecord)               for ever
+//	/graven/keys/grant                     what grants are signed with, schema 2; for ever
+//	                                       of schema 1, one seed (keyRing)
+//	/graven/keys/period                    the period of new grants               for ever
+//	                                       (periodRecord)
 //	/graven/daemons/<id>                   pool, incarnation, facts, draining,    until deleted
 //	                                       down_since, its name (daemonRecord)
 //	/graven/live/<id>                      addresses, free, health, replica       on the daemon's lease
@@ -41,16 +44,21 @@
 //	/graven/space/<id>                     bytes reserved on it (spaceRecord)     as the daemon
 //	/graven/pools/<pool_id>                daemon ID (ownerRecord)                as the daemon
 //	/graven/addresses/<host:port>          daemon ID (ownerRecord)                on the daemon's lease
-//	/graven/gone/<id>                      the daemon was deleted (goneRecord)    IdempotencyTTL or longer
+//	/graven/gone/<id>                      the daemon was deleted (goneRecord)    IdempotencyTTL or longer;
+//	                                                                              for ever if it was lost
 //	/graven/logs/<log_id>                  sizes, placement rules, replicas, set  until deleted
 //	                                       version, epoch, nonce, last writer, owner
 //	                                       (logRecord)
 //	/graven/lognames/<name>                log ID (nameRecord)                    as the log
 //	/graven/writers/<log_id>               who writes it now (writerRecord)       on the writer's lease
 //	/graven/condemned/<daemon>/<replica>   bytes still reserved (condemnedRecord) until the daemon confirms
+//	/graven/operators/<id>                 what is done by itself, or waits       until it ends, and
+//	                                       (operatorRecord)                       OperatorTTL or longer
+//	/graven/planner                        paused, limits (plannerRecord)         for ever
+//	/graven/election/<lease>               a server's name; the oldest leads      on the server's lease
 //	/graven/idem/<key>                     an answer given (idemRecord)           IdempotencyTTL or longer
-//	/graven/events/<UUIDv7>                the journal: what happened once        JournalTTL to twice that
-//	                                       (journalRecord)
+//	/graven/events/<UUIDv7>                the journal: what happened once        JournalTTL to twice that, and
+//	                                       (journalRecord)                        as long as there are few
 //
 // # Guards
 //
@@ -65,18 +73,35 @@
 //	                    address unchanged if it moves
 //	removal results     condemned and space unchanged
 //	Leave               live unchanged, then the lease is revoked
-//	mark down           daemon unchanged, live absent
+//	mark down           daemon unchanged, live absent; the leader's term
 //	SetDraining         daemon unchanged
 //	DeleteDaemon        daemon and space unchanged, live absent, nothing condemned on it
+//	GiveUpDaemon        daemon unchanged, live absent
 //	CreateLog           name absent; per daemon: record, live and space unchanged; key absent
 //	OpenLog             log and grant keys unchanged, writer unchanged or absent; key absent
+//	RotateKeys          grant keys unchanged
+//	RetireKey           grant keys unchanged
+//	let a key sign      grant keys unchanged; no live record is newer than the view in which none
+//	                    lacked the key
+//	next period         period unchanged
 //	Renew               nothing is written, except when the lease was lost: log unchanged, writer absent
 //	CloseLog            log and writer unchanged
-//	SetReplicas         log unchanged (and with it epoch, nonce and set version)
-//	StartReplacement    log unchanged; the learner's daemon: record, live and space unchanged; key absent
-//	AbandonReplacement  log unchanged; space unchanged if the learner's bytes are released
+//	SetReplicas         log unchanged (and with it epoch, nonce and set version); the daemon of a replica
+//	                    that is condemned not given up
+//	StartReplacement    log unchanged; the learner's daemon: record, live and space unchanged; key absent;
+//	                    a planned one: its operator unchanged and the leader's term
+//	AbandonReplacement  log unchanged; space unchanged if the learner's bytes are released, else its daemon
+//	                    not given up
 //	RecordLogEvent      log unchanged (and with it the writer); key absent
-//	DeleteLog           log unchanged, writer absent; per daemon whose bytes are released: space unchanged
+//	DeleteLog           log unchanged, writer absent; per daemon whose bytes are released: space unchanged,
+//	                    per other daemon: not given up
+//	CancelOperator      operator unchanged, or as AbandonReplacement
+//	operator result     operator unchanged
+//	SetOperatorLimits   the planner's record unchanged
+//	begin operator      operator unchanged; its daemon and log not deleted; the leader's term
+//	queue operator      operator unchanged; the leader's term
+//	drop operator       operator unchanged; the leader's term
+//	end operator        operator unchanged, or as AbandonReplacement; the leader's term
 //
 // Whose a log and a daemon ID are is written once, by the transaction that makes the
 // record, and compared with the caller in every later one: log and daemon record are
@@ -87,7 +112,8 @@
 // what is decided about one log never hits another that has its name meanwhile.
 //
 // Each row is played as a race at its transaction's edge, and each comparison
-// taken away on its way to etcd, by TestRaces and TestMutation.
+// taken away on its way to etcd, by TestRaces and TestMutation; those of the grant
+// keys are played in grants_test.go.
 //
 // # Replacing a replica
 //
@@ -102,6 +128,44 @@
 //
 // Nothing is written to have a log without a writer recovered: the step for the
 // learner's daemon follows from the record and the absent lease.
+//
+// # Operators
+//
+// One server, elected through etcd, plans what is to be done (package planner) and
+// begins it; everything that it writes compares the key of its election, so that
+// of two which think themselves elected one can't. A replacement's operator is
+// written by the transaction that adds the learner, and ended by the one that
+// takes it from the list: both records always agree. A recovery or a scrub is
+// handed out by whatever server its daemon asks, until the daemon has told what
+// came of it. The removal of a condemned replica follows from its key alone.
+//
+// A daemon that was given up has no books: what is condemned on it is dropped, and
+// nothing is condemned there later. The logs go on naming its replicas, as
+// unknown, until others have taken their place.
+//
+// # Journal
+//
+// An entry is written in the transaction that it tells of, with the principal and
+// the origin that the context carries. Creating, opening and deleting a log, the
+// steps of a replacement, first registrations, drains, deletions of daemons, changes of the
+// grant keys and a new life have one. Refused registrations and heartbeats change
+// nothing, so theirs are written apart: the first of a host and sort at once, the
+// others counted and written once each RefusalWindow. Every server trims what the
+// view shows to be too many: each class of kinds has bounds of its own in entries
+// and bytes, so that none pushes out another.
+//
+// # Grants
+//
+// All grant keys are one value, so each change of them is one comparison. A key is
+// published, signs, verifies, is retired. It signs from the transaction on in which no
+// live daemon lacks it: daemons tell which version of the keys is on their disk, the
+// newest is in each answer to one that has told another, and one that registers is
+// given them after its live record is written. Only a published and the signing key
+// have their private half here.
+//
+// A grant names the period in which it was made. A server begins the next one when
+// it has seen the present one for Options.GrantPeriod by its monotonic clock; several
+// of them make one, and none makes them shorter. See docs/grants.md.
 //
 // # Lives
 //

@@ -188,7 +188,7 @@ func (p *plan) happened(t *testing.T) {
 // behind a gate if there is one.
 func edgeClient(c *clientv3.Client, g *gate) *clientv3.Client {
 	out := clientv3.NewCtxClient(context.Background())
-	out.KV, out.Lease, out.Watcher = edgeKV{c.KV}, c.Lease, c.Watcher
+	out.KV, out.Lease, out.Watcher, out.Maintenance = edgeKV{c.KV}, c.Lease, c.Watcher, c.Maintenance
 	if g != nil {
 		g.Watcher = c.Watcher
 		out.Watcher = g

@@ -54,6 +54,26 @@ type Embedded struct {
 	scheme string
 	lock   *os.File
 	close  sync.Once
+
+	using  sync.RWMutex
+	closed bool
+}
+
+// maintenance keeps a member's status from being read out of a database that is
+// being closed: without a socket in between, nothing else would.
+type maintenance struct {
+	clientv3.Maintenance
+	e *Embedded
+}
+
+// Status implements clientv3.Maintenance.
+func (m maintenance) Status(ctx context.Context, endpoint string) (*clientv3.StatusResponse, error) {
+	m.e.using.RLock()
+	defer m.e.using.RUnlock()
+	if m.e.closed {
+		return nil, fmt.Errorf("%w: it is closed", ErrUnavailable)
+	}
+	return m.Maintenance.Status(ctx, endpoint)
 }
 
 // StartEmbedded starts etcd in the folder, which is made if need be, and
@@ -84,6 +104,7 @@ func StartEmbedded(ctx context.Context, dir string, o EmbeddedOptions) (*Embedde
 		return nil, fmt.Errorf("store: start etcd in %s: %w", dir, err)
 	}
 	e.Client = v3client.New(etcd.Server)
+	e.Client.Maintenance = maintenance{e.Client.Maintenance, e}
 	e.Lease = adapter.LeaseServerToLeaseClient(v3rpc.NewQuotaLeaseServer(etcd.Server))
 	return e, nil
 }
@@ -151,6 +172,9 @@ func (e *Embedded) Err() <-chan error { return e.etcd.Err() }
 func (e *Embedded) Close() error {
 	var err error
 	e.close.Do(func() {
+		e.using.Lock()
+		e.closed = true
+		e.using.Unlock()
 		if e.Client != nil {
 			err = e.Client.Close()
 		}

@@ -34,6 +34,8 @@ func fail(ctx context.Context, op string, err error) error {
 		return nil
 	case errors.Is(err, rpctypes.ErrCompacted), errors.Is(err, rpctypes.ErrFutureRev):
 		return fmt.Errorf("%s: %w: %w", op, ErrCompacted, err)
+	case errors.Is(err, rpctypes.ErrNoSpace):
+		return fmt.Errorf("%s: %w: %w", op, ErrNoSpace, ErrUnavailable)
 	case ctx.Err() != nil && !errors.Is(context.Cause(ctx), errCallTimeout):
 		return fmt.Errorf("%s: %w", op, context.Cause(ctx))
 	case ctx.Err() != nil:
@@ -49,6 +51,7 @@ type entry struct {
 	value []byte
 	mod   int64
 	lease clientv3.LeaseID
+	made  int64 // the revision that made the key
 }
 
 func (e entry) exists() bool { return e.mod != 0 }
@@ -58,8 +61,13 @@ func (e entry) unchanged() clientv3.Cmp {
 	return clientv3.Compare(clientv3.ModRevision(e.key), "=", e.mod)
 }
 
+// sameLife compares only that the key was not made or removed since.
+func (e entry) sameLife() clientv3.Cmp {
+	return clientv3.Compare(clientv3.CreateRevision(e.key), "=", e.made)
+}
+
 func entryOf(kv *mvccpb.KeyValue) entry {
-	return entry{key: string(kv.Key), value: kv.Value, mod: kv.ModRevision, lease: clientv3.LeaseID(kv.Lease)}
+	return entry{key: string(kv.Key), value: kv.Value, mod: kv.ModRevision, made: kv.CreateRevision, lease: clientv3.LeaseID(kv.Lease)}
 }
 
 // read gets the keys at one revision, linearizably.
@@ -110,6 +118,7 @@ func (s *Store) commit(ctx context.Context, cmps []clientv3.Cmp, ops []clientv3.
 	before := s.listen()
 	resp, err := s.client.Txn(ctx).If(cmps...).Then(ops...).Commit()
 	if err != nil {
+		s.dropLeases() // one that etcd has lost may be why
 		return 0, false, fail(ctx, "write etcd", err)
 	}
 	if err := s.hear(ctx, before, resp.Header); err != nil {

@@ -191,6 +191,7 @@ func written(ch *clientv3.Event) *JournalEntry {
 	if err != nil {
 		return nil
 	}
+	_, rec.EntryID = splitKey(string(ch.Kv.Key))
 	return &rec.JournalEntry
 }
 

@@ -44,9 +44,13 @@ func TestEventsTellWhatChanged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// One transaction is two events; whoever has seen only one resumes before it.
+	// One transaction is three events; whoever has seen only one resumes before it.
 	a, b := next(t, sub, r.DaemonID, l.LogID), next(t, sub, r.DaemonID, l.LogID)
-	if a.Revision != b.Revision || a.Revision != l.ModRevision || a.Resume != a.Revision-1 || b.Resume != b.Revision || a.ID == b.ID {
+	created := next(t, sub, entryID(t, s, JournalLogCreated, l.LogID))
+	if created.Revision != l.ModRevision || created.Resume != created.Revision || a.Resume != a.Revision-1 || created.Journal.LogName != l.Name {
+		t.Errorf("created: %+v\n%+v", created, a)
+	}
+	if a.Revision != b.Revision || a.Revision != l.ModRevision || a.ID == b.ID {
 		t.Errorf("created: %+v\n%+v", a, b)
 	}
 	w := open(t, s, l.Name)
@@ -97,8 +101,8 @@ func TestEventsResume(t *testing.T) {
 		if ev.ID != id {
 			t.Fatalf("event %d is about %s, want %s", i, ev.ID, id)
 		}
-		if i == 2 {
-			third = ev
+		if i == 2 { // its journal's entry follows
+			third = next(t, sub, entryID(t, s, JournalDaemonRegistered, id))
 		}
 	}
 	again, err := s.Events(t.Context(), third.Resume)

@@ -83,6 +83,7 @@ func (v *View) replace(t *tables, rev int64, ended <-chan struct{}) bool {
 	v.past = false
 	t.inherit(v.t)
 	v.t, v.filled, v.trouble = t, true, nil
+	v.noteGrowth()
 	// A revision below the last one means that etcd was set back; waiters are
 	// woken either way and look again.
 	v.revision, v.wanted = 0, 0
@@ -146,6 +147,7 @@ func (v *View) apply(resp *clientv3.WatchResponse) error {
 			return err
 		}
 	}
+	v.noteGrowth()
 	if n := len(resp.Events); n > 0 {
 		v.advance(resp.Events[n-1].Kv.ModRevision)
 	}

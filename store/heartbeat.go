@@ -24,6 +24,7 @@ func (s *Store) Heartbeat(ctx context.Context, r HeartbeatRequest) (*HeartbeatAn
 	defer cancel()
 	live, ttl, err := s.renewDaemon(ctx, r.DaemonID, r.Incarnation)
 	if err != nil {
+		s.noteRefusal(ctx, r.DaemonID, err)
 		return nil, err
 	}
 	s.view.heard(r.DaemonID)
@@ -71,7 +72,7 @@ func (r *HeartbeatRequest) check() error {
 // that is; only etcd tells that there is none.
 func (s *Store) renewDaemon(ctx context.Context, id string, incarnation uint64) (*liveRow, time.Duration, error) {
 	live := s.view.live(id)
-	if live == nil || live.rec.Incarnation != incarnation || !s.view.mayHear(ctx, id) {
+	if live == nil || live.rec.Incarnation != incarnation || s.formerLife(live.rec) || !s.view.mayHear(ctx, id) {
 		var err error
 		if live, err = s.readLive(ctx, id, incarnation); err != nil {
 			return nil, 0, err
@@ -206,7 +207,7 @@ func (s *Store) nextLive(r HeartbeatRequest, old *liveRow) (liveRecord, bool) {
 	}
 	if r.Replicas != nil {
 		next.Replicas = r.Replicas
-		next.Missing = stillMissing(old.rec.Missing, r.Replicas)
+		next.Missing = s.view.stillMissing(r.DaemonID, old.rec.Missing, r.Replicas)
 	}
 	if r.KeysVersion != 0 {
 		next.KeysVersion = r.KeysVersion
@@ -245,8 +246,15 @@ func sameReplicas(a, b []ReplicaSummary) bool {
 	})
 }
 
-func stillMissing(missing []string, reported []ReplicaSummary) []string {
+// stillMissing are those that the report does not have, or has otherwise than the
+// books do. A report lists what is quarantined, too.
+func (v *View) stillMissing(daemonID string, missing []string, reported []ReplicaSummary) []string {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	d := v.t.daemons[daemonID]
 	return slices.DeleteFunc(slices.Clone(missing), func(id string) bool {
-		return slices.ContainsFunc(reported, func(r ReplicaSummary) bool { return r.ReplicaID == id })
+		return d != nil && slices.ContainsFunc(reported, func(r ReplicaSummary) bool {
+			return r.ReplicaID == id && v.t.verdict(d, r).Verdict == VerdictKeep
+		})
 	})
 }

@@ -65,13 +65,22 @@ func (s *Store) loadCluster(ctx context.Context, least uint64) (rec clusterRecor
 		if err != nil || rec.EtcdID == etcdName(etcdID) && rec.Life >= least {
 			return true, err
 		}
+		var ops []clientv3.Op
 		if rec.EtcdID != "" {
 			rec.Life = max(rec.Life+1, least)
+			s.dropLeases() // they are the other etcd's
+			told, err := s.entry(ctx, signed(ctx, JournalEntry{Kind: JournalEtcdRestored, Detail: fmt.Sprintf(
+				"etcd is %s and was %s, restored from a backup or set back: life %d begins, and no epoch below %d is handed out",
+				etcdName(etcdID), rec.EtcdID, rec.Life, rec.Life<<lifeShift)}))
+			if err != nil {
+				return false, err
+			}
+			ops = append(ops, told)
 			s.log.Warn("etcd was restored from a backup, or set back: epochs go on far above the old ones",
 				"etcd", etcdName(etcdID), "before", rec.EtcdID, "life", rec.Life)
 		}
 		rec.EtcdID = etcdName(etcdID)
-		resp, err := s.client.Txn(ctx).If(e.unchanged()).Then(put(keyCluster, rec)).Commit()
+		resp, err := s.client.Txn(ctx).If(e.unchanged()).Then(append(ops, put(keyCluster, rec))...).Commit()
 		if err != nil {
 			return false, fail(ctx, "write "+keyCluster, err)
 		}

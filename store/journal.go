@@ -4,21 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
 	clientv3 "go.etcd.io/etcd/client/v3"
-)
 
-// JournalKind is what an entry of the journal is about.
-type JournalKind string
-
-// The kinds of entries.
-const (
-	JournalReplacementStarted   JournalKind = "replacement-started"
-	JournalReplacementDone      JournalKind = "replacement-done"
-	JournalReplacementAbandoned JournalKind = "replacement-abandoned"
-	JournalDataLossAccepted     JournalKind = "data-loss-accepted"
+	caller "github.com/gravenio/graven/identity"
 )
 
 // Limits of what a writer may have recorded.
@@ -31,16 +23,27 @@ const (
 // JournalEntry is something that happened once and that people must be able to
 // find out. Nothing is decided by it.
 type JournalEntry struct {
+	EntryID string      `json:"-"` // a UUIDv7: it sorts by time; the key says it
 	At      time.Time   `json:"at"`
 	Kind    JournalKind `json:"kind"`
-	LogID   string      `json:"log_id"`
-	LogName string      `json:"log_name"`
-	// DaemonID and ReplicaID are the learner's, for replacements.
+	LogID   string      `json:"log_id,omitempty"`
+	LogName string      `json:"log_name,omitempty"`
+	// DaemonID and ReplicaID are what it is about; for replacements the learner's.
 	DaemonID  string    `json:"daemon_id,omitempty"`
 	ReplicaID string    `json:"replica_id,omitempty"`
 	Epoch     uint64    `json:"epoch,omitempty"`
 	Detail    string    `json:"detail"`
 	GivenUp   []GivenUp `json:"given_up,omitempty"`
+	// Who asked, how that was proved, from where, and in which request; empty for
+	// what the servers do by themselves.
+	Who       string `json:"who,omitempty"`
+	Via       string `json:"via,omitempty"`
+	From      string `json:"from,omitempty"`
+	RequestID string `json:"request_id,omitempty"`
+	// Problem and Count are for refusals: what was answered, without its prefix,
+	// and how often, where the entry stands for several.
+	Problem string `json:"problem,omitempty"`
+	Count   int    `json:"count,omitempty"`
 }
 
 // GivenUp is a replica without which a log was opened.
@@ -57,9 +60,33 @@ func (s *Store) note(ctx context.Context, l *logEntries, kind JournalKind, learn
 	})
 }
 
-// journal is the write of an entry, completed from the log's record. Its key
-// sorts by time and is nobody else's, so nothing has to be compared.
+// journal is the write of an entry, completed from the log's record.
 func (s *Store) journal(ctx context.Context, l *logEntries, e JournalEntry) (clientv3.Op, error) {
+	e.LogID, e.LogName, e.Epoch = l.id, l.rec.Name, l.rec.Epoch
+	return s.entry(ctx, signed(ctx, e))
+}
+
+// daemonEntry is the write of an entry about a daemon.
+func (s *Store) daemonEntry(ctx context.Context, kind JournalKind, daemonID, format string, args ...any) (clientv3.Op, error) {
+	return s.entry(ctx, signed(ctx, JournalEntry{Kind: kind, DaemonID: daemonID, Detail: clipDetail(fmt.Sprintf(format, args...))}))
+}
+
+// signed is the entry with who asked for it, from where, and when.
+func signed(ctx context.Context, e JournalEntry) JournalEntry {
+	if p, ok := caller.In(ctx); ok {
+		e.Who = p.Name
+		if p.Via != caller.ViaNothing {
+			e.Via = string(p.Via)
+		}
+	}
+	o := originOf(ctx)
+	e.From, e.RequestID, e.At = o.Remote, o.RequestID, time.Now().UTC()
+	return e
+}
+
+// entry is the write of a signed entry, for the transaction that it tells of. Its
+// key sorts by time and is nobody else's, so nothing has to be compared.
+func (s *Store) entry(ctx context.Context, e JournalEntry) (clientv3.Op, error) {
 	lease, err := s.shared(ctx, &s.journalLease, s.opts.JournalTTL)
 	if err != nil {
 		return clientv3.Op{}, err
@@ -68,8 +95,15 @@ func (s *Store) journal(ctx context.Context, l *logEntries, e JournalEntry) (cli
 	if err != nil {
 		return clientv3.Op{}, fmt.Errorf("store: make an ID for the journal: %w", err)
 	}
-	e.At, e.LogID, e.LogName, e.Epoch = time.Now().UTC(), l.id, l.rec.Name, l.rec.Epoch
 	return put(prefixEvents+id.String(), journalRecord{version: current(), JournalEntry: e}, clientv3.WithLease(lease)), nil
+}
+
+// clipDetail keeps an entry within its bound.
+func clipDetail(s string) string {
+	if len(s) > maxDetail {
+		s = strings.ToValidUTF8(s[:maxDetail-3], "") + "…"
+	}
+	return s
 }
 
 // RecordLogEvent writes into the journal what a writer did.
@@ -95,8 +129,8 @@ func (s *Store) RecordLogEvent(ctx context.Context, r LogEventRequest) error {
 
 func (r *LogEventRequest) check() error {
 	switch {
-	case r.Kind != JournalDataLossAccepted:
-		return invalid("kind", "must be %s, not %q", JournalDataLossAccepted, clip(string(r.Kind)))
+	case r.Kind != JournalDataLossAccepted && r.Kind != JournalLogRecovered:
+		return invalid("kind", "must be %s or %s, not %q", JournalDataLossAccepted, JournalLogRecovered, clip(string(r.Kind)))
 	case r.Writer.Nonce == "":
 		return invalid("nonce", "must be that of the open")
 	case r.Detail == "" || len(r.Detail) > maxDetail:

@@ -71,6 +71,7 @@ func TestACopiedFolderBeginsALife(t *testing.T) {
 	first, second := r.through(), r.through()
 	old := makeLog(t, first)
 	open(t, first, old.Name)
+	d := daemon(t, first)
 
 	yesterday := filepath.Join(t.TempDir(), "copy")
 	r.stop()
@@ -121,6 +122,17 @@ func TestACopiedFolderBeginsALife(t *testing.T) {
 	}
 	if rec := recordedCluster(t, first); rec.Life != 1 {
 		t.Errorf("two servers noticed one restore and began life %d", rec.Life)
+	}
+	// A daemon tells anew what its pool holds: it may have got something since.
+	beat := HeartbeatRequest{DaemonID: d.DaemonID, Incarnation: d.Incarnation, Free: d.Free}
+	if _, err := second.Heartbeat(t.Context(), beat); !errors.Is(err, ErrLeaseExpired) {
+		t.Errorf("a heartbeat of a daemon that registered in the life before: %v", err)
+	}
+	if _, err := second.Register(t.Context(), d); err != nil {
+		t.Error(err)
+	}
+	if _, err := first.Heartbeat(t.Context(), beat); err != nil {
+		t.Error(err)
 	}
 	for range stream.C { // what came before it ended
 	}

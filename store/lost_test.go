@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"github.com/google/uuid"
 )
 
@@ -213,16 +215,16 @@ func beatIs(t *testing.T, r RegisterRequest, want error) error {
 	return answered(beat(t.Context(), r, nil), want)
 }
 
-// entriesOf is how often the journal tells of a log.
+// entriesOf is how often the journal tells of losses of a log.
 func entriesOf(t *testing.T, logID string) int {
 	t.Helper()
 	n := 0
-	resp, err := shared.store.page(t.Context(), prefixEvents, prefixEvents+"\xff", 0)
+	resp, err := shared.store.client.Get(t.Context(), prefixEvents, clientv3.WithPrefix())
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, kv := range resp.Kvs {
-		if rec, err := decode[journalRecord](string(kv.Key), kv.Value); err == nil && rec.LogID == logID {
+		if rec, err := decode[journalRecord](string(kv.Key), kv.Value); err == nil && rec.LogID == logID && rec.Kind == JournalDataLossAccepted {
 			n++
 		}
 	}

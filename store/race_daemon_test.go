@@ -47,6 +47,29 @@ func daemonRaces() []race {
 			return errors.Join(answered(err, nil), equal("pool without an owner", owner == nil, false),
 				equal("no books", books == nil, false))
 		}},
+		{"Register", "its log deleted meanwhile", "", func(t *testing.T, p *plan) error {
+			// It is told to keep what the log's record still named; the next heartbeat
+			// corrects that, and until its word the bytes stay reserved.
+			r := daemon(t, s)
+			l, err := s.CreateLog(t.Context(), on(t, r.DaemonID))
+			if err != nil {
+				t.Fatal(err)
+			}
+			w := open(t, s, l.LogID)
+			r.Incarnation++
+			r.Replicas = []ReplicaSummary{{ReplicaID: l.Replicas[0].ReplicaID, LogID: l.LogID, Bytes: l.ReplicaBytes}}
+			p.before = func() error {
+				return errors.Join(s.CloseLog(t.Context(), ref(w)), s.DeleteLog(t.Context(), l.LogID, 0))
+			}
+			if err := handedOut(shared.edges.Register(p.in(t.Context()), r)); err != nil {
+				return err
+			}
+			a, err := s.Heartbeat(t.Context(), HeartbeatRequest{DaemonID: r.DaemonID, Incarnation: 2, Free: r.Free})
+			if err != nil {
+				return err
+			}
+			return errors.Join(equal("steps", len(a.Steps), 1), equal("reserved bytes", reserved(t, s, r.DaemonID), oneLog))
+		}},
 		{"Register", "a clone lives meanwhile", tableLive, func(t *testing.T, p *plan) error {
 			// The clone says so in a heartbeat, and only live is written: its address
 			// in the TCP network is the same.
@@ -133,7 +156,7 @@ func daemonRaces() []race {
 			}
 			_, e := recordOf[daemonRecord](t, key)
 			p.before = func() error { return s.SetDraining(t.Context(), r.DaemonID, true, 0) }
-			err := shared.edges.mark(p.in(t.Context()), downMark{id: r.DaemonID, rec: rec, mod: e.mod, since: time.Now()})
+			err := (&leader{s: shared.edges}).mark(p.in(t.Context()), downMark{id: r.DaemonID, rec: rec, mod: e.mod, since: time.Now()})
 			now, _ := recordOf[daemonRecord](t, key)
 			return errors.Join(answered(err, nil), equal("draining", now.Draining, true))
 		}},
@@ -141,7 +164,7 @@ func daemonRaces() []race {
 			r := daemon(t, s)
 			key := prefixDaemons + r.DaemonID
 			rec, e := recordOf[daemonRecord](t, key)
-			err := shared.edges.mark(p.in(t.Context()), downMark{id: r.DaemonID, rec: *rec, mod: e.mod, since: time.Now()})
+			err := (&leader{s: shared.edges}).mark(p.in(t.Context()), downMark{id: r.DaemonID, rec: *rec, mod: e.mod, since: time.Now()})
 			now, _ := recordOf[daemonRecord](t, key)
 			return errors.Join(answered(err, nil), equal("down", now.DownSince.IsZero(), true))
 		}},
@@ -156,6 +179,8 @@ func daemonRaces() []race {
 		}},
 	}
 }
+
+func handedOut(_ *Registration, err error) error { return err }
 
 // away is a daemon whose lease has ended and which is marked as down, so that
 // nothing writes its record any more.
@@ -355,4 +380,63 @@ func versionOf(t *testing.T, s *Store, key string) int64 {
 		t.Fatalf("%s: %v, %v", key, resp, err)
 	}
 	return resp.Kvs[0].Version
+}
+
+// TestDeletedWhileADaemonIsAway: a log goes while one of its daemons is away, and
+// another takes its name and its place. When the daemon is back it removes the one
+// and keeps the other, and its bytes are given back once.
+func TestDeletedWhileADaemonIsAway(t *testing.T) {
+	t.Parallel()
+	s := shared.store
+	ids := daemons(t, s, 3)
+	first, err := s.CreateLog(t.Context(), on(t, ids...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := open(t, s, first.LogID)
+	region := func(l *Log) ReplicaSummary {
+		return ReplicaSummary{ReplicaID: l.Replicas[0].ReplicaID, LogID: l.LogID, Bytes: l.ReplicaBytes}
+	}
+	d, _ := s.View().Daemon(ids[0])
+	back := RegisterRequest{
+		DaemonID: ids[0], PoolID: d.PoolID, Incarnation: 2, Addresses: d.Addresses, Capacity: d.CapacityBytes,
+		Free: d.CapacityBytes - oneLog, Media: d.Media, Transports: d.Transports, LeaseTTL: time.Minute,
+		Replicas: []ReplicaSummary{region(first)},
+	}
+	expire(t, s, prefixLive+ids[0])
+	if err := errors.Join(s.CloseLog(t.Context(), ref(w)), s.DeleteLog(t.Context(), first.Name, 0)); err != nil {
+		t.Fatal(err)
+	}
+	again := on(t, ids...)
+	again.Name = first.Name
+	if err := made(s.CreateLog(t.Context(), again)); unfit(err, "down") != nil {
+		t.Fatalf("a create on a daemon that is away: %v", err)
+	}
+	a, err := s.Register(t.Context(), back)
+	if err != nil || len(a.Replicas) != 1 || a.Replicas[0].Verdict != VerdictRemove || len(a.Missing) != 0 {
+		t.Fatalf("back: %+v, %v", a, err)
+	}
+	second, err := s.CreateLog(t.Context(), again)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := reserved(t, s, ids[0]); n != 2*oneLog {
+		t.Errorf("%d bytes reserved for both, want %d", n, 2*oneLog)
+	}
+	back.Incarnation, back.Replicas = 3, []ReplicaSummary{region(first), region(second)}
+	if a, err = s.Register(t.Context(), back); err != nil || a.Replicas[0].Verdict != VerdictRemove || a.Replicas[1].Verdict != VerdictKeep {
+		t.Fatalf("back again: %+v, %v", a, err)
+	}
+	for range 2 {
+		h, err := s.Heartbeat(t.Context(), HeartbeatRequest{
+			DaemonID: ids[0], Incarnation: 3, Free: back.Free,
+			Results: []StepResult{{Kind: StepRemoveReplica, ReplicaID: region(first).ReplicaID, Done: true}},
+		})
+		if err != nil || len(h.Steps) != 0 {
+			t.Errorf("its word: %+v, %v", h, err)
+		}
+		if n := reserved(t, s, ids[0]); n != oneLog {
+			t.Errorf("%d bytes reserved after its word, want %d", n, oneLog)
+		}
+	}
 }

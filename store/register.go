@@ -15,7 +15,8 @@ import (
 // known one, and says what to do with what its pool holds.
 //
 // Errors: ErrInvalid, ErrPoolWiped, ErrPoolMismatch, ErrPoolRolledBack,
-// ErrPoolCloned, ErrIncarnationAhead, ErrAddressInUse, ErrConflict (retry),
+// ErrPoolCloned, ErrIncarnationAhead, ErrAddressInUse, ErrGone (given up as
+// lost), ErrConflict (retry),
 // ErrUnavailable.
 func (s *Store) Register(ctx context.Context, r RegisterRequest) (*Registration, error) {
 	if r.LeaseTTL == 0 {
@@ -40,6 +41,7 @@ func (s *Store) Register(ctx context.Context, r RegisterRequest) (*Registration,
 		return reg != nil, err
 	})
 	if err != nil {
+		s.noteRefusal(ctx, r.DaemonID, err)
 		if !errors.Is(err, ErrUnavailable) { // else the daemon may be live under it
 			s.revokeLease(ctx, lease)
 		}
@@ -56,6 +58,7 @@ func (s *Store) Register(ctx context.Context, r RegisterRequest) (*Registration,
 type registering struct {
 	req                             RegisterRequest
 	daemon, live, space, pool, addr entry
+	gone                            entry
 	rec                             daemonRecord // zero if the daemon is new
 	liveRec                         *liveRecord
 }
@@ -80,6 +83,9 @@ func (s *Store) tryRegister(ctx context.Context, r RegisterRequest, lease client
 	if err != nil {
 		return nil, err
 	}
+	if err := s.barred(g.gone, &r); err != nil {
+		return nil, err
+	}
 	cmps := []clientv3.Cmp{
 		g.daemon.unchanged(), g.live.unchanged(), g.pool.unchanged(), g.addr.unchanged(),
 	}
@@ -90,6 +96,14 @@ func (s *Store) tryRegister(ctx context.Context, r RegisterRequest, lease client
 		put(g.addr.key, owner, clientv3.WithLease(lease)),
 		put(g.pool.key, owner),
 		clientv3.OpDelete(prefixGone + r.DaemonID),
+	}
+	if !g.daemon.exists() {
+		told, err := s.daemonEntry(ctx, JournalDaemonRegistered, r.DaemonID,
+			"for the first time, with pool %s of %d bytes on %s at %s", r.PoolID, r.Capacity, r.Media, hostPort(r.Addresses))
+		if err != nil {
+			return nil, err
+		}
+		ops = append(ops, told)
 	}
 	if !g.space.exists() {
 		cmps = append(cmps, g.space.unchanged())
@@ -108,11 +122,11 @@ func (s *Store) tryRegister(ctx context.Context, r RegisterRequest, lease client
 func (s *Store) readRegistering(ctx context.Context, r RegisterRequest) (*registering, int64, error) {
 	es, rev, err := s.read(ctx,
 		prefixDaemons+r.DaemonID, prefixLive+r.DaemonID, prefixSpace+r.DaemonID,
-		prefixPools+r.PoolID, addressKey(r.Addresses))
+		prefixPools+r.PoolID, addressKey(r.Addresses), prefixGone+r.DaemonID)
 	if err != nil {
 		return nil, 0, err
 	}
-	g := &registering{req: r, daemon: es[0], live: es[1], space: es[2], pool: es[3], addr: es[4]}
+	g := &registering{req: r, daemon: es[0], live: es[1], space: es[2], pool: es[3], addr: es[4], gone: es[5]}
 	if g.daemon.exists() {
 		if g.rec, err = decode[daemonRecord](g.daemon.key, g.daemon.value); err != nil {
 			return nil, 0, err

@@ -156,7 +156,11 @@ func (s *Store) changeRing(ctx context.Context, change func(*keyRing) (bool, err
 		if changed, err := change(&next); err != nil || !changed {
 			return err == nil, err
 		}
-		_, ok, err := s.commit(ctx, []clientv3.Cmp{r.entry.unchanged()}, []clientv3.Op{put(keyGrantKey, next)})
+		told, err := s.ringEntryOf(ctx, &r.keyRing, &next)
+		if err != nil {
+			return false, err
+		}
+		_, ok, err := s.commit(ctx, []clientv3.Cmp{r.entry.unchanged()}, []clientv3.Op{put(keyGrantKey, next), told})
 		return ok, err
 	})
 }
@@ -188,7 +192,11 @@ func (s *Store) promoteKey(ctx context.Context) error {
 		}
 		next := r.clone()
 		next.promote(ident.life)
-		_, ok, err := s.commit(ctx, r.promotion(seen), []clientv3.Op{put(keyGrantKey, next)})
+		told, err := s.ringEntryOf(ctx, &r.keyRing, &next)
+		if err != nil {
+			return false, err
+		}
+		_, ok, err := s.commit(ctx, r.promotion(seen), []clientv3.Op{put(keyGrantKey, next), told})
 		if ok {
 			s.log.Info("grants are signed with another key", "key", p.ID, "keys_version", next.KeysVersion)
 		}

@@ -22,7 +22,13 @@ type Store struct {
 	view   *View
 	keeper *keeper
 
-	idem, journalLease sharedLease
+	idem, journalLease, operatorLease sharedLease
+
+	markOnly       bool // the leader plans nothing; for tests that share an etcd
+	refusals       *refusals
+	journalTrimmed atomic.Uint64
+
+	health healthBox
 
 	mu       sync.RWMutex
 	identity *identity
@@ -47,6 +53,8 @@ func New(client *clientv3.Client, o Options) (*Store, error) {
 	}
 	s := &Store{client: client, opts: o, log: o.Logger, keeper: newKeeper(o.Lease)}
 	s.view = newView(o.MaxLag)
+	s.view.bounds = s.journalBounds
+	s.refusals = newRefusals(o.RefusalWindow)
 	return s, nil
 }
 
@@ -60,7 +68,9 @@ func (s *Store) Run(ctx context.Context) error {
 	g.Go(func() error { return s.keeper.run(ctx) })
 	g.Go(func() error { return s.feedView(ctx) })
 	g.Go(func() error { return s.probeView(ctx) })
-	g.Go(func() error { return s.markDown(ctx) })
+	g.Go(func() error { return s.lead(ctx) })
+	g.Go(func() error { return s.tendJournal(ctx) })
+	g.Go(func() error { return s.watchHealth(ctx) })
 	g.Go(func() error { return s.keepPeriods(ctx) })
 	err := g.Wait()
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {

@@ -17,6 +17,8 @@ import (
 type View struct {
 	maxLag time.Duration
 	nudge  chan struct{} // has room for one: somebody waits for a revision
+	grown  chan struct{} // has room for one: the journal is beyond its bounds
+	bounds func(journalClass) (entries, bytes int)
 
 	mu       sync.RWMutex
 	t        *tables
@@ -34,6 +36,7 @@ func newView(maxLag time.Duration) *View {
 	return &View{
 		maxLag:   maxLag,
 		nudge:    make(chan struct{}, 1),
+		grown:    make(chan struct{}, 1),
 		t:        newTables(),
 		advanced: make(chan struct{}),
 		ended:    make(chan struct{}),

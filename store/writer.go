@@ -172,9 +172,13 @@ func (s *Store) tryOpen(ctx context.Context, o *opening) (*OpenAnswer, error) {
 	if err != nil {
 		return nil, err
 	}
+	told, err := s.journal(ctx, &logEntries{id: l.id, rec: rec}, o.tell(l, &rec))
+	if err != nil {
+		return nil, err
+	}
 	_, ok, err := s.commit(ctx,
 		append(o.unchanged(l), rememberIf...),
-		append([]clientv3.Op{put(l.log.key, rec), put(l.writer.key, writer, clientv3.WithLease(o.lease))}, rememberOp...))
+		append([]clientv3.Op{told, put(l.log.key, rec), put(l.writer.key, writer, clientv3.WithLease(o.lease))}, rememberOp...))
 	if err != nil || !ok {
 		return nil, err
 	}

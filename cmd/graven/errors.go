@@ -116,6 +116,8 @@ func problemHint(p *openapi.Problem) string {
 		return "stop its agent first; if its host will never return, give its replicas up with --lost"
 	case openapi.ProblemConflict:
 		return "it changed meanwhile; look at it again and repeat the command"
+	case openapi.ProblemEtcdNoSpace:
+		return "make room in etcd: compact, defragment, and disarm the alarm (docs/operations.md)"
 	case openapi.ProblemUnavailable:
 		return "the API has no connection to etcd; try again, and see `graven status`"
 	case openapi.ProblemUnauthenticated:

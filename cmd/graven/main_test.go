@@ -23,6 +23,7 @@ func TestMain(m *testing.M) {
 		"etcd":    func() { etcdmain.Main(os.Args) },
 		"etcdctl": ctlv3.MustStart,
 		"etcdutl": etcdutlMain,
+		"sitectl": sitectl,
 	})
 }
 

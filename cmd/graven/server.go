@@ -18,7 +18,7 @@ import (
 
 func newServer(a *app) *cobra.Command {
 	var endpoints []string
-	var listen, level string
+	var listen, level, audit string
 	var ttl time.Duration
 	var who identityFlags
 	cmd := &cobra.Command{
@@ -42,6 +42,7 @@ otherwise by --insecure. docs/security.md says who may do what.`,
 	f.StringVar(&listen, "listen", defaultAPI, "`HOST:PORT` to serve the API on")
 	f.DurationVar(&ttl, "ttl", 10*time.Second, "lease of daemons and writers that ask for none")
 	who.flags(f)
+	f.StringVar(&audit, "audit-log", "", "append who changed what, or was refused, to this `FILE` as JSON lines (default into the log)")
 	f.StringVar(&level, "log-level", "info", "least `LEVEL` to log: debug, info, warn or error")
 	settings(f)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -66,6 +67,12 @@ otherwise by --insecure. docs/security.md says who may do what.`,
 		if err != nil {
 			return err
 		}
+		records, endAudit, err := openAudit(audit, log)
+		if err != nil {
+			return err
+		}
+		defer endAudit()
+		o.Audit = records
 		ln, err := listenTCP("--listen", listen)
 		if err != nil {
 			return err

@@ -70,7 +70,7 @@ func waitText(ctx context.Context, api *openapi.ClientWithResponses, log string,
 	switch {
 	case ctx.Err() != nil:
 		return ""
-	case errors.As(err, &problem) && !openapi.IsProblem(err, openapi.ProblemUnavailable):
+	case errors.As(err, &problem) && !openapi.IsProblem(err, openapi.ProblemUnavailable) && !openapi.IsProblem(err, openapi.ProblemEtcdNoSpace):
 		return "" // the open gets the same answer, and ends
 	case err != nil:
 		return fmt.Sprintf("log %s can't be opened without the API: %v; waiting for it (--timeout bounds it)", log, err)

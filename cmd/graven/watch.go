@@ -18,8 +18,8 @@ func newWatch(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "watch",
 		Short: "Follow what changes in the cluster",
-		Long: `Follow what changes in the cluster, from now on or from a revision, until
-interrupted. A broken connection is taken up where it ended. With -o json each
+		Long: `Follow what changes in the cluster and what is written into its journal, from now
+on or from a revision, until interrupted. What was before: graven events ls. A broken connection is taken up where it ended. With -o json each
 line is one event of the API.`,
 		Example: `  graven watch
   graven watch -o json | jq -r 'select(.kind == "daemon") | .daemon.state'`,
@@ -184,12 +184,4 @@ func eventText(e *openapi.Event) string {
 	default:
 		return string(e.Kind) + " " + e.ID
 	}
-}
-
-func journalText(j *openapi.JournalEntry) string {
-	text := fmt.Sprintf("journal log %s %s: %s", j.LogName, j.Kind, j.Detail)
-	for _, g := range j.GivenUp {
-		text += fmt.Sprintf("; gave up replica %s: %s", g.ReplicaID, g.Detail)
-	}
-	return text
 }

@@ -21,6 +21,14 @@
 // quarter longer, is given up; one that is at work says Busy every
 // Options.BusyEvery and is waited for. An idle session does nothing at all.
 //
+// Under TLS, which is 1.3 only, a client proves a key at each connection (Key), and
+// the host is told which; no authority vouches for it, since grants name keys. Who
+// dials believes the far end's certificate as its configuration says, or nothing is
+// sent. A handshake has the deadline and the place of a Hello. An end that is plain
+// where the other is not gets ErrTLS: a plain client by an Error frame, sent plainly.
+// A session is bytes through the sender then: Post does not send by itself, nothing
+// is sent from its place without a copy, and what waits leaves in one record.
+//
 // # What it assumes
 //
 // Linux. A network that may cut, delay or repeat a connection's attempts but not
