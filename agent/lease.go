@@ -21,6 +21,7 @@ const (
 	slowestRetry    = 5 * time.Second
 	leastRenewal    = 50 * time.Millisecond // whatever a server asks for
 	assumedTTL      = 10 * time.Second      // where none was asked for
+	reportFor       = time.Minute           // a change is told again: servers write some down only every 30 s
 	addressPatience = 5 * time.Second       // beyond the lease of whoever had the address before
 )
 
@@ -37,6 +38,7 @@ type lease struct {
 	serving  bool                     // registered once
 	silent   bool                     // the control plane's silence has been logged
 	reported []openapi.ReplicaSummary // what it was told last; nil for nothing
+	changed  time.Time                // when something else was to be told last
 }
 
 func newLease(a *Agent) *lease {
@@ -211,7 +213,10 @@ func (l *lease) renew(ctx context.Context) error {
 func (l *lease) heartbeat(ctx context.Context) error {
 	body := l.a.heartbeat()
 	reported := body.Replicas
-	if slices.Equal(l.reported, reported) {
+	if !slices.Equal(l.reported, reported) {
+		l.changed = time.Now()
+	}
+	if time.Since(l.changed) > reportFor {
 		body.Replicas = nil // as before
 	}
 	r, err := l.post(ctx, body, l.every)

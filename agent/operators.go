@@ -25,6 +25,10 @@ func (a *Agent) operators(ops []openapi.Operator) {
 		if a.results.done(op.OperatorID) {
 			continue
 		}
+		if op.Kind == openapi.OperatorScrub {
+			a.scrubs.ask(op)
+			continue
+		}
 		s, err := readStep(op)
 		switch {
 		case err != nil:

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/gravenio/graven/openapi"
 	"github.com/gravenio/graven/pmemlog"
 	"github.com/gravenio/graven/pmemlog/format"
 	"github.com/gravenio/graven/rdmaio"
@@ -28,15 +29,17 @@ const (
 type scrubber struct {
 	a     *Agent
 	limit *rate.Limiter
+	asked chan openapi.Operator // has room for one: the control plane wants a scrub
 
 	bytes, records, runs, damage, healed atomic.Uint64
+	busy                                 atomic.Bool  // one that was asked for is under way
 	completed                            atomic.Int64 // when a scrub of all has ended last, since begun
 	begun                                time.Time
 }
 
 func newScrubber(a *Agent) *scrubber {
 	pace := a.opts.ScrubRate
-	s := &scrubber{a: a, begun: time.Now(), limit: rate.NewLimiter(rate.Limit(pace), int(min(pace/catchUp, math.MaxInt32)))}
+	s := &scrubber{a: a, begun: time.Now(), asked: make(chan openapi.Operator, 1), limit: rate.NewLimiter(rate.Limit(pace), int(min(pace/catchUp, math.MaxInt32)))}
 	s.limit.AllowN(s.begun, s.limit.Burst()) // nothing is to be caught up with yet
 	return s
 }
@@ -58,45 +61,85 @@ func (s *scrubber) pace(ctx context.Context, n int) error {
 	return nil
 }
 
-// run scrubs every now and then until ctx ends.
-func (s *scrubber) run(ctx context.Context) error {
-	every := s.a.opts.ScrubEvery
-	if every < 0 {
-		return nil
+// ask has the pool scrubbed for the control plane. It never waits: while one is
+// asked for or under way, asking again changes nothing.
+func (s *scrubber) ask(op openapi.Operator) {
+	if s.busy.Load() {
+		return
 	}
-	t := time.NewTimer(rand.N(every/firstScrub + 1))
-	defer t.Stop()
-	for {
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			return nil
-		}
-		begun := time.Now()
-		s.scrub(ctx)
-		around := every - every/scrubJitter + rand.N(2*(every/scrubJitter)+1)
-		t.Reset(max(0, around-time.Since(begun)))
+	select {
+	case s.asked <- op:
+	default:
 	}
 }
 
+// run scrubs every now and then, and when it is asked to, until ctx ends.
+func (s *scrubber) run(ctx context.Context) error {
+	every := s.a.opts.ScrubEvery
+	var due <-chan time.Time // never, unless there is a time between scrubs
+	var t *time.Timer
+	if every >= 0 {
+		t = time.NewTimer(rand.N(every/firstScrub + 1))
+		defer t.Stop()
+		due = t.C
+	}
+	for {
+		var begun time.Time
+		select {
+		case <-due:
+			begun = time.Now()
+			s.scrub(ctx)
+		case op := <-s.asked:
+			begun = time.Now()
+			s.carryOut(ctx, &op)
+		case <-ctx.Done():
+			return nil
+		}
+		if t != nil {
+			around := every - every/scrubJitter + rand.N(2*(every/scrubJitter)+1)
+			t.Reset(max(0, around-time.Since(begun)))
+		}
+	}
+}
+
+// carryOut scrubs for the control plane, and tells it what came of that.
+func (s *scrubber) carryOut(ctx context.Context, op *openapi.Operator) {
+	s.busy.Store(true)
+	defer s.busy.Store(false)
+	switch complete := s.scrub(ctx); {
+	case ctx.Err() != nil: // asked for again elsewhere or later
+	case complete:
+		s.a.result(op, nil)
+	default:
+		s.a.result(op, errIncomplete)
+	}
+}
+
+// errIncomplete says that not all of a pool could be read through; what it was is
+// in the log and, of a replica, in its summary.
+var errIncomplete = errors.New("a part of the pool could not be read through; see the daemon's log")
+
 // scrub reads the pool's own structures and then its replicas. What goes wrong
-// with one keeps it from none of the others.
-func (s *scrubber) scrub(ctx context.Context) {
-	begun, complete := time.Now(), s.pool(ctx)
+// with one keeps it from none of the others. It returns whether all could be read
+// through, damaged or not.
+func (s *scrubber) scrub(ctx context.Context) (complete bool) {
+	begun := time.Now()
+	complete = s.pool(ctx)
 	for _, l := range s.a.pool.Replicas() {
 		if ctx.Err() != nil {
-			return
+			return false
 		}
 		if l.Err == nil { // else that was said when the agent was started
 			complete = s.replica(ctx, l.Replica) && complete
 		}
 	}
 	if !complete || ctx.Err() != nil {
-		return
+		return false
 	}
 	s.runs.Add(1)
 	s.completed.Store(int64(time.Since(s.begun)))
 	s.a.log.Info("scrubbed the pool", "seconds", time.Since(begun).Seconds(), "damaged_replicas", s.a.damaged())
+	return true
 }
 
 // pool returns whether the pool's own structures could be read through.

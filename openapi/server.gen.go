@@ -36,9 +36,15 @@ type ServerInterface interface {
 	// RegisterDaemon Register a daemon, or register it again after a restart or an expired lease
 	// (PUT /v1/daemons/{daemon_id})
 	RegisterDaemon(w http.ResponseWriter, r *http.Request, daemonID DaemonRef)
+	// DrainDaemon Give a daemon no new replicas, and move away those that it has
+	// (POST /v1/daemons/{daemon_id}/drain)
+	DrainDaemon(w http.ResponseWriter, r *http.Request, daemonID DaemonRef, params DrainDaemonParams)
 	// HeartbeatDaemon Renew a daemon's lease, report, and fetch what is to be done
 	// (POST /v1/daemons/{daemon_id}/heartbeat)
 	HeartbeatDaemon(w http.ResponseWriter, r *http.Request, daemonID DaemonRef)
+	// UndrainDaemon Let a daemon have replicas again
+	// (POST /v1/daemons/{daemon_id}/undrain)
+	UndrainDaemon(w http.ResponseWriter, r *http.Request, daemonID DaemonRef, params UndrainDaemonParams)
 	// GetEvents Follow changes as server-sent events
 	// (GET /v1/events)
 	GetEvents(w http.ResponseWriter, r *http.Request, params GetEventsParams)
@@ -90,6 +96,27 @@ type ServerInterface interface {
 	// ChangeReplicas Change replica states by compare-and-swap
 	// (POST /v1/logs/{log}/replicas)
 	ChangeReplicas(w http.ResponseWriter, r *http.Request, log LogRef)
+	// ListOperators List what the control plane does by itself, ordered by ID
+	// (GET /v1/operators)
+	ListOperators(w http.ResponseWriter, r *http.Request, params ListOperatorsParams)
+	// PauseOperators Begin no more operators
+	// (POST /v1/operators/pause)
+	PauseOperators(w http.ResponseWriter, r *http.Request)
+	// ResumeOperators Begin operators again
+	// (POST /v1/operators/resume)
+	ResumeOperators(w http.ResponseWriter, r *http.Request)
+	// GetOperatorSettings Show by which limits operators are begun
+	// (GET /v1/operators/settings)
+	GetOperatorSettings(w http.ResponseWriter, r *http.Request)
+	// SetOperatorLimits Change the limits by which operators are begun
+	// (PUT /v1/operators/settings)
+	SetOperatorLimits(w http.ResponseWriter, r *http.Request, params SetOperatorLimitsParams)
+	// CancelOperator Cancel an operator
+	// (DELETE /v1/operators/{operator_id})
+	CancelOperator(w http.ResponseWriter, r *http.Request, operatorID OperatorID)
+	// GetOperator Show an operator
+	// (GET /v1/operators/{operator_id})
+	GetOperator(w http.ResponseWriter, r *http.Request, operatorID OperatorID)
 	// GetPlacement Ask where a log would fit; nothing is reserved
 	// (GET /v1/placements)
 	GetPlacement(w http.ResponseWriter, r *http.Request, params GetPlacementParams)
@@ -138,9 +165,21 @@ func (_ Unimplemented) RegisterDaemon(w http.ResponseWriter, r *http.Request, da
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
+// DrainDaemon Give a daemon no new replicas, and move away those that it has
+// (POST /v1/daemons/{daemon_id}/drain)
+func (_ Unimplemented) DrainDaemon(w http.ResponseWriter, r *http.Request, daemonID DaemonRef, params DrainDaemonParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
 // HeartbeatDaemon Renew a daemon's lease, report, and fetch what is to be done
 // (POST /v1/daemons/{daemon_id}/heartbeat)
 func (_ Unimplemented) HeartbeatDaemon(w http.ResponseWriter, r *http.Request, daemonID DaemonRef) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// UndrainDaemon Let a daemon have replicas again
+// (POST /v1/daemons/{daemon_id}/undrain)
+func (_ Unimplemented) UndrainDaemon(w http.ResponseWriter, r *http.Request, daemonID DaemonRef, params UndrainDaemonParams) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -243,6 +282,48 @@ func (_ Unimplemented) StartReplacement(w http.ResponseWriter, r *http.Request, 
 // ChangeReplicas Change replica states by compare-and-swap
 // (POST /v1/logs/{log}/replicas)
 func (_ Unimplemented) ChangeReplicas(w http.ResponseWriter, r *http.Request, log LogRef) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// ListOperators List what the control plane does by itself, ordered by ID
+// (GET /v1/operators)
+func (_ Unimplemented) ListOperators(w http.ResponseWriter, r *http.Request, params ListOperatorsParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// PauseOperators Begin no more operators
+// (POST /v1/operators/pause)
+func (_ Unimplemented) PauseOperators(w http.ResponseWriter, r *http.Request) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// ResumeOperators Begin operators again
+// (POST /v1/operators/resume)
+func (_ Unimplemented) ResumeOperators(w http.ResponseWriter, r *http.Request) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetOperatorSettings Show by which limits operators are begun
+// (GET /v1/operators/settings)
+func (_ Unimplemented) GetOperatorSettings(w http.ResponseWriter, r *http.Request) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// SetOperatorLimits Change the limits by which operators are begun
+// (PUT /v1/operators/settings)
+func (_ Unimplemented) SetOperatorLimits(w http.ResponseWriter, r *http.Request, params SetOperatorLimitsParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// CancelOperator Cancel an operator
+// (DELETE /v1/operators/{operator_id})
+func (_ Unimplemented) CancelOperator(w http.ResponseWriter, r *http.Request, operatorID OperatorID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetOperator Show an operator
+// (GET /v1/operators/{operator_id})
+func (_ Unimplemented) GetOperator(w http.ResponseWriter, r *http.Request, operatorID OperatorID) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -508,6 +589,56 @@ func (siw *ServerInterfaceWrapper) RegisterDaemon(w http.ResponseWriter, r *http
 	handler.ServeHTTP(w, r)
 }
 
+// DrainDaemon operation middleware
+func (siw *ServerInterfaceWrapper) DrainDaemon(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "daemon_id" -------------
+	var daemonID DaemonRef
+
+	err = runtime.BindStyledParameterWithOptions("simple", "daemon_id", chi.URLParam(r, "daemon_id"), &daemonID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "daemon_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params DrainDaemonParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.DrainDaemon(w, r, daemonID, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // HeartbeatDaemon operation middleware
 func (siw *ServerInterfaceWrapper) HeartbeatDaemon(w http.ResponseWriter, r *http.Request) {
 
@@ -525,6 +656,56 @@ func (siw *ServerInterfaceWrapper) HeartbeatDaemon(w http.ResponseWriter, r *htt
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.HeartbeatDaemon(w, r, daemonID)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// UndrainDaemon operation middleware
+func (siw *ServerInterfaceWrapper) UndrainDaemon(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "daemon_id" -------------
+	var daemonID DaemonRef
+
+	err = runtime.BindStyledParameterWithOptions("simple", "daemon_id", chi.URLParam(r, "daemon_id"), &daemonID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "daemon_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params UndrainDaemonParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.UndrainDaemon(w, r, daemonID, params)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -1246,6 +1427,239 @@ func (siw *ServerInterfaceWrapper) ChangeReplicas(w http.ResponseWriter, r *http
 	handler.ServeHTTP(w, r)
 }
 
+// ListOperators operation middleware
+func (siw *ServerInterfaceWrapper) ListOperators(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListOperatorsParams
+
+	// ------------- Optional query parameter "state" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "state", r.URL.Query(), &params.State, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "state"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "state", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "kind" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "kind", r.URL.Query(), &params.Kind, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "kind"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "kind", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "daemon" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "daemon", r.URL.Query(), &params.Daemon, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "daemon"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "daemon", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "log" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "log", r.URL.Query(), &params.Log, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "log"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "log", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: "int32"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "continue" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "continue", r.URL.Query(), &params.Continue, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "continue"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "continue", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListOperators(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// PauseOperators operation middleware
+func (siw *ServerInterfaceWrapper) PauseOperators(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.PauseOperators(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ResumeOperators operation middleware
+func (siw *ServerInterfaceWrapper) ResumeOperators(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ResumeOperators(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetOperatorSettings operation middleware
+func (siw *ServerInterfaceWrapper) GetOperatorSettings(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetOperatorSettings(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// SetOperatorLimits operation middleware
+func (siw *ServerInterfaceWrapper) SetOperatorLimits(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params SetOperatorLimitsParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.SetOperatorLimits(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// CancelOperator operation middleware
+func (siw *ServerInterfaceWrapper) CancelOperator(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "operator_id" -------------
+	var operatorID OperatorID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "operator_id", chi.URLParam(r, "operator_id"), &operatorID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "operator_id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.CancelOperator(w, r, operatorID)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetOperator operation middleware
+func (siw *ServerInterfaceWrapper) GetOperator(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "operator_id" -------------
+	var operatorID OperatorID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "operator_id", chi.URLParam(r, "operator_id"), &operatorID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "operator_id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetOperator(w, r, operatorID)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // GetPlacement operation middleware
 func (siw *ServerInterfaceWrapper) GetPlacement(w http.ResponseWriter, r *http.Request) {
 
@@ -1500,6 +1914,12 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 		r.Post(options.BaseURL+"/v1/daemons/{daemon_id}/heartbeat", wrapper.HeartbeatDaemon)
 	})
 	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/v1/daemons/{daemon_id}/drain", wrapper.DrainDaemon)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/v1/daemons/{daemon_id}/undrain", wrapper.UndrainDaemon)
+	})
+	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/v1/placements", wrapper.GetPlacement)
 	})
 	r.Group(func(r chi.Router) {
@@ -1537,6 +1957,27 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 	})
 	r.Group(func(r chi.Router) {
 		r.Post(options.BaseURL+"/v1/logs/{log}/events", wrapper.RecordLogEvent)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/v1/operators", wrapper.ListOperators)
+	})
+	r.Group(func(r chi.Router) {
+		r.Delete(options.BaseURL+"/v1/operators/{operator_id}", wrapper.CancelOperator)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/v1/operators/{operator_id}", wrapper.GetOperator)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/v1/operators/pause", wrapper.PauseOperators)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/v1/operators/resume", wrapper.ResumeOperators)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/v1/operators/settings", wrapper.GetOperatorSettings)
+	})
+	r.Group(func(r chi.Router) {
+		r.Put(options.BaseURL+"/v1/operators/settings", wrapper.SetOperatorLimits)
 	})
 	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/v1/keys", wrapper.ListKeys)
@@ -1980,6 +2421,20 @@ func (response RegisterDaemon409ApplicationProblemPlusJSONResponse) VisitRegiste
 	return err
 }
 
+type RegisterDaemon410ApplicationProblemPlusJSONResponse Problem
+
+func (response RegisterDaemon410ApplicationProblemPlusJSONResponse) VisitRegisterDaemonResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(410)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type RegisterDaemon503ApplicationProblemPlusJSONResponse struct {
 	UnavailableApplicationProblemPlusJSONResponse
 }
@@ -2003,6 +2458,133 @@ type RegisterDaemondefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response RegisterDaemondefaultApplicationProblemPlusJSONResponse) VisitRegisterDaemonResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DrainDaemonRequestObject struct {
+	DaemonID DaemonRef `json:"daemon_id"`
+	Params   DrainDaemonParams
+}
+
+type DrainDaemonResponseObject interface {
+	VisitDrainDaemonResponse(w http.ResponseWriter) error
+}
+
+type DrainDaemon200ResponseHeaders struct {
+	ETag string
+}
+
+type DrainDaemon200JSONResponse struct {
+	Body    Daemon
+	Headers DrainDaemon200ResponseHeaders
+}
+
+func (response DrainDaemon200JSONResponse) VisitDrainDaemonResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DrainDaemon400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response DrainDaemon400ApplicationProblemPlusJSONResponse) VisitDrainDaemonResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DrainDaemon404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response DrainDaemon404ApplicationProblemPlusJSONResponse) VisitDrainDaemonResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DrainDaemon409ApplicationProblemPlusJSONResponse Problem
+
+func (response DrainDaemon409ApplicationProblemPlusJSONResponse) VisitDrainDaemonResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DrainDaemon412ApplicationProblemPlusJSONResponse struct {
+	PreconditionFailedApplicationProblemPlusJSONResponse
+}
+
+func (response DrainDaemon412ApplicationProblemPlusJSONResponse) VisitDrainDaemonResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(412)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DrainDaemon503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response DrainDaemon503ApplicationProblemPlusJSONResponse) VisitDrainDaemonResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DrainDaemondefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response DrainDaemondefaultApplicationProblemPlusJSONResponse) VisitDrainDaemonResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -2118,6 +2700,133 @@ type HeartbeatDaemondefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response HeartbeatDaemondefaultApplicationProblemPlusJSONResponse) VisitHeartbeatDaemonResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UndrainDaemonRequestObject struct {
+	DaemonID DaemonRef `json:"daemon_id"`
+	Params   UndrainDaemonParams
+}
+
+type UndrainDaemonResponseObject interface {
+	VisitUndrainDaemonResponse(w http.ResponseWriter) error
+}
+
+type UndrainDaemon200ResponseHeaders struct {
+	ETag string
+}
+
+type UndrainDaemon200JSONResponse struct {
+	Body    Daemon
+	Headers UndrainDaemon200ResponseHeaders
+}
+
+func (response UndrainDaemon200JSONResponse) VisitUndrainDaemonResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UndrainDaemon400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response UndrainDaemon400ApplicationProblemPlusJSONResponse) VisitUndrainDaemonResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UndrainDaemon404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response UndrainDaemon404ApplicationProblemPlusJSONResponse) VisitUndrainDaemonResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UndrainDaemon409ApplicationProblemPlusJSONResponse Problem
+
+func (response UndrainDaemon409ApplicationProblemPlusJSONResponse) VisitUndrainDaemonResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UndrainDaemon412ApplicationProblemPlusJSONResponse struct {
+	PreconditionFailedApplicationProblemPlusJSONResponse
+}
+
+func (response UndrainDaemon412ApplicationProblemPlusJSONResponse) VisitUndrainDaemonResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(412)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UndrainDaemon503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response UndrainDaemon503ApplicationProblemPlusJSONResponse) VisitUndrainDaemonResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UndrainDaemondefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response UndrainDaemondefaultApplicationProblemPlusJSONResponse) VisitUndrainDaemonResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -3758,6 +4467,589 @@ func (response ChangeReplicasdefaultApplicationProblemPlusJSONResponse) VisitCha
 	return err
 }
 
+type ListOperatorsRequestObject struct {
+	Params ListOperatorsParams
+}
+
+type ListOperatorsResponseObject interface {
+	VisitListOperatorsResponse(w http.ResponseWriter) error
+}
+
+type ListOperators200ResponseHeaders struct {
+	GravenRevision int64
+}
+
+type ListOperators200JSONResponse struct {
+	Body    OperatorList
+	Headers ListOperators200ResponseHeaders
+}
+
+func (response ListOperators200JSONResponse) VisitListOperatorsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Graven-Revision", fmt.Sprint(response.Headers.GravenRevision))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListOperators400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response ListOperators400ApplicationProblemPlusJSONResponse) VisitListOperatorsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListOperatorsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListOperatorsdefaultApplicationProblemPlusJSONResponse) VisitListOperatorsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PauseOperatorsRequestObject struct {
+}
+
+type PauseOperatorsResponseObject interface {
+	VisitPauseOperatorsResponse(w http.ResponseWriter) error
+}
+
+type PauseOperators200ResponseHeaders struct {
+	ETag string
+}
+
+type PauseOperators200JSONResponse struct {
+	Body    OperatorSettings
+	Headers PauseOperators200ResponseHeaders
+}
+
+func (response PauseOperators200JSONResponse) VisitPauseOperatorsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PauseOperators400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response PauseOperators400ApplicationProblemPlusJSONResponse) VisitPauseOperatorsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PauseOperators409ApplicationProblemPlusJSONResponse Problem
+
+func (response PauseOperators409ApplicationProblemPlusJSONResponse) VisitPauseOperatorsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PauseOperators503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response PauseOperators503ApplicationProblemPlusJSONResponse) VisitPauseOperatorsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PauseOperatorsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response PauseOperatorsdefaultApplicationProblemPlusJSONResponse) VisitPauseOperatorsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ResumeOperatorsRequestObject struct {
+}
+
+type ResumeOperatorsResponseObject interface {
+	VisitResumeOperatorsResponse(w http.ResponseWriter) error
+}
+
+type ResumeOperators200ResponseHeaders struct {
+	ETag string
+}
+
+type ResumeOperators200JSONResponse struct {
+	Body    OperatorSettings
+	Headers ResumeOperators200ResponseHeaders
+}
+
+func (response ResumeOperators200JSONResponse) VisitResumeOperatorsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ResumeOperators400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response ResumeOperators400ApplicationProblemPlusJSONResponse) VisitResumeOperatorsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ResumeOperators409ApplicationProblemPlusJSONResponse Problem
+
+func (response ResumeOperators409ApplicationProblemPlusJSONResponse) VisitResumeOperatorsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ResumeOperators503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response ResumeOperators503ApplicationProblemPlusJSONResponse) VisitResumeOperatorsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ResumeOperatorsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ResumeOperatorsdefaultApplicationProblemPlusJSONResponse) VisitResumeOperatorsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetOperatorSettingsRequestObject struct {
+}
+
+type GetOperatorSettingsResponseObject interface {
+	VisitGetOperatorSettingsResponse(w http.ResponseWriter) error
+}
+
+type GetOperatorSettings200ResponseHeaders struct {
+	ETag           string
+	GravenRevision int64
+}
+
+type GetOperatorSettings200JSONResponse struct {
+	Body    OperatorSettings
+	Headers GetOperatorSettings200ResponseHeaders
+}
+
+func (response GetOperatorSettings200JSONResponse) VisitGetOperatorSettingsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.Header().Set("Graven-Revision", fmt.Sprint(response.Headers.GravenRevision))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetOperatorSettingsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetOperatorSettingsdefaultApplicationProblemPlusJSONResponse) VisitGetOperatorSettingsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetOperatorLimitsRequestObject struct {
+	Params SetOperatorLimitsParams
+	Body   *SetOperatorLimitsJSONRequestBody
+}
+
+type SetOperatorLimitsResponseObject interface {
+	VisitSetOperatorLimitsResponse(w http.ResponseWriter) error
+}
+
+type SetOperatorLimits200ResponseHeaders struct {
+	ETag string
+}
+
+type SetOperatorLimits200JSONResponse struct {
+	Body    OperatorSettings
+	Headers SetOperatorLimits200ResponseHeaders
+}
+
+func (response SetOperatorLimits200JSONResponse) VisitSetOperatorLimitsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetOperatorLimits400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response SetOperatorLimits400ApplicationProblemPlusJSONResponse) VisitSetOperatorLimitsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetOperatorLimits409ApplicationProblemPlusJSONResponse Problem
+
+func (response SetOperatorLimits409ApplicationProblemPlusJSONResponse) VisitSetOperatorLimitsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetOperatorLimits412ApplicationProblemPlusJSONResponse struct {
+	PreconditionFailedApplicationProblemPlusJSONResponse
+}
+
+func (response SetOperatorLimits412ApplicationProblemPlusJSONResponse) VisitSetOperatorLimitsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(412)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetOperatorLimits503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response SetOperatorLimits503ApplicationProblemPlusJSONResponse) VisitSetOperatorLimitsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetOperatorLimitsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response SetOperatorLimitsdefaultApplicationProblemPlusJSONResponse) VisitSetOperatorLimitsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CancelOperatorRequestObject struct {
+	OperatorID OperatorID `json:"operator_id"`
+}
+
+type CancelOperatorResponseObject interface {
+	VisitCancelOperatorResponse(w http.ResponseWriter) error
+}
+
+type CancelOperator204Response struct {
+}
+
+func (response CancelOperator204Response) VisitCancelOperatorResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type CancelOperator400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response CancelOperator400ApplicationProblemPlusJSONResponse) VisitCancelOperatorResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CancelOperator404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response CancelOperator404ApplicationProblemPlusJSONResponse) VisitCancelOperatorResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CancelOperator409ApplicationProblemPlusJSONResponse Problem
+
+func (response CancelOperator409ApplicationProblemPlusJSONResponse) VisitCancelOperatorResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CancelOperator503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response CancelOperator503ApplicationProblemPlusJSONResponse) VisitCancelOperatorResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CancelOperatordefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response CancelOperatordefaultApplicationProblemPlusJSONResponse) VisitCancelOperatorResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetOperatorRequestObject struct {
+	OperatorID OperatorID `json:"operator_id"`
+}
+
+type GetOperatorResponseObject interface {
+	VisitGetOperatorResponse(w http.ResponseWriter) error
+}
+
+type GetOperator200ResponseHeaders struct {
+	GravenRevision int64
+}
+
+type GetOperator200JSONResponse struct {
+	Body    OperatorStatus
+	Headers GetOperator200ResponseHeaders
+}
+
+func (response GetOperator200JSONResponse) VisitGetOperatorResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Graven-Revision", fmt.Sprint(response.Headers.GravenRevision))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetOperator400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response GetOperator400ApplicationProblemPlusJSONResponse) VisitGetOperatorResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetOperator404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response GetOperator404ApplicationProblemPlusJSONResponse) VisitGetOperatorResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetOperatordefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetOperatordefaultApplicationProblemPlusJSONResponse) VisitGetOperatorResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetPlacementRequestObject struct {
 	Params GetPlacementParams
 }
@@ -3893,9 +5185,15 @@ type StrictServerInterface interface {
 	// RegisterDaemon Register a daemon, or register it again after a restart or an expired lease
 	// (PUT /v1/daemons/{daemon_id})
 	RegisterDaemon(ctx context.Context, request RegisterDaemonRequestObject) (RegisterDaemonResponseObject, error)
+	// DrainDaemon Give a daemon no new replicas, and move away those that it has
+	// (POST /v1/daemons/{daemon_id}/drain)
+	DrainDaemon(ctx context.Context, request DrainDaemonRequestObject) (DrainDaemonResponseObject, error)
 	// HeartbeatDaemon Renew a daemon's lease, report, and fetch what is to be done
 	// (POST /v1/daemons/{daemon_id}/heartbeat)
 	HeartbeatDaemon(ctx context.Context, request HeartbeatDaemonRequestObject) (HeartbeatDaemonResponseObject, error)
+	// UndrainDaemon Let a daemon have replicas again
+	// (POST /v1/daemons/{daemon_id}/undrain)
+	UndrainDaemon(ctx context.Context, request UndrainDaemonRequestObject) (UndrainDaemonResponseObject, error)
 	// GetEvents Follow changes as server-sent events
 	// (GET /v1/events)
 	GetEvents(ctx context.Context, request GetEventsRequestObject) (GetEventsResponseObject, error)
@@ -3947,6 +5245,27 @@ type StrictServerInterface interface {
 	// ChangeReplicas Change replica states by compare-and-swap
 	// (POST /v1/logs/{log}/replicas)
 	ChangeReplicas(ctx context.Context, request ChangeReplicasRequestObject) (ChangeReplicasResponseObject, error)
+	// ListOperators List what the control plane does by itself, ordered by ID
+	// (GET /v1/operators)
+	ListOperators(ctx context.Context, request ListOperatorsRequestObject) (ListOperatorsResponseObject, error)
+	// PauseOperators Begin no more operators
+	// (POST /v1/operators/pause)
+	PauseOperators(ctx context.Context, request PauseOperatorsRequestObject) (PauseOperatorsResponseObject, error)
+	// ResumeOperators Begin operators again
+	// (POST /v1/operators/resume)
+	ResumeOperators(ctx context.Context, request ResumeOperatorsRequestObject) (ResumeOperatorsResponseObject, error)
+	// GetOperatorSettings Show by which limits operators are begun
+	// (GET /v1/operators/settings)
+	GetOperatorSettings(ctx context.Context, request GetOperatorSettingsRequestObject) (GetOperatorSettingsResponseObject, error)
+	// SetOperatorLimits Change the limits by which operators are begun
+	// (PUT /v1/operators/settings)
+	SetOperatorLimits(ctx context.Context, request SetOperatorLimitsRequestObject) (SetOperatorLimitsResponseObject, error)
+	// CancelOperator Cancel an operator
+	// (DELETE /v1/operators/{operator_id})
+	CancelOperator(ctx context.Context, request CancelOperatorRequestObject) (CancelOperatorResponseObject, error)
+	// GetOperator Show an operator
+	// (GET /v1/operators/{operator_id})
+	GetOperator(ctx context.Context, request GetOperatorRequestObject) (GetOperatorResponseObject, error)
 	// GetPlacement Ask where a log would fit; nothing is reserved
 	// (GET /v1/placements)
 	GetPlacement(ctx context.Context, request GetPlacementRequestObject) (GetPlacementResponseObject, error)
@@ -4154,6 +5473,33 @@ func (sh *strictHandler) RegisterDaemon(w http.ResponseWriter, r *http.Request, 
 	}
 }
 
+// DrainDaemon operation middleware
+func (sh *strictHandler) DrainDaemon(w http.ResponseWriter, r *http.Request, daemonID DaemonRef, params DrainDaemonParams) {
+	var request DrainDaemonRequestObject
+
+	request.DaemonID = daemonID
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.DrainDaemon(ctx, request.(DrainDaemonRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DrainDaemon")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(DrainDaemonResponseObject); ok {
+		if err := validResponse.VisitDrainDaemonResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // HeartbeatDaemon operation middleware
 func (sh *strictHandler) HeartbeatDaemon(w http.ResponseWriter, r *http.Request, daemonID DaemonRef) {
 	var request HeartbeatDaemonRequestObject
@@ -4180,6 +5526,33 @@ func (sh *strictHandler) HeartbeatDaemon(w http.ResponseWriter, r *http.Request,
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(HeartbeatDaemonResponseObject); ok {
 		if err := validResponse.VisitHeartbeatDaemonResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// UndrainDaemon operation middleware
+func (sh *strictHandler) UndrainDaemon(w http.ResponseWriter, r *http.Request, daemonID DaemonRef, params UndrainDaemonParams) {
+	var request UndrainDaemonRequestObject
+
+	request.DaemonID = daemonID
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.UndrainDaemon(ctx, request.(UndrainDaemonRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "UndrainDaemon")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(UndrainDaemonResponseObject); ok {
+		if err := validResponse.VisitUndrainDaemonResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {
@@ -4679,6 +6052,189 @@ func (sh *strictHandler) ChangeReplicas(w http.ResponseWriter, r *http.Request, 
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(ChangeReplicasResponseObject); ok {
 		if err := validResponse.VisitChangeReplicasResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListOperators operation middleware
+func (sh *strictHandler) ListOperators(w http.ResponseWriter, r *http.Request, params ListOperatorsParams) {
+	var request ListOperatorsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListOperators(ctx, request.(ListOperatorsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListOperators")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListOperatorsResponseObject); ok {
+		if err := validResponse.VisitListOperatorsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// PauseOperators operation middleware
+func (sh *strictHandler) PauseOperators(w http.ResponseWriter, r *http.Request) {
+	var request PauseOperatorsRequestObject
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.PauseOperators(ctx, request.(PauseOperatorsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PauseOperators")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(PauseOperatorsResponseObject); ok {
+		if err := validResponse.VisitPauseOperatorsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ResumeOperators operation middleware
+func (sh *strictHandler) ResumeOperators(w http.ResponseWriter, r *http.Request) {
+	var request ResumeOperatorsRequestObject
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ResumeOperators(ctx, request.(ResumeOperatorsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ResumeOperators")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ResumeOperatorsResponseObject); ok {
+		if err := validResponse.VisitResumeOperatorsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetOperatorSettings operation middleware
+func (sh *strictHandler) GetOperatorSettings(w http.ResponseWriter, r *http.Request) {
+	var request GetOperatorSettingsRequestObject
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetOperatorSettings(ctx, request.(GetOperatorSettingsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetOperatorSettings")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetOperatorSettingsResponseObject); ok {
+		if err := validResponse.VisitGetOperatorSettingsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// SetOperatorLimits operation middleware
+func (sh *strictHandler) SetOperatorLimits(w http.ResponseWriter, r *http.Request, params SetOperatorLimitsParams) {
+	var request SetOperatorLimitsRequestObject
+
+	request.Params = params
+
+	var body SetOperatorLimitsJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.SetOperatorLimits(ctx, request.(SetOperatorLimitsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "SetOperatorLimits")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(SetOperatorLimitsResponseObject); ok {
+		if err := validResponse.VisitSetOperatorLimitsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// CancelOperator operation middleware
+func (sh *strictHandler) CancelOperator(w http.ResponseWriter, r *http.Request, operatorID OperatorID) {
+	var request CancelOperatorRequestObject
+
+	request.OperatorID = operatorID
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.CancelOperator(ctx, request.(CancelOperatorRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CancelOperator")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(CancelOperatorResponseObject); ok {
+		if err := validResponse.VisitCancelOperatorResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetOperator operation middleware
+func (sh *strictHandler) GetOperator(w http.ResponseWriter, r *http.Request, operatorID OperatorID) {
+	var request GetOperatorRequestObject
+
+	request.OperatorID = operatorID
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetOperator(ctx, request.(GetOperatorRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetOperator")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetOperatorResponseObject); ok {
+		if err := validResponse.VisitGetOperatorResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

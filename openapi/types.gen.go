@@ -17,6 +17,8 @@ const (
 	AlarmLogDegraded     AlarmKind = "log-degraded"
 	AlarmLogUnavailable  AlarmKind = "log-unavailable"
 	AlarmNotReady        AlarmKind = "not-ready"
+	AlarmOperatorsBraked AlarmKind = "operators-braked"
+	AlarmOperatorsPaused AlarmKind = "operators-paused"
 	AlarmQuarantine      AlarmKind = "quarantine"
 	AlarmReplacement     AlarmKind = "replacement"
 	AlarmReplicaMissing  AlarmKind = "replica-missing"
@@ -42,6 +44,10 @@ func (e AlarmKind) Valid() bool {
 	case AlarmLogUnavailable:
 		return true
 	case AlarmNotReady:
+		return true
+	case AlarmOperatorsBraked:
+		return true
+	case AlarmOperatorsPaused:
 		return true
 	case AlarmQuarantine:
 		return true
@@ -223,6 +229,7 @@ const (
 	JournalLogRecovering        JournalKind = "log-recovering"
 	JournalLogTakenOver         JournalKind = "log-taken-over"
 	JournalOperatorCancelled    JournalKind = "operator-cancelled"
+	JournalOperatorLimits       JournalKind = "operator-limits"
 	JournalOperatorsPaused      JournalKind = "operators-paused"
 	JournalOperatorsResumed     JournalKind = "operators-resumed"
 	JournalReplacementAbandoned JournalKind = "replacement-abandoned"
@@ -264,6 +271,8 @@ func (e JournalKind) Valid() bool {
 	case JournalLogTakenOver:
 		return true
 	case JournalOperatorCancelled:
+		return true
+	case JournalOperatorLimits:
 		return true
 	case JournalOperatorsPaused:
 		return true
@@ -327,8 +336,10 @@ func (e Media) Valid() bool {
 
 // Defines values for OperatorKind.
 const (
-	OperatorRecoverLog    OperatorKind = "recover-log"
-	OperatorRemoveReplica OperatorKind = "remove-replica"
+	OperatorRecoverLog     OperatorKind = "recover-log"
+	OperatorRemoveReplica  OperatorKind = "remove-replica"
+	OperatorReplaceReplica OperatorKind = "replace-replica"
+	OperatorScrub          OperatorKind = "scrub"
 )
 
 // Valid indicates whether the value is a known member of the OperatorKind enum.
@@ -337,6 +348,109 @@ func (e OperatorKind) Valid() bool {
 	case OperatorRecoverLog:
 		return true
 	case OperatorRemoveReplica:
+		return true
+	case OperatorReplaceReplica:
+		return true
+	case OperatorScrub:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for OperatorPurpose.
+const (
+	PurposeDrain         OperatorPurpose = "drain"
+	PurposeRecover       OperatorPurpose = "recover"
+	PurposeRemoveReplica OperatorPurpose = "remove-replica"
+	PurposeReplace       OperatorPurpose = "replace"
+	PurposeScrub         OperatorPurpose = "scrub"
+)
+
+// Valid indicates whether the value is a known member of the OperatorPurpose enum.
+func (e OperatorPurpose) Valid() bool {
+	switch e {
+	case PurposeDrain:
+		return true
+	case PurposeRecover:
+		return true
+	case PurposeRemoveReplica:
+		return true
+	case PurposeReplace:
+		return true
+	case PurposeScrub:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for OperatorState.
+const (
+	OperatorCancelled OperatorState = "cancelled"
+	OperatorDone      OperatorState = "done"
+	OperatorFailed    OperatorState = "failed"
+	OperatorPlanned   OperatorState = "planned"
+	OperatorRunning   OperatorState = "running"
+)
+
+// Valid indicates whether the value is a known member of the OperatorState enum.
+func (e OperatorState) Valid() bool {
+	switch e {
+	case OperatorCancelled:
+		return true
+	case OperatorDone:
+		return true
+	case OperatorFailed:
+		return true
+	case OperatorPlanned:
+		return true
+	case OperatorRunning:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for OperatorStatusReason.
+const (
+	ReasonCondemned     OperatorStatusReason = "condemned"
+	ReasonDamaged       OperatorStatusReason = "damaged"
+	ReasonDown          OperatorStatusReason = "down"
+	ReasonDraining      OperatorStatusReason = "draining"
+	ReasonDue           OperatorStatusReason = "due"
+	ReasonFailureDomain OperatorStatusReason = "failure-domain"
+	ReasonLost          OperatorStatusReason = "lost"
+	ReasonMissing       OperatorStatusReason = "missing"
+	ReasonNoWriter      OperatorStatusReason = "no-writer"
+	ReasonReadOnly      OperatorStatusReason = "read-only"
+	ReasonRequested     OperatorStatusReason = "requested"
+)
+
+// Valid indicates whether the value is a known member of the OperatorStatusReason enum.
+func (e OperatorStatusReason) Valid() bool {
+	switch e {
+	case ReasonCondemned:
+		return true
+	case ReasonDamaged:
+		return true
+	case ReasonDown:
+		return true
+	case ReasonDraining:
+		return true
+	case ReasonDue:
+		return true
+	case ReasonFailureDomain:
+		return true
+	case ReasonLost:
+		return true
+	case ReasonMissing:
+		return true
+	case ReasonNoWriter:
+		return true
+	case ReasonReadOnly:
+		return true
+	case ReasonRequested:
 		return true
 	default:
 		return false
@@ -360,6 +474,7 @@ const (
 	ProblemIncarnationAhead      ProblemType = "urn:graven:problem:incarnation-ahead"
 	ProblemInvalidRequest        ProblemType = "urn:graven:problem:invalid-request"
 	ProblemKeyInUse              ProblemType = "urn:graven:problem:key-in-use"
+	ProblemLastCopies            ProblemType = "urn:graven:problem:last-copies"
 	ProblemLeaseExpired          ProblemType = "urn:graven:problem:lease-expired"
 	ProblemLogInUse              ProblemType = "urn:graven:problem:log-in-use"
 	ProblemMethodNotAllowed      ProblemType = "urn:graven:problem:method-not-allowed"
@@ -417,6 +532,8 @@ func (e ProblemType) Valid() bool {
 	case ProblemInvalidRequest:
 		return true
 	case ProblemKeyInUse:
+		return true
+	case ProblemLastCopies:
 		return true
 	case ProblemLeaseExpired:
 		return true
@@ -994,7 +1111,7 @@ type JournalEntry struct {
 	// | `daemon-refused` | a daemon was refused: its pool is rolled back, wiped, cloned or another's, or its process stale |
 	// | `daemon-draining`, `daemon-undrained` | a daemon was closed to new replicas, or opened again |
 	// | `daemon-deleted`, `daemon-lost` | a daemon was deleted, or given up with all that it held |
-	// | `operators-paused`, `operators-resumed`, `operator-cancelled` | somebody stopped what moves data, or let it go on |
+	// | `operators-paused`, `operators-resumed`, `operator-limits`, `operator-cancelled` | somebody stopped what moves data, let it go on, or changed by which limits |
 	// | `grant-key-rotated` | a key that grants are signed with was published, signs from now on, or is retired |
 	// | `etcd-restored` | etcd is another one than before; epochs go on far above the old ones |
 	//
@@ -1037,7 +1154,7 @@ type JournalEntry struct {
 // | `daemon-refused` | a daemon was refused: its pool is rolled back, wiped, cloned or another's, or its process stale |
 // | `daemon-draining`, `daemon-undrained` | a daemon was closed to new replicas, or opened again |
 // | `daemon-deleted`, `daemon-lost` | a daemon was deleted, or given up with all that it held |
-// | `operators-paused`, `operators-resumed`, `operator-cancelled` | somebody stopped what moves data, or let it go on |
+// | `operators-paused`, `operators-resumed`, `operator-limits`, `operator-cancelled` | somebody stopped what moves data, let it go on, or changed by which limits |
 // | `grant-key-rotated` | a key that grants are signed with was published, signs from now on, or is retired |
 // | `etcd-restored` | etcd is another one than before; epochs go on far above the old ones |
 //
@@ -1242,28 +1359,68 @@ type OpenedLog struct {
 // Operator A step that the control plane asks for. Doing it twice must be harmless.
 type Operator struct {
 	// Kind `remove-replica`: free the region of a condemned replica. `recover-log`: the log has no writer; open it as a
-	// recovering one, fill the learner `replica_id`, promote it and close.
+	// recovering one, have its replicas agree, promote its learner if it has one, and close; `replica_id` is this
+	// daemon's. `scrub`: read the whole pool through; there is no replica and no log. `replace-replica`, for
+	// a writer: fill the learner `replica_id` and promote it; the change of the set is its result.
 	Kind OperatorKind `json:"kind"`
 
 	// LogID A UUID in lower-case hexadecimal with dashes.
 	//
 	// Example: 5d3c2f4e-8f5a-4b7e-9a55-0d7f5b0c9a11
-	LogID      UUID   `json:"log_id"`
+	LogID      UUID   `json:"log_id,omitempty,omitzero"`
 	OperatorID string `json:"operator_id"`
 
 	// ReplicaID A UUID in lower-case hexadecimal with dashes.
 	//
 	// Example: 5d3c2f4e-8f5a-4b7e-9a55-0d7f5b0c9a11
-	ReplicaID UUID `json:"replica_id"`
+	ReplicaID UUID `json:"replica_id,omitempty,omitzero"`
 
 	// SetVersion For a removal: the version of the log's replica set when this replica left it. A replica whose seal names it as
 	// a member of a higher version is kept: etcd has been set back. 0 or absent: not known.
 	SetVersion LeftSetVersion `json:"set_version,omitempty,omitzero"`
 }
 
+// OperatorID Example: drain-5d3c2f4e-8f5a-4b7e-9a55-0d7f5b0c9a11
+type OperatorID = string
+
 // OperatorKind `remove-replica`: free the region of a condemned replica. `recover-log`: the log has no writer; open it as a
-// recovering one, fill the learner `replica_id`, promote it and close.
+// recovering one, have its replicas agree, promote its learner if it has one, and close; `replica_id` is this
+// daemon's. `scrub`: read the whole pool through; there is no replica and no log. `replace-replica`, for
+// a writer: fill the learner `replica_id` and promote it; the change of the set is its result.
 type OperatorKind string
+
+// OperatorLimits Example: {"cluster":16,"grace_seconds":600,"max_down_percent":25,"per_daemon":2,"scrub_every_seconds":72000,"timeout_seconds":900}
+type OperatorLimits struct {
+	// Cluster How many operators run at a time. Scrubs are counted apart; a quarter as many, and one at least, may run.
+	Cluster int32 `json:"cluster"`
+
+	// GraceSeconds For how long a daemon must be down, or a replica unfit, before it is replaced.
+	GraceSeconds int64 `json:"grace_seconds"`
+
+	// MaxDownPercent The brake: while more than this share of the daemons is down, and more than one, nothing is begun.
+	MaxDownPercent int32 `json:"max_down_percent"`
+
+	// PerDaemon How many operators a daemon takes part in at a time.
+	PerDaemon int32 `json:"per_daemon"`
+
+	// ScrubEverySeconds How often each daemon is asked to scrub its pool; 0 for never (daemons scrub by themselves, too).
+	ScrubEverySeconds int64 `json:"scrub_every_seconds"`
+
+	// TimeoutSeconds For how long an operator may make no progress before it is given up.
+	TimeoutSeconds int64 `json:"timeout_seconds"`
+}
+
+// OperatorList defines model for OperatorList.
+type OperatorList struct {
+	// Continue Absent on the last page.
+	Continue string           `json:"continue,omitempty,omitzero"`
+	Items    []OperatorStatus `json:"items"`
+}
+
+// OperatorPurpose `replace`: another replica takes the place of one that is lost or unfit. `drain`: of one whose daemon drains.
+// `recover`: a log that has no writer is opened and closed, so that its replicas agree. `remove-replica`: a
+// daemon frees the region of a condemned replica. `scrub`: a daemon reads its pool through.
+type OperatorPurpose string
 
 // OperatorResult defines model for OperatorResult.
 type OperatorResult struct {
@@ -1271,7 +1428,9 @@ type OperatorResult struct {
 	Error string `json:"error,omitempty,omitzero"`
 
 	// Kind `remove-replica`: free the region of a condemned replica. `recover-log`: the log has no writer; open it as a
-	// recovering one, fill the learner `replica_id`, promote it and close.
+	// recovering one, have its replicas agree, promote its learner if it has one, and close; `replica_id` is this
+	// daemon's. `scrub`: read the whole pool through; there is no replica and no log. `replace-replica`, for
+	// a writer: fill the learner `replica_id` and promote it; the change of the set is its result.
 	Kind OperatorKind `json:"kind"`
 
 	// Ok Done, or there was nothing to do.
@@ -1280,11 +1439,71 @@ type OperatorResult struct {
 	// OperatorID As it was handed out.
 	OperatorID string `json:"operator_id"`
 
-	// ReplicaID A UUID in lower-case hexadecimal with dashes.
-	//
-	// Example: 5d3c2f4e-8f5a-4b7e-9a55-0d7f5b0c9a11
-	ReplicaID UUID `json:"replica_id"`
+	// ReplicaID As it was handed out; absent for an operator about a whole daemon.
+	ReplicaID string `json:"replica_id,omitempty,omitzero"`
 }
+
+// OperatorSettings defines model for OperatorSettings.
+type OperatorSettings struct {
+	// Limits Example: {"cluster":16,"grace_seconds":600,"max_down_percent":25,"per_daemon":2,"scrub_every_seconds":72000,"timeout_seconds":900}
+	Limits OperatorLimits `json:"limits"`
+	Paused bool           `json:"paused"`
+}
+
+// OperatorState defines model for OperatorState.
+type OperatorState string
+
+// OperatorStatus defines model for OperatorStatus.
+type OperatorStatus struct {
+	// Attempts How often it was begun.
+	Attempts  int       `json:"attempts"`
+	CreatedAt time.Time `json:"created_at"`
+
+	// DaemonID The daemon of that replica, or the one that is scrubbed.
+	DaemonID string    `json:"daemon_id,omitempty,omitzero"`
+	EndedAt  time.Time `json:"ended_at,omitempty,omitzero"`
+
+	// Error What went wrong last, for people.
+	Error string `json:"error,omitempty,omitzero"`
+
+	// Kind `replace`: another replica takes the place of one that is lost or unfit. `drain`: of one whose daemon drains.
+	// `recover`: a log that has no writer is opened and closed, so that its replicas agree. `remove-replica`: a
+	// daemon frees the region of a condemned replica. `scrub`: a daemon reads its pool through.
+	Kind OperatorPurpose `json:"kind"`
+
+	// LearnerID The new replica, of a replacement that has begun.
+	LearnerID string `json:"learner_id,omitempty,omitzero"`
+
+	// LogID The log; absent for a scrub.
+	LogID string `json:"log_id,omitempty,omitzero"`
+
+	// LogName The log's name, if there is such a log.
+	LogName string `json:"log_name,omitempty,omitzero"`
+
+	// OperatorID Example: drain-5d3c2f4e-8f5a-4b7e-9a55-0d7f5b0c9a11
+	OperatorID OperatorID `json:"operator_id"`
+
+	// Reason Why it is done. The replica's daemon is `down` for longer than the grace time, `lost`, `read-only` or
+	// `draining`; the replica is `missing` or `damaged`, or shares a `failure-domain` with another one;
+	// somebody `requested` it; the log has `no-writer`; the replica is `condemned`; the scrub is `due`.
+	Reason OperatorStatusReason `json:"reason"`
+
+	// ReplicaID The replica that leaves, or the one on the daemon that does the work; absent for a scrub.
+	ReplicaID string        `json:"replica_id,omitempty,omitzero"`
+	StartedAt time.Time     `json:"started_at,omitempty,omitzero"`
+	State     OperatorState `json:"state"`
+
+	// To The new replica's daemon.
+	To string `json:"to,omitempty,omitzero"`
+
+	// WaitsFor What keeps a planned one from beginning, for people.
+	WaitsFor string `json:"waits_for,omitempty,omitzero"`
+}
+
+// OperatorStatusReason Why it is done. The replica's daemon is `down` for longer than the grace time, `lost`, `read-only` or
+// `draining`; the replica is `missing` or `damaged`, or shares a `failure-domain` with another one;
+// somebody `requested` it; the log has `no-writer`; the replica is `condemned`; the scrub is `due`.
+type OperatorStatusReason string
 
 // Placement defines model for Placement.
 type Placement struct {
@@ -1709,9 +1928,10 @@ type Status struct {
 	Bytes ByteCounts `json:"bytes"`
 
 	// ClusterID Empty until the server has read it.
-	ClusterID string       `json:"cluster_id"`
-	Daemons   DaemonCounts `json:"daemons"`
-	Logs      LogCounts    `json:"logs"`
+	ClusterID string         `json:"cluster_id"`
+	Daemons   DaemonCounts   `json:"daemons"`
+	Logs      LogCounts      `json:"logs"`
+	Operators OperatorCounts `json:"operators"`
 
 	// Ready As `/readyz`.
 	Ready bool `json:"ready"`
@@ -1749,6 +1969,21 @@ type LogCounts struct {
 	Degraded   int `json:"degraded"`
 	Open       int `json:"open"`
 	Recovering int `json:"recovering"`
+}
+
+// OperatorCounts defines model for Status.operators.
+type OperatorCounts struct {
+	// Braked Too many daemons are down for anything to be begun.
+	Braked bool `json:"braked"`
+
+	// Failed Within the last hours.
+	Failed int `json:"failed"`
+
+	// Leader The server that begins operators now; empty while there is none.
+	Leader  string `json:"leader"`
+	Paused  bool   `json:"paused"`
+	Planned int    `json:"planned"`
+	Running int    `json:"running"`
 }
 
 // ViewStatus The picture that reads are answered from.
@@ -1915,9 +2150,23 @@ type ListDaemonsParams struct {
 
 // DeleteDaemonParams defines parameters for DeleteDaemon.
 type DeleteDaemonParams struct {
-	// Lost Its host will never return: its replicas are given up and their logs degrade. The daemon must still not be live.
+	// Lost Its host will never return: its replicas are given up, and their logs degrade until each has another one. The
+	// daemon must still not be live. A log that could not be opened without it forbids this. Should the daemon
+	// return with this pool, it is answered `daemon-gone`, and what the pool holds stays in it.
 	Lost *bool `form:"lost,omitempty" json:"lost,omitempty"`
 
+	// IfMatch An `ETag`; the write is done only if the object still has it.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// DrainDaemonParams defines parameters for DrainDaemon.
+type DrainDaemonParams struct {
+	// IfMatch An `ETag`; the write is done only if the object still has it.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// UndrainDaemonParams defines parameters for UndrainDaemon.
+type UndrainDaemonParams struct {
 	// IfMatch An `ETag`; the write is done only if the object still has it.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
@@ -2010,6 +2259,33 @@ type StartReplacementParams struct {
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
+// ListOperatorsParams defines parameters for ListOperators.
+type ListOperatorsParams struct {
+	// State Only operators in this state.
+	State *OperatorState `form:"state,omitempty" json:"state,omitempty"`
+
+	// Kind Only operators of this kind.
+	Kind *OperatorPurpose `form:"kind,omitempty" json:"kind,omitempty"`
+
+	// Daemon Only operators that this daemon takes part in.
+	Daemon *ID `form:"daemon,omitempty" json:"daemon,omitempty"`
+
+	// Log Only operators of this log, by its `log_id` or its name.
+	Log *ID `form:"log,omitempty" json:"log,omitempty"`
+
+	// Limit The most items in one answer.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Continue What the page before this one ended with.
+	Continue *Continue `form:"continue,omitempty" json:"continue,omitempty"`
+}
+
+// SetOperatorLimitsParams defines parameters for SetOperatorLimits.
+type SetOperatorLimitsParams struct {
+	// IfMatch An `ETag`; the write is done only if the object still has it.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
 // GetPlacementParams defines parameters for GetPlacement.
 type GetPlacementParams struct {
 	// Replicas How many daemons.
@@ -2063,3 +2339,6 @@ type StartReplacementJSONRequestBody = StartReplacementRequest
 
 // ChangeReplicasJSONRequestBody defines body for ChangeReplicas for application/json ContentType.
 type ChangeReplicasJSONRequestBody = ChangeReplicasRequest
+
+// SetOperatorLimitsJSONRequestBody defines body for SetOperatorLimits for application/json ContentType.
+type SetOperatorLimitsJSONRequestBody = OperatorLimits

@@ -120,3 +120,14 @@ func (e *NoPlacementError) failedRule() Rule {
 	}
 	return RuleFailureDomain
 }
+
+// Share says whether two daemons lie in one failure domain; the domain is Host if
+// empty. A daemon without that domain shares none.
+func Share(a, b *Daemon, fd FailureDomain) bool {
+	if fd == "" {
+		fd = Host
+	}
+	x, known := domainOf(a, fd)
+	y, other := domainOf(b, fd)
+	return known && other && x == y
+}

@@ -132,6 +132,43 @@ func (s *Server) DeleteDaemon(ctx context.Context, r openapi.DeleteDaemonRequest
 	return openapi.DeleteDaemon204Response{}, nil
 }
 
+// DrainDaemon implements openapi.StrictServerInterface.
+func (s *Server) DrainDaemon(ctx context.Context, r openapi.DrainDaemonRequestObject) (openapi.DrainDaemonResponseObject, error) {
+	d, err := s.setDraining(ctx, r.DaemonID, true, r.Params.IfMatch)
+	if err != nil {
+		return nil, err
+	}
+	return openapi.DrainDaemon200JSONResponse{
+		Body: daemon(d), Headers: openapi.DrainDaemon200ResponseHeaders{ETag: etag(d.ModRevision)},
+	}, nil
+}
+
+// UndrainDaemon implements openapi.StrictServerInterface.
+func (s *Server) UndrainDaemon(ctx context.Context, r openapi.UndrainDaemonRequestObject) (openapi.UndrainDaemonResponseObject, error) {
+	d, err := s.setDraining(ctx, r.DaemonID, false, r.Params.IfMatch)
+	if err != nil {
+		return nil, err
+	}
+	return openapi.UndrainDaemon200JSONResponse{
+		Body: daemon(d), Headers: openapi.UndrainDaemon200ResponseHeaders{ETag: etag(d.ModRevision)},
+	}, nil
+}
+
+func (s *Server) setDraining(ctx context.Context, id string, draining bool, ifMatch *string) (*store.Daemon, error) {
+	rev, err := revisionOf(ifMatch)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.store.SetDraining(ctx, id, draining, rev); err != nil {
+		return nil, err
+	}
+	d, ok := s.store.View().Daemon(id)
+	if !ok {
+		return nil, &notFoundError{"daemon", id} // deleted meanwhile
+	}
+	return &d, nil
+}
+
 // leaseTTL is the lease asked for; zero leaves it to the store.
 func leaseTTL(seconds int64) (time.Duration, error) {
 	ttl := time.Duration(seconds) * time.Second

@@ -81,6 +81,7 @@ func (m *metrics) observe(method, route string, status int, took time.Duration) 
 type viewCollector struct {
 	store                        *store.Store
 	lag, revision, daemons, logs *prometheus.Desc
+	operators, paused, braked    *prometheus.Desc
 	journal, coalesced, trimmed  *prometheus.Desc
 }
 
@@ -91,7 +92,11 @@ func newViewCollector(st *store.Store) *viewCollector {
 		revision: prometheus.NewDesc("graven_view_revision", "Revision of the view.", nil, nil),
 		daemons:  prometheus.NewDesc("graven_daemons", "Daemons by state.", []string{"state"}, nil),
 		logs:     prometheus.NewDesc("graven_logs", "Logs by state.", []string{"state"}, nil),
-		journal:  prometheus.NewDesc("graven_journal_entries", "Entries of the journal that are kept, by kind.", []string{"kind"}, nil),
+
+		operators: prometheus.NewDesc("graven_operators", "Operators that are listed, by kind and state.", []string{"kind", "state"}, nil),
+		paused:    prometheus.NewDesc("graven_operators_paused", "1 while a person has paused the operators.", nil, nil),
+		braked:    prometheus.NewDesc("graven_operators_braked", "1 while too many daemons are down for operators to begin.", nil, nil),
+		journal:   prometheus.NewDesc("graven_journal_entries", "Entries of the journal that are kept, by kind.", []string{"kind"}, nil),
 		coalesced: prometheus.NewDesc("graven_journal_refusals_coalesced_total",
 			"Refusals that were counted into another one's entry, by this server.", nil, nil),
 		trimmed: prometheus.NewDesc("graven_journal_trimmed_total",
@@ -105,6 +110,9 @@ func (c *viewCollector) Describe(out chan<- *prometheus.Desc) {
 	out <- c.revision
 	out <- c.daemons
 	out <- c.logs
+	out <- c.operators
+	out <- c.paused
+	out <- c.braked
 	out <- c.journal
 	out <- c.coalesced
 	out <- c.trimmed
@@ -126,10 +134,29 @@ func (c *viewCollector) Collect(out chan<- prometheus.Metric) {
 	for state, n := range countLogs(ls) {
 		gauge(c.logs, float64(n), string(state))
 	}
+	type row struct{ kind, state string }
+	rows := make(map[row]int)
+	ops, _ := view.Operators()
+	for i := range ops {
+		rows[row{string(ops[i].Kind), string(ops[i].State)}]++
+	}
+	for r, n := range rows {
+		gauge(c.operators, float64(n), r.kind, r.state)
+	}
+	set, _ := view.OperatorSettings()
+	gauge(c.paused, oneIf(set.Paused))
+	gauge(c.braked, oneIf(view.Brake() != ""))
 	for kind, n := range view.JournalCounts() {
 		gauge(c.journal, float64(n), string(kind))
 	}
 	stats := c.store.JournalStats()
 	out <- prometheus.MustNewConstMetric(c.coalesced, prometheus.CounterValue, float64(stats.Coalesced))
 	out <- prometheus.MustNewConstMetric(c.trimmed, prometheus.CounterValue, float64(stats.Trimmed))
+}
+
+func oneIf(yes bool) float64 {
+	if yes {
+		return 1
+	}
+	return 0
 }

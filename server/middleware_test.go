@@ -121,10 +121,10 @@ func TestStatusAlarms(t *testing.T) {
 		c.do(http.MethodPost, "/v1/daemons/"+id+"/heartbeat", `{"incarnation":1,"free_bytes":0,"leaving":true}`)
 	}
 	s := get[openapi.Status](c, "/v1/status")
-	if kinds := alarmKinds(s); kinds != "log-unavailable daemon-down daemon-down volatile-media" || s.Alarms[0].LogID != l.LogID {
+	if kinds := alarmKinds(s); kinds != "log-unavailable daemon-down daemon-down volatile-media operators-braked" || s.Alarms[0].LogID != l.LogID {
 		t.Errorf("with two of three down: %+v", s.Alarms)
 	}
-	if s.Daemons.Down != 2 || s.Daemons.Up != 2 || s.Logs.Degraded != 1 || s.AlarmCount != 4 {
+	if s.Daemons.Down != 2 || s.Daemons.Up != 2 || s.Logs.Degraded != 1 || s.AlarmCount != 5 {
 		t.Errorf("counts %+v", s)
 	}
 }

@@ -94,6 +94,8 @@ func kindOf(t openapi.ProblemType) kind {
 		return kind{http.StatusConflict, "The object has changed"}
 	case openapi.ProblemDaemonInUse:
 		return kind{http.StatusConflict, "The daemon is in use"}
+	case openapi.ProblemLastCopies:
+		return kind{http.StatusConflict, "The daemon has the last copies of a log"}
 	case openapi.ProblemKeyInUse:
 		return kind{http.StatusConflict, "The key is in use"}
 	case openapi.ProblemLogInUse:
@@ -156,7 +158,6 @@ func typeOf(err error) openapi.ProblemType {
 		{errMediaType, openapi.ProblemUnsupportedMediaType},
 		{errTooLarge, openapi.ProblemTooLarge},
 		{store.ErrInvalid, openapi.ProblemInvalidRequest},
-		{store.ErrUnsupported, openapi.ProblemInvalidRequest},
 		{store.ErrNotFound, openapi.ProblemNotFound},
 		{store.ErrPrecondition, openapi.ProblemPreconditionFailed},
 		{store.ErrNameTaken, openapi.ProblemNameTaken},
@@ -173,6 +174,8 @@ func typeOf(err error) openapi.ProblemType {
 		{store.ErrForeignLog, openapi.ProblemForeignLog},
 		{store.ErrGone, openapi.ProblemDaemonGone},
 		{store.ErrDaemonBusy, openapi.ProblemDaemonInUse},
+		{store.ErrLastCopies, openapi.ProblemLastCopies},
+		{store.ErrOperatorEnded, openapi.ProblemConflict},
 		{store.ErrKeyInUse, openapi.ProblemKeyInUse},
 		{store.ErrLogInUse, openapi.ProblemLogInUse},
 		{store.ErrSuperseded, openapi.ProblemSuperseded},

@@ -159,7 +159,7 @@ func TestReplacementWithoutAWriter(t *testing.T) {
 	started := post[openapi.Log](c, "/v1/logs/l1/replacement", `{"replica":"`+l.Replicas[0].ReplicaID+`","to":"d4"}`)
 	const beat = "/v1/daemons/d4/heartbeat"
 	h := post[openapi.HeartbeatAnswer](c, beat, `{"incarnation":1,"free_bytes":4294967296}`)
-	if len(h.Operators) != 1 || h.Operators[0].Kind != openapi.OperatorRecoverLog || h.Operators[0].OperatorID != "recover-"+l.LogID ||
+	if len(h.Operators) != 1 || h.Operators[0].Kind != openapi.OperatorRecoverLog || h.Operators[0].OperatorID != "replace-"+l.Replicas[0].ReplicaID ||
 		h.Operators[0].ReplicaID != started.Replicas[3].ReplicaID {
 		t.Fatalf("operators %+v", h.Operators)
 	}

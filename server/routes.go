@@ -22,6 +22,8 @@ func (s *Server) newRouter() *chi.Mux {
 	r.Get("/v1/daemons/{daemon_id}", api.GetDaemon)
 	r.Delete("/v1/daemons/{daemon_id}", api.DeleteDaemon)
 	r.Post("/v1/daemons/{daemon_id}/heartbeat", api.HeartbeatDaemon)
+	r.Post("/v1/daemons/{daemon_id}/drain", api.DrainDaemon)
+	r.Post("/v1/daemons/{daemon_id}/undrain", api.UndrainDaemon)
 
 	r.Get("/v1/placements", api.GetPlacement)
 
@@ -38,6 +40,13 @@ func (s *Server) newRouter() *chi.Mux {
 	r.Delete("/v1/logs/{log}/replacement", api.AbandonReplacement)
 	r.Post("/v1/logs/{log}/events", api.RecordLogEvent)
 
+	r.Get("/v1/operators", api.ListOperators)
+	r.Post("/v1/operators/pause", api.PauseOperators)
+	r.Post("/v1/operators/resume", api.ResumeOperators)
+	r.Get("/v1/operators/settings", api.GetOperatorSettings)
+	r.Put("/v1/operators/settings", api.SetOperatorLimits)
+	r.Get("/v1/operators/{operator_id}", api.GetOperator)
+	r.Delete("/v1/operators/{operator_id}", api.CancelOperator)
 	r.Get("/v1/keys", api.ListKeys)
 	r.Post("/v1/keys/rotate", api.RotateKeys)
 	r.Post("/v1/keys/{key_id}/retire", api.RetireKey)

@@ -41,9 +41,9 @@ func (s *Server) GetStatus(context.Context, openapi.GetStatusRequestObject) (ope
 			Closed: nls[store.LogClosed], Open: nls[store.LogOpen],
 			Degraded: nls[store.LogDegraded], Recovering: nls[store.LogRecovering],
 		},
-		Bytes: countBytes(ds, ncs),
+		Bytes: countBytes(ds, ncs), Operators: countOperators(view),
 	}
-	all := alarms(ready, s.store.Health(), ds, ls)
+	all := append(alarms(ready, s.store.Health(), ds, ls), operatorAlarms(view)...)
 	body.AlarmCount = len(all)
 	body.Alarms = all[:min(len(all), maxAlarms)]
 	return openapi.GetStatus200JSONResponse{

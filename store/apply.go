@@ -23,6 +23,9 @@ func (t *tables) set(e entry, now time.Time) error {
 	case tableLive:
 		return load(e, func(rec *liveRecord) {
 			d := t.row(id)
+			if d.live == nil || d.live.lease != e.lease {
+				d.session = e.mod
+			}
 			d.live, d.downAt = newLiveRow(rec, e, now), time.Time{}
 			t.refresh(id)
 		})
@@ -40,6 +43,12 @@ func (t *tables) set(e entry, now time.Time) error {
 				l.writer = &writerRow{rec: rec, mod: e.mod, lease: e.lease}
 			}
 		})
+	case tableOperators:
+		return load(e, func(rec *operatorRecord) { t.setOperator(id, rec, e.mod) })
+	case tablePlanner:
+		return load(e, func(rec *plannerRecord) { t.planner, t.plannerMod = rec, e.mod })
+	case tableElection:
+		t.candidates[e.key] = candidate{name: string(e.value), since: e.mod}
 	case tableCondemned:
 		daemonID, replicaID, ok := strings.Cut(id, "/")
 		if !ok {
@@ -102,6 +111,12 @@ func (t *tables) remove(key string, now time.Time) {
 		if l := t.logs[id]; l != nil {
 			l.writer, l.lost = nil, now
 		}
+	case tableOperators:
+		t.removeOperator(id)
+	case tablePlanner:
+		t.planner, t.plannerMod = newPlannerRecord(), 0
+	case tableElection:
+		delete(t.candidates, key)
 	case tableCondemned:
 		daemonID, replicaID, _ := strings.Cut(id, "/")
 		delete(t.row(daemonID).condemned, replicaID)
@@ -125,6 +140,7 @@ func (t *tables) row(id string) *daemonRow {
 		d = &daemonRow{
 			replicas:  make(map[string]string),
 			learners:  make(map[string]string),
+			work:      make(map[string]*operatorRecord),
 			condemned: make(map[string]condemnedRecord),
 		}
 		t.daemons[id] = d
@@ -148,11 +164,16 @@ func (t *tables) refresh(id string) {
 		}
 		return
 	}
-	t.index.Put(placement.Daemon{
+	t.index.Put(d.placeable(id))
+}
+
+// placeable is the daemon as placement knows it.
+func (d *daemonRow) placeable(id string) placement.Daemon {
+	return placement.Daemon{
 		ID: id, Labels: d.rec.Labels, Media: d.rec.Media, Transports: d.rec.Transports,
 		FreeBytes: d.free(), CapacityBytes: d.rec.CapacityBytes,
 		Up: d.live != nil, Draining: d.rec.Draining,
-	})
+	}
 }
 
 func (t *tables) setLog(id string, rec *logRecord, mod int64) {
@@ -204,7 +225,7 @@ func (t *tables) inherit(old *tables) {
 		if o := old.daemons[id]; o != nil {
 			d.heard = o.heard
 			if d.live == nil {
-				d.downAt = o.downAt
+				d.downAt, d.session = o.downAt, o.session
 			}
 			if d.live != nil && o.live != nil && d.live.mod == o.live.mod {
 				d.live.at = o.live.at

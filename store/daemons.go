@@ -31,7 +31,7 @@ func (s *Store) takeResults(ctx context.Context, daemonID string, results []Step
 			return err
 		}
 	}
-	return nil
+	return s.takeTasks(ctx, daemonID, results)
 }
 
 func (s *Store) release(ctx context.Context, daemonID string, replicaIDs []string) (bool, error) {
@@ -126,7 +126,7 @@ func (s *Store) SetDraining(ctx context.Context, daemonID string, draining bool,
 	}
 	ctx, cancel := s.call(ctx)
 	defer cancel()
-	return retry(ctx, fmt.Errorf("drain %s: %w", daemonID, ErrConflict), func() (bool, error) {
+	err := retry(ctx, fmt.Errorf("drain %s: %w", daemonID, ErrConflict), func() (bool, error) {
 		es, _, err := s.read(ctx, prefixDaemons+daemonID, prefixLive+daemonID, prefixSpace+daemonID)
 		if err != nil {
 			return false, err
@@ -150,6 +150,10 @@ func (s *Store) SetDraining(ctx context.Context, daemonID string, draining bool,
 		_, ok, err := s.commit(ctx, []clientv3.Cmp{es[0].unchanged()}, []clientv3.Op{put(es[0].key, rec), told})
 		return ok, err
 	})
+	if errors.Is(err, ErrUnavailable) {
+		s.dropLeases()
+	}
+	return err
 }
 
 // existing decodes the daemon's record, the first of the entries it is made of.
@@ -166,22 +170,21 @@ func existing(daemonID string, es []entry, ifMatch int64) (daemonRecord, error) 
 // DeleteDaemon forgets a daemon that has left: nothing is reserved or condemned
 // on it and it is not live. ifMatch is the ModRevision that it must have, or 0.
 //
-// lost would give up the replicas of a daemon that never returns, and what is
-// condemned on it; this version cannot: ErrUnsupported.
+// lost gives up the replicas of a daemon that never returns, and what is condemned
+// on it. It must not be live either; its logs degrade, and are repaired.
 //
-// Errors: ErrNotFound, ErrDaemonBusy (with what is in the way),
-// ErrPrecondition, ErrUnsupported, ErrConflict, ErrUnavailable.
+// Errors: ErrNotFound, ErrDaemonBusy (with what is in the way), ErrLastCopies,
+// ErrPrecondition, ErrConflict, ErrUnavailable.
 func (s *Store) DeleteDaemon(ctx context.Context, daemonID string, lost bool, ifMatch int64) error {
 	if err := checkID("daemon_id", daemonID); err != nil {
 		return err
 	}
-	if lost {
-		return fmt.Errorf("%w: giving up the replicas of a lost daemon; replace them; "+
-			"what is condemned on it stays reserved until the daemon is back", ErrUnsupported)
-	}
 	ctx, cancel := s.call(ctx)
 	defer cancel()
 	return retry(ctx, fmt.Errorf("delete daemon %s: %w", daemonID, ErrConflict), func() (bool, error) {
+		if lost {
+			return s.tryGiveUp(ctx, daemonID, ifMatch)
+		}
 		return s.tryDeleteDaemon(ctx, daemonID, ifMatch)
 	})
 }

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/gravenio/graven/planner"
 )
 
 // DeleteLog removes a log and its name. Replicas that a grant may have named
@@ -50,6 +52,13 @@ func (s *Store) tryDeleteLog(ctx context.Context, id string, ifMatch int64) (boo
 	if err != nil {
 		return false, err
 	}
+	if learner := l.rec.learner(); learner != nil {
+		settled, err := s.settle(ctx, *learner, outcome{planner.Cancelled, "the log was deleted"})
+		if err != nil {
+			return false, err
+		}
+		ops = append(ops, settled...)
+	}
 	_, ok, err := s.commit(ctx,
 		append(cmps, l.log.unchanged(), l.writer.unchanged()),
 		append(ops, told, clientv3.OpDelete(l.log.key), clientv3.OpDelete(prefixNames+l.rec.Name)))
@@ -64,19 +73,40 @@ func (s *Store) giveBack(ctx context.Context, l *logEntries, gone ...replicaReco
 		return nil, nil, err
 	}
 	if l.rec.Epoch > 0 || l.rec.Life < ident.life { // or it was opened, and the backup is older
-		return nil, l.condemn(gone), nil
+		return s.condemn(ctx, l, gone)
 	}
 	return s.releaseAll(ctx, gone, l.rec.ReplicaBytes)
 }
 
-func (l *logEntries) condemn(gone []replicaRecord) []clientv3.Op {
+// condemn keeps the bytes reserved until each daemon has said that the region is
+// gone. A daemon that was given up will never say so: it has no books any more.
+func (s *Store) condemn(ctx context.Context, l *logEntries, gone []replicaRecord) ([]clientv3.Cmp, []clientv3.Op, error) {
+	daemons, err := s.daemonsOf(ctx, gone)
+	if err != nil {
+		return nil, nil, err
+	}
+	var cmps []clientv3.Cmp
 	var ops []clientv3.Op
-	for _, r := range gone {
+	for i, r := range gone {
+		cmps = append(cmps, daemons[i].sameLife())
+		if !daemons[i].exists() {
+			continue
+		}
 		ops = append(ops, put(condemnedKey(r.DaemonID, r.ReplicaID), condemnedRecord{
 			version: current(), LogID: l.id, Bytes: l.rec.ReplicaBytes, Since: time.Now().UTC(), SetVersion: l.rec.SetVersion,
 		}))
 	}
-	return ops
+	return cmps, ops, nil
+}
+
+// daemonsOf reads the records of the replicas' daemons.
+func (s *Store) daemonsOf(ctx context.Context, replicas []replicaRecord) ([]entry, error) {
+	keys := make([]string, len(replicas))
+	for i, r := range replicas {
+		keys[i] = prefixDaemons + r.DaemonID
+	}
+	es, _, err := s.read(ctx, keys...)
+	return es, err
 }
 
 // releaseAll gives each daemon its bytes back.
@@ -92,6 +122,10 @@ func (s *Store) releaseAll(ctx context.Context, gone []replicaRecord, bytes int6
 	var cmps []clientv3.Cmp
 	var ops []clientv3.Op
 	for _, space := range spaces {
+		if !space.exists() { // the daemon was given up
+			cmps = append(cmps, space.unchanged())
+			continue
+		}
 		op, err := s.credit(space, bytes)
 		if err != nil {
 			return nil, nil, err

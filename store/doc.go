@@ -44,13 +44,18 @@
 //	/graven/space/<id>                     bytes reserved on it (spaceRecord)     as the daemon
 //	/graven/pools/<pool_id>                daemon ID (ownerRecord)                as the daemon
 //	/graven/addresses/<host:port>          daemon ID (ownerRecord)                on the daemon's lease
-//	/graven/gone/<id>                      the daemon was deleted (goneRecord)    IdempotencyTTL or longer
+//	/graven/gone/<id>                      the daemon was deleted (goneRecord)    IdempotencyTTL or longer;
+//	                                                                              for ever if it was lost
 //	/graven/logs/<log_id>                  sizes, placement rules, replicas, set  until deleted
 //	                                       version, epoch, nonce, last writer, owner
 //	                                       (logRecord)
 //	/graven/lognames/<name>                log ID (nameRecord)                    as the log
 //	/graven/writers/<log_id>               who writes it now (writerRecord)       on the writer's lease
 //	/graven/condemned/<daemon>/<replica>   bytes still reserved (condemnedRecord) until the daemon confirms
+//	/graven/operators/<id>                 what is done by itself, or waits       until it ends, and
+//	                                       (operatorRecord)                       OperatorTTL or longer
+//	/graven/planner                        paused, limits (plannerRecord)         for ever
+//	/graven/election/<lease>               a server's name; the oldest leads      on the server's lease
 //	/graven/idem/<key>                     an answer given (idemRecord)           IdempotencyTTL or longer
 //	/graven/events/<UUIDv7>                the journal: what happened once        JournalTTL to twice that, and
 //	                                       (journalRecord)                        as long as there are few
@@ -68,9 +73,10 @@
 //	                    address unchanged if it moves
 //	removal results     condemned and space unchanged
 //	Leave               live unchanged, then the lease is revoked
-//	mark down           daemon unchanged, live absent
+//	mark down           daemon unchanged, live absent; the leader's term
 //	SetDraining         daemon unchanged
 //	DeleteDaemon        daemon and space unchanged, live absent, nothing condemned on it
+//	GiveUpDaemon        daemon unchanged, live absent
 //	CreateLog           name absent; per daemon: record, live and space unchanged; key absent
 //	OpenLog             log and grant keys unchanged, writer unchanged or absent; key absent
 //	RotateKeys          grant keys unchanged
@@ -80,11 +86,22 @@
 //	next period         period unchanged
 //	Renew               nothing is written, except when the lease was lost: log unchanged, writer absent
 //	CloseLog            log and writer unchanged
-//	SetReplicas         log unchanged (and with it epoch, nonce and set version)
-//	StartReplacement    log unchanged; the learner's daemon: record, live and space unchanged; key absent
-//	AbandonReplacement  log unchanged; space unchanged if the learner's bytes are released
+//	SetReplicas         log unchanged (and with it epoch, nonce and set version); the daemon of a replica
+//	                    that is condemned not given up
+//	StartReplacement    log unchanged; the learner's daemon: record, live and space unchanged; key absent;
+//	                    a planned one: its operator unchanged and the leader's term
+//	AbandonReplacement  log unchanged; space unchanged if the learner's bytes are released, else its daemon
+//	                    not given up
 //	RecordLogEvent      log unchanged (and with it the writer); key absent
-//	DeleteLog           log unchanged, writer absent; per daemon whose bytes are released: space unchanged
+//	DeleteLog           log unchanged, writer absent; per daemon whose bytes are released: space unchanged,
+//	                    per other daemon: not given up
+//	CancelOperator      operator unchanged, or as AbandonReplacement
+//	operator result     operator unchanged
+//	SetOperatorLimits   the planner's record unchanged
+//	begin operator      operator unchanged; its daemon and log not deleted; the leader's term
+//	queue operator      operator unchanged; the leader's term
+//	drop operator       operator unchanged; the leader's term
+//	end operator        operator unchanged, or as AbandonReplacement; the leader's term
 //
 // Whose a log and a daemon ID are is written once, by the transaction that makes the
 // record, and compared with the caller in every later one: log and daemon record are
@@ -111,6 +128,20 @@
 //
 // Nothing is written to have a log without a writer recovered: the step for the
 // learner's daemon follows from the record and the absent lease.
+//
+// # Operators
+//
+// One server, elected through etcd, plans what is to be done (package planner) and
+// begins it; everything that it writes compares the key of its election, so that
+// of two which think themselves elected one can't. A replacement's operator is
+// written by the transaction that adds the learner, and ended by the one that
+// takes it from the list: both records always agree. A recovery or a scrub is
+// handed out by whatever server its daemon asks, until the daemon has told what
+// came of it. The removal of a condemned replica follows from its key alone.
+//
+// A daemon that was given up has no books: what is condemned on it is dropped, and
+// nothing is condemned there later. The logs go on naming its replicas, as
+// unknown, until others have taken their place.
 //
 // # Journal
 //

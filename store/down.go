@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"maps"
-	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -11,20 +10,13 @@ import (
 )
 
 // markDown writes down_since into the records of daemons whose lease has gone,
-// so that it outlives this server. Any server may do it; the transaction lets
-// one of them win. The state of a daemon does not wait for this: it is down as
-// soon as its lease is.
-func (s *Store) markDown(ctx context.Context) error {
-	for {
-		// The jitter keeps several servers from all writing at once.
-		if err := sleep(ctx, 100*time.Millisecond+rand.N(200*time.Millisecond)); err != nil {
-			return err
-		}
-		for _, m := range s.view.unmarked() {
-			if err := s.mark(ctx, m); err != nil && ctx.Err() == nil {
-				s.log.Debug("down_since was not recorded and will be tried again",
-					"daemon", m.id, "error", err)
-			}
+// so that it outlives this server. The state of a daemon does not wait for this:
+// it is down as soon as its lease is.
+func (l *leader) markDown(ctx context.Context) {
+	for _, m := range l.s.view.unmarked() {
+		if err := l.mark(ctx, m); err != nil && ctx.Err() == nil {
+			l.s.log.Debug("down_since was not recorded and will be tried again",
+				"daemon", m.id, "error", err)
 		}
 	}
 }
@@ -40,9 +32,6 @@ type downMark struct {
 func (v *View) unmarked() []downMark {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
-	if v.lag() > v.maxLag {
-		return nil
-	}
 	var marks []downMark
 	for _, id := range slices.Sorted(maps.Keys(v.t.unmarked)) {
 		d := v.t.daemons[id]
@@ -58,12 +47,12 @@ func (v *View) unmarked() []downMark {
 	return marks
 }
 
-func (s *Store) mark(ctx context.Context, m downMark) error {
-	ctx, cancel := s.call(ctx)
+func (l *leader) mark(ctx context.Context, m downMark) error {
+	ctx, cancel := l.s.call(ctx)
 	defer cancel()
 	key := prefixDaemons + m.id
 	m.rec.DownSince, m.rec.LastSeen = m.since, m.lastSeen
-	_, _, err := s.commit(ctx,
+	_, err := l.commit(ctx,
 		[]clientv3.Cmp{
 			clientv3.Compare(clientv3.ModRevision(key), "=", m.mod),
 			clientv3.Compare(clientv3.CreateRevision(prefixLive+m.id), "=", 0),

@@ -54,8 +54,6 @@ var (
 	ErrForeignLog = errors.New("store: log is another's")
 	// ErrDaemonBusy: the daemon is live or still has reserved bytes.
 	ErrDaemonBusy = errors.New("store: daemon is in use")
-	// ErrUnsupported: this version cannot do it.
-	ErrUnsupported = errors.New("store: not supported")
 	// ErrLogInUse: a writer's lease lives; see InUseError.
 	ErrLogInUse = errors.New("store: log is in use")
 	// ErrSuperseded: a later epoch exists; see SupersededError.
@@ -71,6 +69,10 @@ var (
 	// ErrAbandoned: the learner is not the log's (any more) and can never be
 	// promoted.
 	ErrAbandoned = errors.New("store: the learner was given up")
+	// ErrOperatorEnded: the operator has ended, or is none that can be cancelled.
+	ErrOperatorEnded = errors.New("store: the operator can't be cancelled")
+	// ErrLastCopies: a log could not be opened without the daemon.
+	ErrLastCopies = errors.New("store: a log could not be opened any more")
 	// ErrKeyInUse: a grant key still signs or is to sign; see KeyError.
 	ErrKeyInUse = errors.New("store: grant key is in use")
 	// ErrIdempotencyMismatch: the key was used for another request.

@@ -51,6 +51,7 @@ type entry struct {
 	value []byte
 	mod   int64
 	lease clientv3.LeaseID
+	made  int64 // the revision that made the key
 }
 
 func (e entry) exists() bool { return e.mod != 0 }
@@ -60,8 +61,13 @@ func (e entry) unchanged() clientv3.Cmp {
 	return clientv3.Compare(clientv3.ModRevision(e.key), "=", e.mod)
 }
 
+// sameLife compares only that the key was not made or removed since.
+func (e entry) sameLife() clientv3.Cmp {
+	return clientv3.Compare(clientv3.CreateRevision(e.key), "=", e.made)
+}
+
 func entryOf(kv *mvccpb.KeyValue) entry {
-	return entry{key: string(kv.Key), value: kv.Value, mod: kv.ModRevision, lease: clientv3.LeaseID(kv.Lease)}
+	return entry{key: string(kv.Key), value: kv.Value, mod: kv.ModRevision, made: kv.CreateRevision, lease: clientv3.LeaseID(kv.Lease)}
 }
 
 // read gets the keys at one revision, linearizably.

@@ -28,7 +28,7 @@ type JournalEntry struct {
 	Kind    JournalKind `json:"kind"`
 	LogID   string      `json:"log_id,omitempty"`
 	LogName string      `json:"log_name,omitempty"`
-	// DaemonID and ReplicaID are the learner's, for replacements.
+	// DaemonID and ReplicaID are what it is about; for replacements the learner's.
 	DaemonID  string    `json:"daemon_id,omitempty"`
 	ReplicaID string    `json:"replica_id,omitempty"`
 	Epoch     uint64    `json:"epoch,omitempty"`

@@ -23,6 +23,7 @@ const (
 	JournalDaemonLost           JournalKind = "daemon-lost"
 	JournalOperatorsPaused      JournalKind = "operators-paused"
 	JournalOperatorsResumed     JournalKind = "operators-resumed"
+	JournalOperatorLimits       JournalKind = "operator-limits"
 	JournalOperatorCancelled    JournalKind = "operator-cancelled"
 	JournalGrantKeyRotated      JournalKind = "grant-key-rotated"
 	JournalEtcdRestored         JournalKind = "etcd-restored"

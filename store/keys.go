@@ -21,6 +21,9 @@ const (
 	tableCondemned = "condemned"
 	tableIdem      = "idem"
 	tableEvents    = "events"
+	tableOperators = "operators"
+	tablePlanner   = "planner"
+	tableElection  = "election"
 	tableKeys      = "keys"
 )
 
@@ -41,6 +44,9 @@ const (
 	prefixCondemned = prefix + tableCondemned + "/"
 	prefixIdem      = prefix + tableIdem + "/"
 	prefixEvents    = prefix + tableEvents + "/"
+	prefixOperators = prefix + tableOperators + "/"
+	keyPlanner      = prefix + tablePlanner
+	keyElection     = prefix + tableElection // the library adds a slash and its lease
 )
 
 func condemnedKey(daemonID, replicaID string) string {
@@ -55,8 +61,9 @@ func splitKey(key string) (table, rest string) {
 }
 
 var (
-	idPattern   = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,62}$`)
-	idemPattern = regexp.MustCompile(`^[A-Za-z0-9._:-]{1,128}$`)
+	idPattern       = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,62}$`)
+	operatorPattern = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,127}$`)
+	idemPattern     = regexp.MustCompile(`^[A-Za-z0-9._:-]{1,128}$`)
 )
 
 const idRule = "must match [a-z0-9][a-z0-9._-]{0,62}"

@@ -34,7 +34,7 @@ func (s *Store) shared(ctx context.Context, l *sharedLease, keep time.Duration) 
 // dropLeases makes the next keys take new leases. It is called when a
 // transaction failed, which is how a lease that etcd lost shows.
 func (s *Store) dropLeases() {
-	for _, l := range []*sharedLease{&s.idem, &s.journalLease} {
+	for _, l := range []*sharedLease{&s.idem, &s.journalLease, &s.operatorLease} {
 		l.mu.Lock()
 		l.id = 0
 		l.mu.Unlock()

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -22,6 +23,8 @@ var shared struct {
 	store *Store
 	// edges is another server, whose calls follow the plans in their contexts.
 	edges *Store
+	// settings is held by a test that changes what the whole cluster has one of.
+	settings sync.Mutex
 }
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
@@ -91,6 +94,7 @@ func startOn(client *clientv3.Client, lease pb.LeaseClient, o Options) (*Store, 
 	if err != nil {
 		return nil, nil, err
 	}
+	s.markOnly = o.ServerName != planning // no test shall have its logs repaired by another one's planner
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
@@ -146,6 +150,9 @@ func eventually(t *testing.T, what string, cond func() bool) {
 		time.Sleep(5 * time.Millisecond)
 	}
 }
+
+// planning is the name of a server of a test that plans operators.
+const planning = "planning"
 
 var ports atomic.Int64
 

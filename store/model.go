@@ -181,12 +181,12 @@ type Condemned struct {
 type Step struct {
 	// OperatorID is what the daemon repeats in its result.
 	OperatorID string `json:"operator_id"`
-	// Kind is StepRemoveReplica or StepRecoverLog.
+	// Kind is one of the Step constants. A scrub has neither log nor replica.
 	Kind      string `json:"kind"`
 	LogID     string `json:"log_id"`
 	ReplicaID string `json:"replica_id"`
 	// SetVersion, of a removal, is the version of the log's set when the replica
-	// left it; 0 if not known.
+	// left it, else that of the set; 0 if not known.
 	SetVersion uint64 `json:"set_version,omitempty"`
 }
 
@@ -195,10 +195,15 @@ const (
 	// StepRemoveReplica asks a daemon to free the region of a condemned
 	// replica.
 	StepRemoveReplica = "remove-replica"
-	// StepRecoverLog asks the daemon of a learner to do a writer's work for a
-	// log that has none: open it, fill the learner, promote it, close. What
-	// came of it shows in the log's record; a result changes nothing.
+	// StepRecoverLog asks a daemon to do a writer's work for a log that has none:
+	// open it, fill the learner and promote it if there is one, close. What came
+	// of a learner shows in the log's record.
 	StepRecoverLog = "recover-log"
+	// StepScrub asks a daemon to read its pool through.
+	StepScrub = "scrub"
+	// StepReplaceReplica asks a writer to fill the learner and promote it. The
+	// change of the set is its result.
+	StepReplaceReplica = "replace-replica"
 )
 
 // StepResult is what became of a step.
@@ -206,7 +211,7 @@ type StepResult struct {
 	OperatorID string `json:"operator_id"`
 	Kind       string `json:"kind"`
 	ReplicaID  string `json:"replica_id"`
-	// Done is true when the region is gone (or was never there).
+	// Done is true when it is done, or there was nothing to do.
 	Done bool `json:"done"`
 	// Error says why it is not done; the step will be sent again.
 	Error string `json:"error,omitempty"`

@@ -1,7 +1,9 @@
 package store
 
 import (
+	"fmt"
 	"log/slog"
+	"os"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -54,6 +56,9 @@ type Options struct {
 	// JournalTTL is for how long the journal's entries are kept at least; 7
 	// days if zero.
 	JournalTTL time.Duration
+	// OperatorTTL is for how long operators that have ended are listed at least;
+	// 6 h if zero.
+	OperatorTTL time.Duration
 	// JournalEntries is how many entries of each sort are kept at most, with 1 KiB
 	// for each on average: what people decide and what goes wrong, what a busy
 	// cluster does all day, and a quarter as many refusals. A few more may be there
@@ -66,6 +71,12 @@ type Options struct {
 	// been without a lease before a daemon is asked to recover the log: it may go on
 	// writing all the while. 1 min if zero.
 	RecoverAfter time.Duration
+	// ServerName is what this server is called where the leader of the loops is
+	// shown; the host's name and the process's number if empty.
+	ServerName string
+	// ElectionTTL is for how long the loops stand still at most after their leader
+	// was cut off; 10 s if zero.
+	ElectionTTL time.Duration
 	// GrantPeriod is for how long grants made now serve for a first fence, and
 	// twice that at most; 30 min if zero.
 	GrantPeriod time.Duration
@@ -93,7 +104,13 @@ func (o Options) withDefaults() Options {
 	def(&o.ReportEvery, 30*time.Second)
 	def(&o.IdempotencyTTL, time.Hour)
 	def(&o.JournalTTL, 7*24*time.Hour)
+	def(&o.OperatorTTL, 6*time.Hour)
 	def(&o.RecoverAfter, time.Minute)
+	def(&o.ElectionTTL, 10*time.Second)
+	if o.ServerName == "" {
+		host, _ := os.Hostname() // an empty one will do
+		o.ServerName = fmt.Sprintf("%s:%d", host, os.Getpid())
+	}
 	def(&o.RefusalWindow, 10*time.Minute)
 	if o.JournalEntries == 0 {
 		o.JournalEntries = 4096
@@ -115,6 +132,7 @@ func (o Options) validate() error {
 		{"ReportEvery", o.ReportEvery},
 		{"IdempotencyTTL", o.IdempotencyTTL},
 		{"JournalTTL", o.JournalTTL},
+		{"OperatorTTL", o.OperatorTTL},
 		{"RecoverAfter", o.RecoverAfter},
 		{"RefusalWindow", o.RefusalWindow},
 		{"GrantPeriod", o.GrantPeriod},
@@ -132,7 +150,10 @@ func (o Options) validate() error {
 	if err := checkTTL("DaemonTTL", o.DaemonTTL); err != nil {
 		return err
 	}
-	return checkTTL("WriterTTL", o.WriterTTL)
+	if err := checkTTL("WriterTTL", o.WriterTTL); err != nil {
+		return err
+	}
+	return checkTTL("ElectionTTL", o.ElectionTTL)
 }
 
 func checkTTL(field string, d time.Duration) error {

@@ -156,7 +156,7 @@ func daemonRaces() []race {
 			}
 			_, e := recordOf[daemonRecord](t, key)
 			p.before = func() error { return s.SetDraining(t.Context(), r.DaemonID, true, 0) }
-			err := shared.edges.mark(p.in(t.Context()), downMark{id: r.DaemonID, rec: rec, mod: e.mod, since: time.Now()})
+			err := (&leader{s: shared.edges}).mark(p.in(t.Context()), downMark{id: r.DaemonID, rec: rec, mod: e.mod, since: time.Now()})
 			now, _ := recordOf[daemonRecord](t, key)
 			return errors.Join(answered(err, nil), equal("draining", now.Draining, true))
 		}},
@@ -164,7 +164,7 @@ func daemonRaces() []race {
 			r := daemon(t, s)
 			key := prefixDaemons + r.DaemonID
 			rec, e := recordOf[daemonRecord](t, key)
-			err := shared.edges.mark(p.in(t.Context()), downMark{id: r.DaemonID, rec: *rec, mod: e.mod, since: time.Now()})
+			err := (&leader{s: shared.edges}).mark(p.in(t.Context()), downMark{id: r.DaemonID, rec: *rec, mod: e.mod, since: time.Now()})
 			now, _ := recordOf[daemonRecord](t, key)
 			return errors.Join(answered(err, nil), equal("down", now.DownSince.IsZero(), true))
 		}},

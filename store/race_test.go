@@ -24,7 +24,8 @@ type race struct {
 }
 
 func races() []race {
-	return slices.Concat(daemonRaces(), bookRaces(), createRaces(), writerRaces(), setRaces(), deleteRaces(), clusterRaces())
+	return slices.Concat(daemonRaces(), bookRaces(), createRaces(), writerRaces(), setRaces(), deleteRaces(), clusterRaces(),
+		lostRaces(), operatorRaces(), leaderRaces())
 }
 
 func (r *race) title() string {

@@ -81,6 +81,9 @@ type ownerRecord struct {
 type goneRecord struct {
 	version
 	At time.Time `json:"at"`
+	// PoolID is that of a daemon that was given up as lost, for good.
+	PoolID string `json:"pool_id,omitempty"`
+	Lost   bool   `json:"lost,omitempty"`
 }
 
 type logRecord struct {
@@ -120,6 +123,8 @@ type replicaRecord struct {
 	// JoinedSet is the set version that a promote of this replica made; it
 	// tells a repeated promote from another one's.
 	JoinedSet uint64 `json:"joined_set,omitempty"`
+	// Operator is what a learner was made by.
+	Operator string `json:"operator,omitempty"`
 }
 
 type nameRecord struct {

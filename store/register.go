@@ -15,7 +15,8 @@ import (
 // known one, and says what to do with what its pool holds.
 //
 // Errors: ErrInvalid, ErrPoolWiped, ErrPoolMismatch, ErrPoolRolledBack,
-// ErrPoolCloned, ErrIncarnationAhead, ErrAddressInUse, ErrConflict (retry),
+// ErrPoolCloned, ErrIncarnationAhead, ErrAddressInUse, ErrGone (given up as
+// lost), ErrConflict (retry),
 // ErrUnavailable.
 func (s *Store) Register(ctx context.Context, r RegisterRequest) (*Registration, error) {
 	if r.LeaseTTL == 0 {
@@ -57,6 +58,7 @@ func (s *Store) Register(ctx context.Context, r RegisterRequest) (*Registration,
 type registering struct {
 	req                             RegisterRequest
 	daemon, live, space, pool, addr entry
+	gone                            entry
 	rec                             daemonRecord // zero if the daemon is new
 	liveRec                         *liveRecord
 }
@@ -79,6 +81,9 @@ func (s *Store) tryRegister(ctx context.Context, r RegisterRequest, lease client
 	}
 	verdicts, missing, err := s.judge(ctx, rev, r)
 	if err != nil {
+		return nil, err
+	}
+	if err := s.barred(g.gone, &r); err != nil {
 		return nil, err
 	}
 	cmps := []clientv3.Cmp{
@@ -117,11 +122,11 @@ func (s *Store) tryRegister(ctx context.Context, r RegisterRequest, lease client
 func (s *Store) readRegistering(ctx context.Context, r RegisterRequest) (*registering, int64, error) {
 	es, rev, err := s.read(ctx,
 		prefixDaemons+r.DaemonID, prefixLive+r.DaemonID, prefixSpace+r.DaemonID,
-		prefixPools+r.PoolID, addressKey(r.Addresses))
+		prefixPools+r.PoolID, addressKey(r.Addresses), prefixGone+r.DaemonID)
 	if err != nil {
 		return nil, 0, err
 	}
-	g := &registering{req: r, daemon: es[0], live: es[1], space: es[2], pool: es[3], addr: es[4]}
+	g := &registering{req: r, daemon: es[0], live: es[1], space: es[2], pool: es[3], addr: es[4], gone: es[5]}
 	if g.daemon.exists() {
 		if g.rec, err = decode[daemonRecord](g.daemon.key, g.daemon.value); err != nil {
 			return nil, 0, err

@@ -70,6 +70,7 @@ func (v *View) renewal(w WriterRef) (*RenewAnswer, string, *logRecord) {
 		return a, "", nil
 	}
 	a.SetVersion, a.Replicas = l.rec.SetVersion, v.t.endpoints(l.rec.Replicas)
+	a.Steps = l.rec.replacing(id)
 	return a, id, l.rec
 }
 

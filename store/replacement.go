@@ -10,6 +10,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/gravenio/graven/placement"
+	"github.com/gravenio/graven/planner"
 )
 
 // StartReplacement adds a learner to the log that is to take the place of one
@@ -28,7 +29,12 @@ func (s *Store) StartReplacement(ctx context.Context, r StartReplacementRequest)
 	}
 	ctx, cancel := s.call(ctx)
 	defer cancel()
-	st := starting{req: r, hash: requestHash(ctx, "replace", r), id: uuid.NewString()}
+	return s.start(ctx, &starting{req: r, hash: requestHash(ctx, "replace", r), id: uuid.NewString(), reason: ReasonRequested})
+}
+
+// start makes a learner, for a person, a writer or the planner.
+func (s *Store) start(ctx context.Context, st *starting) (*Log, error) {
+	r := &st.req
 	var log *Log
 	var unfit *UnfitError
 	// Once: another log may have the name by the second attempt.
@@ -38,7 +44,7 @@ func (s *Store) StartReplacement(ctx context.Context, r StartReplacementRequest)
 	}
 	st.req.Log = id
 	err = retry(ctx, fmt.Errorf("replace %s of log %s: %w", r.Replica, r.Log, ErrConflict), func() (done bool, err error) {
-		log, err = s.tryStart(ctx, &st)
+		log, err = s.tryStart(ctx, st)
 		if errors.As(err, &unfit) {
 			return false, nil // the view that chose it was behind: place again
 		}
@@ -70,6 +76,9 @@ type starting struct {
 	req  StartReplacementRequest
 	hash string
 	id   string // the learner's
+
+	reason  planner.Reason
+	planned []clientv3.Cmp // what a plan was made on, if the planner asks for it
 }
 
 func (s *Store) tryStart(ctx context.Context, st *starting) (*Log, error) {
@@ -148,15 +157,20 @@ func (s *Store) placeLearner(rec *logRecord, old *replicaRecord, to string) (str
 // addLearner is the change that reserves the learner's bytes and puts it into
 // the log's record.
 func (s *Store) addLearner(ctx context.Context, l *logEntries, st *starting, old replicaRecord, to string) (*setChange, error) {
-	es, _, err := s.read(ctx, prefixDaemons+to, prefixLive+to, prefixSpace+to)
+	opID := operatorOf(st.reason, old.ReplicaID)
+	es, _, err := s.read(ctx, prefixDaemons+to, prefixLive+to, prefixSpace+to, prefixOperators+opID)
 	if err != nil {
 		return nil, err
 	}
-	cmps, ops, err := reserve([]string{to}, es, l.rec.ReplicaBytes)
+	cmps, ops, err := reserve([]string{to}, es[:3], l.rec.ReplicaBytes)
 	if err != nil {
 		return nil, err
 	}
-	learner := replicaRecord{ReplicaID: st.id, DaemonID: to, State: ReplicaLearner, Replaces: old.ReplicaID}
+	learner := replicaRecord{ReplicaID: st.id, DaemonID: to, State: ReplicaLearner, Replaces: old.ReplicaID, Operator: opID}
+	operator, err := l.began(es[3], st, &old, &learner)
+	if err != nil {
+		return nil, err
+	}
 	l.rec.Replicas = append(l.rec.Replicas, learner)
 	entry, err := s.note(ctx, l, JournalReplacementStarted, learner,
 		fmt.Sprintf("a replica on %s is to take the place of the one on %s", to, old.DaemonID))
@@ -168,9 +182,32 @@ func (s *Store) addLearner(ctx context.Context, l *logEntries, st *starting, old
 		return nil, err
 	}
 	return &setChange{
-		cmps: append(append(cmps, l.log.unchanged()), rememberIf...),
-		ops:  append(append(ops, put(l.log.key, l.rec), entry), rememberOp...),
+		cmps: append(append(append(cmps, l.log.unchanged()), rememberIf...), st.planned...),
+		ops:  append(append(ops, put(l.log.key, l.rec), entry, operator), rememberOp...),
 	}, nil
+}
+
+// operatorOf names the operator that replaces a replica.
+func operatorOf(reason planner.Reason, replicaID string) string {
+	if reason == planner.Draining {
+		return string(planner.Drain) + "-" + replicaID
+	}
+	return string(planner.Replace) + "-" + replicaID
+}
+
+// began is the record of the operator that a learner is made by.
+func (l *logEntries) began(e entry, st *starting, old, learner *replicaRecord) (clientv3.Op, error) {
+	rec := operatorRecord{version: current(), Operator: Operator{
+		OperatorID: learner.Operator, Kind: planner.Replace, Reason: st.reason, State: planner.Running, LogID: l.id, LogName: l.rec.Name,
+		ReplicaID: old.ReplicaID, DaemonID: old.DaemonID, LearnerID: learner.ReplicaID, To: learner.DaemonID,
+	}}
+	if st.reason == planner.Draining {
+		rec.Kind = planner.Drain
+	}
+	if err := rec.begin(e); err != nil {
+		return clientv3.Op{}, err
+	}
+	return put(e.key, rec), nil
 }
 
 // AbandonReplacement takes the learner out of the log, for a person. ifMatch is
@@ -209,7 +246,7 @@ func (s *Store) tryAbandon(ctx context.Context, id string, ifMatch int64) (bool,
 	if learner == nil {
 		return false, fmt.Errorf("log %s has no replacement under way: %w", l.rec.Name, ErrNotFound)
 	}
-	c, err := s.abandon(ctx, l, learner.ReplicaID, "a person gave it up")
+	c, err := s.abandon(ctx, l, learner.ReplicaID, outcome{planner.Cancelled, "a person gave it up"})
 	if err != nil {
 		return false, err
 	}
@@ -224,10 +261,10 @@ type setChange struct {
 }
 
 // abandon is the change that takes the learner out of the log.
-func (s *Store) abandon(ctx context.Context, l *logEntries, learnerID, why string) (*setChange, error) {
+func (s *Store) abandon(ctx context.Context, l *logEntries, learnerID string, how outcome) (*setChange, error) {
 	learner := l.rec.drop(learnerID)
-	return s.retire(ctx, l, learner, JournalReplacementAbandoned, learner,
-		fmt.Sprintf("the replica on %s leaves without having counted: %s", learner.DaemonID, why))
+	return s.retire(ctx, l, learner, JournalReplacementAbandoned, learner, how,
+		fmt.Sprintf("the replica on %s leaves without having counted: %s", learner.DaemonID, how.why))
 }
 
 // promote is the change that gives the learner the place of the replica that it
@@ -235,20 +272,20 @@ func (s *Store) abandon(ctx context.Context, l *logEntries, learnerID, why strin
 func (s *Store) promote(ctx context.Context, l *logEntries, learner *replicaRecord) (*setChange, error) {
 	l.rec.SetVersion++
 	replaces := learner.Replaces
-	learner.State, learner.Replaces, learner.JoinedSet = ReplicaPresent, "", l.rec.SetVersion
-	promoted := *learner
+	promoted := *learner // with its operator
+	learner.State, learner.Replaces, learner.Operator, learner.JoinedSet = ReplicaPresent, "", "", l.rec.SetVersion
 	old := l.rec.drop(replaces)
 	if old.ReplicaID == "" {
 		return nil, fmt.Errorf("store: log %s: learner %s replaces %s, which is not in the record",
 			l.id, promoted.ReplicaID, replaces)
 	}
-	return s.retire(ctx, l, old, JournalReplacementDone, promoted,
+	return s.retire(ctx, l, old, JournalReplacementDone, promoted, outcome{state: planner.Done},
 		fmt.Sprintf("the replica on %s has taken the place of the one on %s", promoted.DaemonID, old.DaemonID))
 }
 
 // retire writes the record that has lost a replica, what becomes of that one,
 // and the journal's entry about the learner.
-func (s *Store) retire(ctx context.Context, l *logEntries, gone replicaRecord, kind JournalKind, learner replicaRecord, detail string) (*setChange, error) {
+func (s *Store) retire(ctx context.Context, l *logEntries, gone replicaRecord, kind JournalKind, learner replicaRecord, how outcome, detail string) (*setChange, error) {
 	entry, err := s.note(ctx, l, kind, learner, detail)
 	if err != nil {
 		return nil, err
@@ -257,8 +294,12 @@ func (s *Store) retire(ctx context.Context, l *logEntries, gone replicaRecord, k
 	if err != nil {
 		return nil, err
 	}
+	settled, err := s.settle(ctx, learner, how)
+	if err != nil {
+		return nil, err
+	}
 	return &setChange{
 		cmps: append(cmps, l.log.unchanged()),
-		ops:  append(ops, put(l.log.key, l.rec), entry),
+		ops:  append(append(ops, put(l.log.key, l.rec), entry), settled...),
 	}, nil
 }

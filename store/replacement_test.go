@@ -602,6 +602,9 @@ func TestRacingReplacementsKeepTheBooks(t *testing.T) {
 	p := newPatient(t, s, 3)
 	a := open(t, s, p.Name)
 	all := append([]string{p.Replicas[0].DaemonID, p.Replicas[1].DaemonID, p.Replicas[2].DaemonID}, p.spare...)
+	if err := other.view.WaitRevision(t.Context(), etcdRevision(t, s)); err != nil {
+		t.Fatal(err)
+	}
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	did := map[string]int{}
@@ -699,7 +702,7 @@ func TestRecoverLogIsAsked(t *testing.T) {
 	s := shared.store
 	p := newPatient(t, s, 1)
 	learner := learnerOf(t, p.start(t, ""))
-	want := []Step{{OperatorID: "recover-" + p.LogID, Kind: StepRecoverLog, LogID: p.LogID, ReplicaID: learner.ReplicaID}}
+	want := []Step{{OperatorID: "replace-" + p.Replicas[0].ReplicaID, Kind: StepRecoverLog, LogID: p.LogID, ReplicaID: learner.ReplicaID}}
 	asked := func(when string, yes bool) {
 		t.Helper()
 		steps := p.steps(t, learner.DaemonID)

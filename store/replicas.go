@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/gravenio/graven/planner"
 )
 
 // SetReplicas changes replicas in a writer's name, comparing its epoch, nonce
@@ -124,7 +126,7 @@ func (s *Store) condemnLearner(ctx context.Context, l *logEntries, id string) (*
 	case rep == nil:
 		return nil, nil // it has left
 	case rep.State == ReplicaLearner:
-		return s.abandon(ctx, l, id, "its writer gave it up")
+		return s.abandon(ctx, l, id, outcome{planner.Failed, "its writer gave it up"})
 	case rep.JoinedSet == l.rec.SetVersion:
 		return nil, fmt.Errorf("replica %s of log %s was promoted in set version %d: %w", id, l.id, rep.JoinedSet, ErrConflict)
 	}

@@ -21,7 +21,7 @@ func (t *tables) steps(daemonID string, recoverAfter time.Duration) []Step {
 	if d == nil {
 		return nil
 	}
-	return append(d.removals(), t.recoveries(d, recoverAfter)...)
+	return append(append(d.removals(), t.recoveries(d, recoverAfter)...), t.tasks(d, recoverAfter)...)
 }
 
 func (d *daemonRow) removals() []Step {
@@ -32,7 +32,7 @@ func (d *daemonRow) removals() []Step {
 	var steps []Step
 	for _, id := range ids {
 		steps = append(steps, Step{
-			OperatorID: StepRemoveReplica + "-" + id,
+			OperatorID: removalID(id),
 			Kind:       StepRemoveReplica,
 			LogID:      d.condemned[id].LogID,
 			ReplicaID:  id,
@@ -56,7 +56,8 @@ func (t *tables) recoveries(d *daemonRow, after time.Duration) []Step {
 			break
 		}
 		if t.recoverable(t.logs[logID], after) {
-			steps = append(steps, Step{OperatorID: "recover-" + logID, Kind: StepRecoverLog, LogID: logID, ReplicaID: id})
+			learner := t.logs[logID].rec.replica(id)
+			steps = append(steps, Step{OperatorID: learner.operatorID(logID), Kind: StepRecoverLog, LogID: logID, ReplicaID: id})
 		}
 	}
 	return steps

@@ -22,9 +22,11 @@ type Store struct {
 	view   *View
 	keeper *keeper
 
-	idem, journalLease sharedLease
-	refusals           *refusals
-	journalTrimmed     atomic.Uint64
+	idem, journalLease, operatorLease sharedLease
+
+	markOnly       bool // the leader plans nothing; for tests that share an etcd
+	refusals       *refusals
+	journalTrimmed atomic.Uint64
 
 	health healthBox
 
@@ -66,7 +68,7 @@ func (s *Store) Run(ctx context.Context) error {
 	g.Go(func() error { return s.keeper.run(ctx) })
 	g.Go(func() error { return s.feedView(ctx) })
 	g.Go(func() error { return s.probeView(ctx) })
-	g.Go(func() error { return s.markDown(ctx) })
+	g.Go(func() error { return s.lead(ctx) })
 	g.Go(func() error { return s.tendJournal(ctx) })
 	g.Go(func() error { return s.watchHealth(ctx) })
 	g.Go(func() error { return s.keepPeriods(ctx) })

@@ -21,8 +21,13 @@ type tables struct {
 	unmarked map[string]struct{}
 	journal  journalTable
 	made     time.Time // what ended before is not known
-	ring     *keyRing
-	period   periodRow
+
+	operators  map[string]*operatorRow
+	planner    *plannerRecord
+	plannerMod int64
+	candidates map[string]candidate // for the loops, by key
+	ring       *keyRing
+	period     periodRow
 }
 
 type daemonRow struct {
@@ -31,8 +36,10 @@ type daemonRow struct {
 	live      *liveRow
 	reserved  int64
 	spaceMod  int64
-	replicas  map[string]string // replica ID to log ID, from the logs' records
-	learners  map[string]string // those of replicas that are learners
+	replicas  map[string]string          // replica ID to log ID, from the logs' records
+	learners  map[string]string          // those of replicas that are learners
+	work      map[string]*operatorRecord // that the daemon is to carry out
+	session   int64                      // another for each time that it was live; 0 if it has not been since
 	condemned map[string]condemnedRecord
 	heard     time.Time // newest renewal that this server handled
 	downAt    time.Time // when this server saw the lease go
@@ -81,13 +88,17 @@ func newTables() *tables {
 		unmarked: make(map[string]struct{}),
 		journal:  journalTable{rows: make(map[string]journalRow)},
 		made:     time.Now(),
+
+		operators:  make(map[string]*operatorRow),
+		planner:    newPlannerRecord(),
+		candidates: make(map[string]candidate),
 	}
 }
 
 func (d *daemonRow) known() bool { return d.rec != nil }
 
 func (d *daemonRow) empty() bool {
-	return d.rec == nil && d.live == nil && d.spaceMod == 0 && len(d.replicas) == 0 && len(d.condemned) == 0
+	return d.rec == nil && d.live == nil && d.spaceMod == 0 && len(d.replicas) == 0 && len(d.condemned) == 0 && len(d.work) == 0
 }
 
 func (d *daemonRow) state() DaemonState {

@@ -11,8 +11,8 @@ import (
 )
 
 func newDaemon(a *app) *cobra.Command {
-	return group("daemon", "Show and remove replica daemons", "",
-		newDaemonLs(a), newDaemonShow(a), newDaemonRm(a))
+	return group("daemon", "Show, drain and remove replica daemons", "",
+		newDaemonLs(a), newDaemonShow(a), newDaemonDrain(a), newDaemonUndrain(a), newDaemonRm(a))
 }
 
 func newDaemonLs(a *app) *cobra.Command {
@@ -147,6 +147,12 @@ func newDaemonRm(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rm DAEMON",
 		Short: "Remove a daemon that is down and holds nothing",
+		Long: `Remove a daemon: drain it, stop its agent once it is empty, then remove it.
+
+--lost gives up one whose host will never return. Its replicas count as unknown
+until other daemons have taken their place, which is begun at once. It is refused
+while a log could not be opened without it. Should the host return after all, its
+agent is told to stop, and what its pool holds stays there.`,
 		Example: `  graven daemon rm d4
   graven daemon rm d4 --lost     # its host will never return`,
 		Args: exactly("DAEMON"),
@@ -157,7 +163,11 @@ func newDaemonRm(a *app) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if _, err := checked(api.DeleteDaemonWithResponse(cmd.Context(), args[0], &openapi.DeleteDaemonParams{Lost: optional(lost)})); err != nil {
+		_, err = checked(api.DeleteDaemonWithResponse(cmd.Context(), args[0], &openapi.DeleteDaemonParams{Lost: optional(lost)}))
+		switch {
+		case openapi.IsProblem(err, openapi.ProblemDaemonInUse) && !lost:
+			return withHint(err, "empty it with `graven daemon drain %s --wait`, then stop its agent", args[0])
+		case err != nil:
 			return err
 		}
 		return a.showRemoved("daemon_id", args[0])

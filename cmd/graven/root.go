@@ -62,7 +62,7 @@ Exit status: 0 done, 1 failed, 2 wrong usage.`,
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usagef("%s", err) })
 	root.AddCommand(
 		newDev(a), newServer(a), newAgent(a),
-		newDaemon(a), newPlace(a), newLog(a), newKey(a), newPool(a), newCA(a), newToken(a),
+		newDaemon(a), newPlace(a), newLog(a), newKey(a), newPool(a), newOperator(a), newCA(a), newToken(a),
 		newStatus(a), newWatch(a), newEvents(a), newBench(a), newVersion(a),
 	)
 	root.InitDefaultHelpCmd()

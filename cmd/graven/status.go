@@ -49,10 +49,24 @@ func statusRows(t *table, s *openapi.Status) {
 		t.row("quarantine", humanSize(s.Bytes.Quarantined))
 	}
 	t.row("logs", fmt.Sprintf("%d closed, %d open, %d degraded, %d recovering", s.Logs.Closed, s.Logs.Open, s.Logs.Degraded, s.Logs.Recovering))
+	t.row("operators", operatorText(&s.Operators))
 	if len(s.Alarms) == 0 {
 		t.row("alarms", "none")
 	}
 	for _, al := range s.Alarms {
 		t.row("alarm", string(al.Kind)+": "+al.Detail)
 	}
+}
+
+// operatorText says what the control plane does by itself, and which server decides
+// that.
+func operatorText(o *openapi.OperatorCounts) string {
+	text := fmt.Sprintf("%d running, %d waiting, %d failed", o.Running, o.Planned, o.Failed)
+	if o.Paused {
+		text += ", paused"
+	}
+	if o.Leader == "" {
+		return text + "; no server leads"
+	}
+	return text + "; led by " + o.Leader
 }

@@ -1,0 +1,273 @@
+package main
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/gravenio/graven/openapi"
+)
+
+func newOperator(a *app) *cobra.Command {
+	return group("operator", "Show and stop what the control plane does by itself", "",
+		newOperatorLs(a), newOperatorShow(a), newOperatorCancel(a),
+		newOperatorPause(a), newOperatorResume(a), newOperatorLimits(a))
+}
+
+func newOperatorLs(a *app) *cobra.Command {
+	var state, kind, daemon, log string
+	cmd := &cobra.Command{
+		Use:   "ls",
+		Short: "List the operators: what waits, what runs, and what has ended lately",
+		Example: `  graven operator ls
+  graven operator ls --state failed
+  graven operator ls --daemon d2`,
+		Args: exactly(),
+	}
+	f := cmd.Flags()
+	f.StringVar(&state, "state", "", "only operators in this `STATE`: planned, running, done, failed or cancelled")
+	f.StringVar(&kind, "kind", "", "only operators of this `KIND`: replace, drain, recover, remove-replica or scrub")
+	f.StringVar(&daemon, "daemon", "", "only operators that this `DAEMON` takes part in")
+	f.StringVar(&log, "log", "", "only operators of this log, by its `NAME` or ID")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := oneOf("state", state, openapi.OperatorPlanned, openapi.OperatorRunning, openapi.OperatorDone, openapi.OperatorFailed, openapi.OperatorCancelled); err != nil {
+			return err
+		}
+		if err := oneOf("kind", kind, openapi.PurposeReplace, openapi.PurposeDrain, openapi.PurposeRecover, openapi.PurposeRemoveReplica, openapi.PurposeScrub); err != nil {
+			return err
+		}
+		api, err := a.client()
+		if err != nil {
+			return err
+		}
+		body, err := fetchAll(func(from *string, limit *int32) (openapi.Response, error) {
+			return api.ListOperatorsWithResponse(cmd.Context(), &openapi.ListOperatorsParams{
+				State: optional(openapi.OperatorState(state)), Kind: optional(openapi.OperatorPurpose(kind)),
+				Daemon: optional(daemon), Log: optional(log), Limit: limit, Continue: from,
+			})
+		})
+		if err != nil {
+			return err
+		}
+		list, err := decoded[openapi.OperatorList](body)
+		if err != nil {
+			return err
+		}
+		return a.show(body, func(t *table) { operatorRows(t, list.Items) })
+	}
+	return cmd
+}
+
+func operatorRows(t *table, ops []openapi.OperatorStatus) {
+	t.row("OPERATOR", "STATE", "REASON", "LOG", "DAEMON", "TO", "TRIES", "NOTE")
+	for _, o := range ops {
+		log := o.LogName
+		if log == "" {
+			log = o.LogID
+		}
+		t.row(o.OperatorID, o.State, o.Reason, log, o.DaemonID, o.To, o.Attempts, operatorNote(&o))
+	}
+}
+
+// operatorNote says what a person would ask next.
+func operatorNote(o *openapi.OperatorStatus) string {
+	switch {
+	case o.State == openapi.OperatorPlanned && o.WaitsFor != "":
+		return "waits for " + o.WaitsFor
+	case o.State == openapi.OperatorDone:
+		return ""
+	}
+	return o.Error
+}
+
+func newOperatorShow(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:     "show OPERATOR",
+		Short:   "Show one operator",
+		Example: `  graven operator show scrub-d1`,
+		Args:    exactly("OPERATOR"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			api, err := a.client()
+			if err != nil {
+				return err
+			}
+			rsp, err := checked(api.GetOperatorWithResponse(cmd.Context(), args[0]))
+			if err != nil {
+				return err
+			}
+			o, err := decoded[openapi.OperatorStatus](rsp.Body)
+			if err != nil {
+				return err
+			}
+			return a.show(rsp.Body, func(t *table) { operatorDetails(t, &o) })
+		},
+	}
+}
+
+func operatorDetails(t *table, o *openapi.OperatorStatus) {
+	t.row("operator", o.OperatorID)
+	t.row("kind", o.Kind)
+	t.row("state", o.State)
+	t.row("reason", o.Reason)
+	for _, f := range [][2]string{
+		{"log", o.LogName},
+		{"log ID", o.LogID},
+		{"replica", o.ReplicaID},
+		{"daemon", o.DaemonID},
+		{"new replica", o.LearnerID},
+		{"to", o.To},
+		{"waits for", o.WaitsFor},
+		{"error", o.Error},
+	} {
+		if f[1] != "" {
+			t.row(f[0], f[1])
+		}
+	}
+	t.row("tries", o.Attempts)
+	t.row("created", stamp(o.CreatedAt))
+	if !o.StartedAt.IsZero() {
+		t.row("started", stamp(o.StartedAt))
+	}
+	if !o.EndedAt.IsZero() {
+		t.row("ended", stamp(o.EndedAt))
+	}
+}
+
+func newOperatorCancel(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "cancel OPERATOR",
+		Short: "Cancel an operator that waits or runs",
+		Long: `Cancel an operator. A replacement's new replica is given up, unless it has taken
+its place already; the old one stays. The same operator is not planned again for
+an hour: undrain a daemon, or pause the operators, to stop it for longer.`,
+		Example: `  graven operator cancel drain-5d3c2f4e-8f5a-4b7e-9a55-0d7f5b0c9a11`,
+		Args:    exactly("OPERATOR"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			api, err := a.client()
+			if err != nil {
+				return err
+			}
+			if _, err := checked(api.CancelOperatorWithResponse(cmd.Context(), args[0])); err != nil {
+				return err
+			}
+			return a.showValue(map[string]any{"operator_id": args[0], "cancelled": true}, func(t *table) { t.row("cancelled", args[0]) })
+		},
+	}
+}
+
+func newOperatorPause(a *app) *cobra.Command {
+	return newOperatorSwitch(a, "pause", "Begin no more operators", `Begin no more operators, until they are resumed. What runs goes on; cancel it if it
+must not. Condemned replicas are still removed, and replacements that a person or
+a writer asks for are made.`,
+		func(ctx context.Context, api *openapi.ClientWithResponses) (openapi.Response, error) {
+			return api.PauseOperatorsWithResponse(ctx)
+		})
+}
+
+func newOperatorResume(a *app) *cobra.Command {
+	return newOperatorSwitch(a, "resume", "Begin operators again", "",
+		func(ctx context.Context, api *openapi.ClientWithResponses) (openapi.Response, error) {
+			return api.ResumeOperatorsWithResponse(ctx)
+		})
+}
+
+func newOperatorSwitch(a *app, use, short, long string, call func(context.Context, *openapi.ClientWithResponses) (openapi.Response, error)) *cobra.Command {
+	return &cobra.Command{
+		Use: use, Short: short, Long: long,
+		Example: "  graven operator " + use,
+		Args:    exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			api, err := a.client()
+			if err != nil {
+				return err
+			}
+			rsp, err := checked(call(cmd.Context(), api))
+			if err != nil {
+				return err
+			}
+			return a.showOperatorSettings(rsp.GetBody())
+		},
+	}
+}
+
+func newOperatorLimits(a *app) *cobra.Command {
+	var grace, timeout, scrub time.Duration
+	var perDaemon, cluster, maxDown int32
+	cmd := &cobra.Command{
+		Use:   "limits",
+		Short: "Show or change the limits by which operators are begun",
+		Long: `Show the limits, or change those that are named. They hold for the whole cluster
+at once, and touch nothing that runs.`,
+		Example: `  graven operator limits
+  graven operator limits --grace 5m --per-daemon 4`,
+		Args: exactly(),
+	}
+	f := cmd.Flags()
+	f.DurationVar(&grace, "grace", 0, "for how long a daemon must be down, or a replica unfit, before it is replaced")
+	f.DurationVar(&timeout, "stuck-after", 0, "for how long an operator may make no progress before it is given up")
+	f.Int32Var(&perDaemon, "per-daemon", 0, "how many operators a daemon takes part in at a time")
+	f.Int32Var(&cluster, "cluster", 0, "how many operators run at a time")
+	f.Int32Var(&maxDown, "max-down", 0, "the `PERCENT` of daemons that may be down before nothing is begun any more")
+	f.DurationVar(&scrub, "scrub-every", 0, "how often each daemon is asked to scrub its pool; 0 for never")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		api, err := a.client()
+		if err != nil {
+			return err
+		}
+		rsp, err := checked(api.GetOperatorSettingsWithResponse(cmd.Context()))
+		if err != nil {
+			return err
+		}
+		now, err := decoded[openapi.OperatorSettings](rsp.Body)
+		if err != nil {
+			return err
+		}
+		l, changed := now.Limits, false
+		change := func(flag string, set func()) {
+			if f.Changed(flag) {
+				changed = true
+				set()
+			}
+		}
+		change("grace", func() { l.GraceSeconds = int64(grace.Seconds()) })
+		change("stuck-after", func() { l.TimeoutSeconds = int64(timeout.Seconds()) })
+		change("per-daemon", func() { l.PerDaemon = perDaemon })
+		change("cluster", func() { l.Cluster = cluster })
+		change("max-down", func() { l.MaxDownPercent = maxDown })
+		change("scrub-every", func() { l.ScrubEverySeconds = int64(scrub.Seconds()) })
+		if !changed {
+			return a.showOperatorSettings(rsp.Body)
+		}
+		set, err := checked(api.SetOperatorLimitsWithResponse(cmd.Context(), nil, l))
+		if err != nil {
+			return err
+		}
+		return a.showOperatorSettings(set.Body)
+	}
+	return cmd
+}
+
+func (a *app) showOperatorSettings(body []byte) error {
+	s, err := decoded[openapi.OperatorSettings](body)
+	if err != nil {
+		return err
+	}
+	return a.show(body, func(t *table) {
+		t.row("paused", s.Paused)
+		t.row("grace", everySeconds(s.Limits.GraceSeconds))
+		t.row("stuck after", everySeconds(s.Limits.TimeoutSeconds))
+		t.row("per daemon", s.Limits.PerDaemon)
+		t.row("cluster", s.Limits.Cluster)
+		t.row("max down", strconv.Itoa(int(s.Limits.MaxDownPercent))+"%")
+		t.row("scrub every", everySeconds(s.Limits.ScrubEverySeconds))
+	})
+}
+
+func everySeconds(n int64) string {
+	if n == 0 {
+		return "never"
+	}
+	return (time.Duration(n) * time.Second).String()
+}

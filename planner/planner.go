@@ -1,0 +1,160 @@
+package planner
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/gravenio/graven/placement"
+)
+
+// Planner remembers what it has seen since its election. Make it with New.
+type Planner struct {
+	seed   uint64
+	sights sights
+}
+
+// New returns a planner that has seen nothing. The seed is for the choice of
+// daemons.
+func New(seed uint64) *Planner { return &Planner{seed: seed} }
+
+// Plan decides what to do. now is any monotonic clock's time, the same one's in
+// every call.
+func (p *Planner) Plan(v *View, l Limits, paused bool, now Duration) Plan {
+	p.sights.begin(now)
+	p.seed++
+	r := newRound(p, v, l)
+	plan := Plan{Brake: Brake(v.Daemons, l), Ends: r.ends()}
+	wanted := r.wanted()
+	plan.Drop = r.unwanted(wanted)
+	wait := plan.Brake
+	if paused {
+		wait = "operators are paused"
+	}
+	for _, w := range wanted {
+		step := w.Step
+		if step.WaitsFor = wait; wait == "" {
+			step = r.admit(w)
+		}
+		switch {
+		case step.WaitsFor == "":
+			plan.Start = append(plan.Start, step)
+		case len(plan.Queue) < MaxQueue:
+			plan.Queue = append(plan.Queue, step)
+		default:
+			plan.Drop = append(plan.Drop, r.planned(step.ID)...)
+		}
+	}
+	return plan
+}
+
+// round is one plan in the making.
+type round struct {
+	*Planner
+	v       *View
+	limits  Limits
+	all     []Daemon
+	daemons map[string]*Daemon
+	logs    map[string]*Log
+	ops     map[string]*Operator
+	index   *placement.Index
+	room    room
+}
+
+func newRound(p *Planner, v *View, l Limits) *round {
+	r := &round{
+		Planner: p, v: v, limits: l,
+		daemons: make(map[string]*Daemon, len(v.Daemons)),
+		logs:    make(map[string]*Log, len(v.Logs)),
+		ops:     make(map[string]*Operator, len(v.Operators)),
+		index:   placement.NewIndex(),
+	}
+	r.all = slices.Clone(v.Daemons) // what is chosen takes its room here
+	for i := range r.all {
+		d := &r.all[i]
+		r.daemons[d.ID] = d
+		r.index.Put(d.Daemon)
+	}
+	for i := range v.Logs {
+		r.logs[v.Logs[i].ID] = &v.Logs[i]
+	}
+	for i := range v.Operators {
+		r.ops[v.Operators[i].ID] = &v.Operators[i]
+	}
+	r.room = newRoom(r)
+	return r
+}
+
+// want is a step with its place in the queue.
+type want struct {
+	Step
+
+	log    *Log
+	urgent int // the lower, the sooner
+	spare  int // copies that the log can still lose
+}
+
+// wanted are all steps that there is a reason for, the most urgent first.
+func (r *round) wanted() []want {
+	var ws []want
+	for i := range r.v.Logs {
+		if w, ok := r.wantForLog(&r.v.Logs[i]); ok {
+			ws = append(ws, w)
+		}
+	}
+	for i := range r.all {
+		if w, ok := r.wantScrub(&r.all[i]); ok {
+			ws = append(ws, w)
+		}
+	}
+	slices.SortStableFunc(ws, func(a, b want) int {
+		return cmp.Or(cmp.Compare(a.urgent, b.urgent), cmp.Compare(a.spare, b.spare), cmp.Compare(a.ID, b.ID))
+	})
+	return ws
+}
+
+// unwanted are the planned operators that no step stands for.
+func (r *round) unwanted(wanted []want) []string {
+	stays := make(map[string]bool, len(wanted))
+	for i := range wanted {
+		stays[wanted[i].ID] = true
+	}
+	var drop []string
+	for i := range r.v.Operators {
+		if o := &r.v.Operators[i]; o.State == Planned && !stays[o.ID] {
+			drop = append(drop, o.ID)
+		}
+	}
+	return drop
+}
+
+// planned is the operator's ID if it is recorded as one that waits.
+func (r *round) planned(id string) []string {
+	if o := r.ops[id]; o != nil && o.State == Planned {
+		return []string{id}
+	}
+	return nil
+}
+
+// Times that no person needs to change.
+const (
+	cancelHold = Hour   // a cancelled operator is not planned again
+	firstRetry = Minute // after a failure, doubled with each
+	lastRetry  = Hour
+)
+
+// resting says whether an operator of this ID is under way, or has ended too
+// short a time ago to be begun again.
+func (r *round) resting(id string) bool {
+	o := r.ops[id]
+	switch {
+	case o == nil || o.State == Planned:
+		return false
+	case o.State == Running:
+		return true
+	}
+	held := r.sights.held("ended/" + id)
+	if o.State == Cancelled {
+		return held < cancelHold
+	}
+	return held < min(lastRetry, firstRetry<<min(max(o.Attempts-1, 0), 10))
+}

@@ -1,0 +1,318 @@
+package planner
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/gravenio/graven/placement"
+)
+
+// limits are those of the tables.
+func limits() Limits {
+	return Limits{
+		Grace: 10 * Minute, Timeout: 15 * Minute, RecoverAfter: Minute, PerDaemon: 2, Cluster: 16, MaxDownPercent: 25,
+	}
+}
+
+// cluster is n daemons d0.., each its own host, all up, with room for a few
+// replicas.
+func cluster(n int) *View {
+	v := &View{}
+	for i := range n {
+		v.Daemons = append(v.Daemons, Daemon{Daemon: placement.Daemon{
+			ID: fmt.Sprintf("d%d", i), Media: "file", Transports: []string{"tcp"}, FreeBytes: 1 << 30, CapacityBytes: 1 << 30, Up: true,
+			Labels: map[string]string{"rack": fmt.Sprintf("r%d", i)},
+		}, Holds: true, Session: 1})
+	}
+	return v
+}
+
+// log adds one with replicas on these daemons.
+func (v *View) log(id string, daemons ...int) *Log {
+	l := Log{ID: id, AckQuorum: len(daemons)/2 + 1, ReplicaBytes: 1 << 20}
+	for _, d := range daemons {
+		l.Replicas = append(l.Replicas, Replica{
+			ID: fmt.Sprintf("%s.%d", id, d), DaemonID: fmt.Sprintf("d%d", d), Reported: true, Epoch: 1, DurableLSN: 10,
+		})
+	}
+	v.Logs = append(v.Logs, l)
+	return &v.Logs[len(v.Logs)-1]
+}
+
+func (p *Plan) text() string {
+	var out []string
+	for _, s := range p.Start {
+		text := s.ID + " " + string(s.Reason)
+		if s.To != "" {
+			text += " to " + s.To
+		}
+		out = append(out, text)
+	}
+	for _, s := range p.Queue {
+		out = append(out, s.ID+" waits")
+	}
+	for _, e := range p.Ends {
+		out = append(out, e.ID+" "+string(e.State))
+	}
+	for _, id := range p.Drop {
+		out = append(out, id+" dropped")
+	}
+	return strings.Join(out, "; ")
+}
+
+// What is wrong with one log on d0, d1 and d2 of four daemons, and what is done
+// about it before and after the grace time.
+func TestReasons(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		harm         func(v *View, l *Log)
+		first, later string
+	}{
+		"nothing": {harm: func(*View, *Log) {}},
+		"down":    {harm: func(v *View, _ *Log) { v.Daemons[0].Up = false }, later: "replace-l.0 down to d3"},
+		"lost": {
+			harm: func(v *View, _ *Log) { v.Daemons = v.Daemons[1:] }, first: "replace-l.0 lost to d3", later: "replace-l.0 lost to d3",
+		},
+		"missing": {
+			harm: func(_ *View, l *Log) { l.Replicas[1].Missing = true }, first: "replace-l.1 missing to d3", later: "replace-l.1 missing to d3",
+		},
+		"suspect": {
+			harm:  func(_ *View, l *Log) { l.Replicas[2].Suspect, l.Written = true, true },
+			later: "replace-l.2 damaged to d3",
+		},
+		"suspect without a writer": {
+			harm:  func(_ *View, l *Log) { l.Replicas[2].Suspect = true },
+			later: "replace-l.2 damaged to d3", // a recovery had its time
+		},
+		"read-only": {harm: func(v *View, _ *Log) { v.Daemons[2].ReadOnly = true }, later: "replace-l.2 read-only to d3"},
+		"one rack": {
+			harm: func(v *View, l *Log) {
+				l.FailureDomain = placement.Rack
+				v.Daemons[2].Labels["rack"] = "r1"
+			},
+			later: "replace-l.2 failure-domain to d3",
+		},
+		"draining": {
+			harm: func(v *View, _ *Log) { v.Daemons[1].Draining = true }, first: "drain-l.1 draining to d3", later: "drain-l.1 draining to d3",
+		},
+		"draining and down": {
+			harm:  func(v *View, _ *Log) { v.Daemons[1].Draining, v.Daemons[1].Up = true, false },
+			first: "drain-l.1 draining to d3", later: "replace-l.1 down to d3",
+		},
+		"no room": {
+			harm: func(v *View, l *Log) { l.Replicas[1].Missing, v.Daemons[3].FreeBytes = true, 0 }, first: "replace-l.1 waits", later: "replace-l.1 waits",
+		},
+		"no room that takes writes": {
+			harm: func(v *View, l *Log) { l.Replicas[1].Missing, v.Daemons[3].ReadOnly = true, true }, first: "replace-l.1 waits", later: "replace-l.1 waits",
+		},
+		"the last copies": {harm: func(v *View, l *Log) { l.Replicas[0].Missing, l.Replicas[1].Missing = true, true }},
+		"a learner there": {harm: func(v *View, l *Log) {
+			l.Replicas[0].Missing = true
+			l.Replicas = append(l.Replicas, Replica{ID: "x", DaemonID: "d3", Learner: true})
+		}},
+		"a writer gone, all the same": {harm: func(_ *View, l *Log) { l.Vanished = true }},
+		"a writer gone, and they differ": {
+			harm:  func(_ *View, l *Log) { l.Vanished, l.Replicas[1].DurableLSN = true, 8 },
+			later: "recover-l no-writer",
+		},
+		"a writer there, and they differ": {harm: func(_ *View, l *Log) { l.Written, l.Replicas[1].DurableLSN = true, 8 }},
+		"closed, and they differ":         {harm: func(_ *View, l *Log) { l.Replicas[1].DurableLSN = 8 }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			v := cluster(4)
+			c.harm(v, v.log("l", 0, 1, 2))
+			p := New(1)
+			if got := p.Plan(v, limits(), false, 0); got.text() != c.first {
+				t.Errorf("at first: %q, want %q", got.text(), c.first)
+			}
+			p.Plan(v, limits(), false, 10*Minute-1)
+			if got := p.Plan(v, limits(), false, 10*Minute); got.text() != c.later {
+				t.Errorf("after the grace time: %q, want %q", got.text(), c.later)
+			}
+		})
+	}
+}
+
+// The grace time begins anew with each session, and with each planner.
+func TestABlipCausesNothing(t *testing.T) {
+	t.Parallel()
+	v := cluster(4)
+	v.log("l", 0, 1, 2)
+	p, now := New(1), Duration(0)
+	step := func(up bool) string {
+		now += 9 * Minute
+		v.Daemons[0].Up = up
+		plan := p.Plan(v, limits(), false, now)
+		return plan.text()
+	}
+	for range 5 {
+		if got := step(false) + step(true); got != "" {
+			t.Fatalf("a blip caused %q", got)
+		}
+	}
+	step(false)
+	v.Daemons[0].Session++ // it was up between two looks
+	if got := step(false); got != "" {
+		t.Errorf("a blip that was not seen caused %q", got)
+	}
+	if got := New(2).Plan(v, limits(), false, now+100*Hour); got.text() != "" {
+		t.Errorf("a new planner begins with %q", got.text())
+	}
+	step(false)
+	if got := step(false); got == "" {
+		t.Error("a daemon that stays down is not replaced")
+	}
+}
+
+func TestBrakeAndPause(t *testing.T) {
+	t.Parallel()
+	v := cluster(8)
+	for i := range 8 {
+		v.log(fmt.Sprint("l", i), i, (i+1)%8, (i+2)%8)
+	}
+	for i, want := range []int{0, 1, 1, 0} { // so many are down
+		for d := range i {
+			v.Daemons[3*d%8].Up = false
+		}
+		p := New(1)
+		p.Plan(v, limits(), false, 0)
+		plan := p.Plan(v, limits(), false, Hour)
+		if got := min(1, len(plan.Start)); got != want || (plan.Brake != "") != (i == 3) {
+			t.Errorf("%d down: %d begun, brake %q", i, len(plan.Start), plan.Brake)
+		}
+		if paused := p.Plan(v, limits(), true, Hour+1); len(paused.Start) != 0 || i > 0 && len(paused.Queue) == 0 {
+			t.Errorf("%d down and paused: %q", i, paused.text())
+		}
+	}
+	for i := range v.Daemons {
+		if !v.Daemons[i].Up {
+			v.Daemons[i].Holds = false
+		}
+	}
+	if brake := Brake(v.Daemons, limits()); brake != "" {
+		t.Errorf("daemons that hold nothing brake: %s", brake)
+	}
+}
+
+func TestLimitsHold(t *testing.T) {
+	t.Parallel()
+	v := cluster(6)
+	for i := range 20 {
+		v.log(fmt.Sprintf("l%02d", i), 0, 1+i%2, 3)
+	}
+	v.Daemons[0].Draining = true
+	l := limits()
+	plan := New(1).Plan(v, l, false, 0)
+	if len(plan.Start) != 2 || len(plan.Queue) != 18 {
+		t.Errorf("one daemon drains: %q", plan.text())
+	}
+	l.PerDaemon, l.Cluster = 100, 5
+	if plan = New(1).Plan(v, l, false, 0); len(plan.Start) != 5 || len(plan.Queue) != 15 {
+		t.Errorf("the cluster's limit: %q", plan.text())
+	}
+	v.Operators = []Operator{
+		{ID: "drain-x", Kind: Drain, State: Running, LogID: "l00", ReplicaID: "l00.0", DaemonID: "d0", To: "d4", LearnerID: "y"},
+		{ID: "drain-l19.0", Kind: Drain, State: Planned},
+		{ID: "drain-gone", Kind: Drain, State: Planned},
+	}
+	v.Logs[0].Replicas = append(v.Logs[0].Replicas, Replica{ID: "y", DaemonID: "d4", Learner: true, Operator: "drain-x"})
+	v.Operators[0].Reason = Draining
+	if plan = New(1).Plan(v, l, false, 0); len(plan.Start) != 4 || !slices.Equal(plan.Drop, []string{"drain-gone"}) {
+		t.Errorf("with one under way: %q", plan.text())
+	}
+}
+
+// Operators that have ended are not begun again at once.
+func TestRests(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		state    State
+		attempts int
+		rests    Duration
+	}{
+		{Failed, 1, Minute}, {Failed, 3, 4 * Minute}, {Failed, 50, Hour}, {Cancelled, 1, Hour}, {Running, 1, 100 * Hour},
+	} {
+		v := cluster(4)
+		v.log("l", 0, 1, 2).Replicas[0].Missing = true
+		v.Operators = []Operator{{ID: "replace-l.0", Kind: Replace, State: c.state, Attempts: c.attempts, LogID: "other"}}
+		if c.state == Running {
+			v.Operators[0].Kind = "of another version"
+		}
+		p := New(1)
+		for _, at := range []Duration{0, c.rests - 1} {
+			if plan := p.Plan(v, limits(), false, at); len(plan.Start) != 0 {
+				t.Errorf("%s, attempt %d, after %v: %q", c.state, c.attempts, at, plan.text())
+			}
+		}
+		if plan := p.Plan(v, limits(), false, c.rests); (len(plan.Start) == 0) != (c.state == Running) {
+			t.Errorf("%s, attempt %d, after %v: %q", c.state, c.attempts, c.rests, plan.text())
+		}
+	}
+}
+
+// What ends a replacement that is under way.
+func TestEnds(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		reason Reason
+		change func(v *View)
+		want   State
+		after  Duration
+	}{
+		"nothing":            {Missing, func(*View) {}, "", 15*Minute - 1},
+		"no progress":        {Missing, func(*View) {}, Failed, 15 * Minute},
+		"log deleted":        {Missing, func(v *View) { v.Logs = nil }, Cancelled, 0},
+		"given up by others": {Missing, func(v *View) { v.Logs[0].Replicas = v.Logs[0].Replicas[:3] }, Failed, 0},
+		"promoted":           {Missing, func(v *View) { v.Logs[0].Replicas = v.Logs[0].Replicas[1:]; v.Logs[0].Replicas[2].Learner = false }, Done, 0},
+		"its daemon lost":    {Missing, func(v *View) { v.Daemons = v.Daemons[:3] }, Failed, 0},
+		"its daemon drains":  {Missing, func(v *View) { v.Daemons[3].Draining = true }, Failed, 0},
+		"undrained":          {Draining, func(*View) {}, Cancelled, 0},
+		"drains still":       {Draining, func(v *View) { v.Daemons[0].Draining = true }, "", 0},
+		"back":               {Down, func(*View) {}, Cancelled, 0},
+		"down still":         {Down, func(v *View) { v.Daemons[0].Up = false }, "", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			v := cluster(4)
+			l := v.log("l", 0, 1, 2)
+			l.Replicas = append(l.Replicas, Replica{ID: "new", DaemonID: "d3", Learner: true, Operator: "op"})
+			v.Operators = []Operator{{ID: "op", Kind: Replace, Reason: c.reason, State: Running, LogID: "l", ReplicaID: "l.0", DaemonID: "d0", To: "d3", LearnerID: "new", Attempts: 1}}
+			c.change(v)
+			p := New(1)
+			p.Plan(v, limits(), false, 0)
+			plan := p.Plan(v, limits(), false, c.after)
+			var got State
+			if len(plan.Ends) == 1 {
+				got = plan.Ends[0].State
+			}
+			if got != c.want || len(plan.Start) != 0 && c.want == "" {
+				t.Errorf("%q, want %q; %q", got, c.want, plan.text())
+			}
+		})
+	}
+}
+
+// Scrubs come one after the other, and each daemon's in its time.
+func TestScrubs(t *testing.T) {
+	t.Parallel()
+	v, l, p := cluster(3), limits(), New(1)
+	l.ScrubEvery, l.Cluster = Hour, 4
+	if plan := p.Plan(v, l, false, 0); plan.text() != "" {
+		t.Errorf("a new planner begins with %q", plan.text())
+	}
+	plan := p.Plan(v, l, false, Hour)
+	if plan.text() != "scrub-d0 due; scrub-d1 waits; scrub-d2 waits" {
+		t.Fatalf("when they are due: %q", plan.text())
+	}
+	v.Operators = []Operator{{ID: "scrub-d0", Kind: Scrub, State: Running, DaemonID: "d0", Attempts: 1}}
+	if plan = p.Plan(v, l, false, Hour+1); plan.text() != "scrub-d1 waits; scrub-d2 waits" {
+		t.Errorf("while one runs: %q", plan.text())
+	}
+	v.Operators[0].State = Done
+	if plan = p.Plan(v, l, false, Hour+2); plan.text() != "scrub-d1 due; scrub-d2 waits" {
+		t.Errorf("when it is done: %q", plan.text())
+	}
+}

@@ -1,0 +1,226 @@
+package planner
+
+import (
+	"cmp"
+	"fmt"
+
+	"github.com/gravenio/graven/placement"
+)
+
+// Urgencies, the most urgent first.
+const (
+	urgentGone   = iota // a copy is lacking
+	urgentRepair        // copies differ
+	urgentUnfit         // a copy takes no writes
+	urgentDomain        // copies may fail together
+	urgentDrain
+	urgentScrub
+)
+
+// urgency of a replacement.
+func (r Reason) urgency() int {
+	switch r {
+	case Lost, Missing, Damaged, Down:
+		return urgentGone
+	case ReadOnly:
+		return urgentUnfit
+	case FailureDomain:
+		return urgentDomain
+	}
+	return urgentDrain
+}
+
+// wantForLog is the one step that a log needs most, if none is under way.
+func (r *round) wantForLog(l *Log) (want, bool) {
+	if l.learner() != nil || r.room.logs[l.ID] {
+		return want{}, false
+	}
+	var best want
+	found := false
+	for i := range l.Replicas {
+		rep := &l.Replicas[i]
+		reason := r.reason(l, rep)
+		if reason == "" || found && reason.urgency() >= best.urgent {
+			continue
+		}
+		kind := Replace
+		if reason == Draining {
+			kind = Drain
+		}
+		id := string(kind) + "-" + rep.ID
+		if r.resting(id) {
+			continue
+		}
+		best, found = want{Step: Step{
+			ID: id, Kind: kind, Reason: reason, LogID: l.ID, ReplicaID: rep.ID, DaemonID: rep.DaemonID,
+		}, urgent: reason.urgency()}, true
+	}
+	if rec, needed := r.wantRecovery(l); needed && (!found || rec.urgent < best.urgent) && !r.resting(rec.ID) {
+		best, found = rec, true
+	}
+	best.log, best.spare = l, r.known(l)-l.needed()
+	return best, found && best.spare >= 0
+}
+
+// reason is why the replica is to be replaced, or "".
+func (r *round) reason(l *Log, rep *Replica) Reason {
+	d := r.daemons[rep.DaemonID]
+	after := func(condition string) bool { return r.sights.held(condition) >= r.limits.Grace }
+	switch {
+	case d == nil:
+		return Lost
+	case !d.Up:
+		if after(fmt.Sprintf("down/%s/%d", d.ID, d.Session)) {
+			return Down
+		}
+		if d.Draining {
+			return Draining
+		}
+		return ""
+	case rep.Missing:
+		return Missing
+	case rep.Suspect && after("suspect/"+rep.ID):
+		return Damaged
+	case d.ReadOnly && after("read-only/"+d.ID):
+		return ReadOnly
+	case d.Draining:
+		return Draining
+	case r.shares(l, rep) && after("domain/"+rep.ID):
+		return FailureDomain
+	}
+	return ""
+}
+
+// shares says whether a replica before this one is in the same failure domain:
+// of two that share one, one stays.
+func (r *round) shares(l *Log, rep *Replica) bool {
+	d := r.daemons[rep.DaemonID]
+	for i := range l.Replicas {
+		other := &l.Replicas[i]
+		if other.ID == rep.ID {
+			return false
+		}
+		if o := r.daemons[other.DaemonID]; o != nil && !other.Learner && placement.Share(&d.Daemon, &o.Daemon, l.FailureDomain) {
+			return true
+		}
+	}
+	return false
+}
+
+// wantRecovery is the step for a log that nobody writes and whose replicas do
+// not agree.
+func (r *round) wantRecovery(l *Log) (want, bool) {
+	if l.Written || !r.differs(l) || r.sights.held("differs/"+l.ID) < r.limits.RecoverAfter {
+		return want{}, false
+	}
+	rep := r.worker(l)
+	if rep == nil {
+		return want{}, false
+	}
+	return want{Step: Step{
+		ID: string(Recover) + "-" + l.ID, Kind: Recover, Reason: NoWriter, LogID: l.ID, ReplicaID: rep.ID, DaemonID: rep.DaemonID,
+	}, urgent: urgentRepair}, true
+}
+
+// worker is the replica whose daemon can recover the log, one with room if there
+// is any.
+func (r *round) worker(l *Log) (found *Replica) {
+	for i := range l.Replicas {
+		rep := &l.Replicas[i]
+		if !r.here(rep) || r.daemons[rep.DaemonID].ReadOnly {
+			continue
+		}
+		if !r.room.full(rep.DaemonID) {
+			return rep
+		}
+		found = cmp.Or(found, rep)
+	}
+	return found
+}
+
+// differs says whether an open would repair something: a replica has lost
+// something, or the last writer went away while they had not the same.
+func (r *round) differs(l *Log) bool {
+	var first *Replica
+	for i := range l.Replicas {
+		rep := &l.Replicas[i]
+		d := r.daemons[rep.DaemonID]
+		if d == nil || !d.Up || rep.Learner || rep.Missing || !rep.Reported {
+			continue
+		}
+		switch {
+		case rep.Suspect:
+			return true
+		case !l.Vanished:
+		case first == nil:
+			first = rep
+		case rep.Epoch != first.Epoch || rep.DurableLSN != first.DurableLSN:
+			return true
+		}
+	}
+	return false
+}
+
+// wantScrub is a scrub that is due.
+func (r *round) wantScrub(d *Daemon) (want, bool) {
+	id := string(Scrub) + "-" + d.ID
+	if r.limits.ScrubEvery <= 0 || !d.Up || r.running(id) {
+		return want{}, false
+	}
+	if r.sights.held("scrub/"+d.ID) < r.limits.ScrubEvery || r.resting(id) {
+		return want{}, false
+	}
+	return want{Step: Step{ID: id, Kind: Scrub, Reason: Due, DaemonID: d.ID}, urgent: urgentScrub}, true
+}
+
+func (r *round) running(id string) bool {
+	o := r.ops[id]
+	return o != nil && o.State == Running
+}
+
+// known counts the copies whose contents can be known.
+func (r *round) known(l *Log) int {
+	n := 0
+	for i := range l.Replicas {
+		if r.here(&l.Replicas[i]) {
+			n++
+		}
+	}
+	return n
+}
+
+// here says whether a replica can be read.
+func (r *round) here(rep *Replica) bool {
+	d := r.daemons[rep.DaemonID]
+	return d != nil && d.Up && !rep.Learner && !rep.Missing
+}
+
+// needed is how many copies must be known for the log to be opened: fewer must
+// be unknown than an acknowledged record is on.
+func (l *Log) needed() int {
+	set := 0
+	for i := range l.Replicas {
+		if !l.Replicas[i].Learner {
+			set++
+		}
+	}
+	return set - l.AckQuorum + 1
+}
+
+func (l *Log) learner() *Replica {
+	for i := range l.Replicas {
+		if l.Replicas[i].Learner {
+			return &l.Replicas[i]
+		}
+	}
+	return nil
+}
+
+func (l *Log) replica(id string) *Replica {
+	for i := range l.Replicas {
+		if l.Replicas[i].ID == id {
+			return &l.Replicas[i]
+		}
+	}
+	return nil
+}
