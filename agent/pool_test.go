@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/gravenio/graven/identity"
 	"github.com/gravenio/graven/openapi"
 	"github.com/gravenio/graven/pmemlog"
 )
@@ -168,6 +170,48 @@ func TestOccupiedPort(t *testing.T) {
 		if err := a.Run(t.Context()); !errors.Is(err, ErrClosed) {
 			t.Errorf("%s: a second Run: %v", field, err)
 		}
+	}
+}
+
+// Served with TLS, metrics are for those whose certificate an authority made.
+func TestMetricsWithTLS(t *testing.T) {
+	t.Parallel()
+	c, ca := newCluster(t), newAuthority(t)
+	own := ca.load(identity.RoleDaemon, "d1")
+	o := c.options("d1")
+	o.MetricsListen = "127.0.0.1:0"
+	var err error
+	if o.MetricsTLS, err = own.Server(tls.RequireAndVerifyClientCert); err != nil {
+		t.Fatal(err)
+	}
+	a := start(t, o)
+	get := func(client *identity.TLS) error {
+		tr := &http.Transport{DialTLSContext: func(context.Context, string, string) (net.Conn, error) {
+			return tls.Dial("tcp", a.MetricsAddr().String(), client.ClientOf(identity.RoleDaemon, "d1"))
+		}}
+		defer tr.CloseIdleConnections()
+		res, err := (&http.Client{Transport: tr}).Get("https://d1/metrics")
+		if err == nil {
+			_ = res.Body.Close()
+		}
+		return err
+	}
+	if err := get(ca.load(identity.RoleViewer, "prometheus")); err != nil {
+		t.Errorf("with a certificate: %v", err)
+	}
+	nobody, err := identity.LoadClient(identity.Files{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := ca.load(identity.RoleViewer, "x").ClientOf(identity.RoleDaemon, "d1")
+	config.GetClientCertificate = nobody.Client("").GetClientCertificate
+	conn, err := tls.Dial("tcp", a.MetricsAddr().String(), config)
+	if err == nil {
+		defer conn.Close()
+		_, err = conn.Read(make([]byte, 1)) // A client of TLS 1.3 learns only here that it was refused.
+	}
+	if err == nil || !strings.Contains(err.Error(), "certificate") {
+		t.Errorf("with one that nobody made: %v", err)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -249,6 +250,13 @@ func TestRefusedIdentities(t *testing.T) {
 		if strings.Contains(string(a.body), strings.TrimPrefix(tc.token, "Bearer ")) && tc.token != "" {
 			t.Errorf("%s: the answer repeats the token", name)
 		}
+	}
+
+	admin := &http.Transport{DialTLSContext: p.load(p.issue(p.ca, "root", 0, identity.RoleAdmin)).DialContext}
+	defer admin.CloseIdleConnections()
+	line := "graven_certificate_expires_timestamp_seconds " + strconv.FormatFloat(float64(p.own.Expires().Unix()), 'g', -1, 64)
+	if a := c.over(admin).do(http.MethodGet, "/metrics", ""); !strings.Contains(string(a.body), line) {
+		t.Errorf("metrics lack %s", line)
 	}
 
 	// A connection that is kept does not outlive its authority.

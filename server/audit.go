@@ -74,23 +74,22 @@ func (a *auditing) forget() {
 	}
 }
 
-// audited says whether a call of the operation is on record: every one that is
-// no GET, or only when it was refused, where the contract says so.
+// audited says whether a call of the operation, which is no GET, is on record:
+// every one, or only when it was refused, where the contract says so.
 func audited(route *routers.Route, refused bool) bool {
-	if route == nil || route.Method == http.MethodGet {
-		return false
-	}
-	return refused || route.Operation.Extensions["x-audit"] != "refusals"
+	return route != nil && (refused || route.Operation.Extensions["x-audit"] != "refusals")
 }
 
 // audit writes the record of a request that has been answered.
 func (s *Server) audit(r *http.Request, status int) {
+	if r.Method == http.MethodGet || r.Method == http.MethodHead {
+		return
+	}
 	info := infoOf(r)
 	if info.found == nil {
 		info.found, _ = s.find(r)
 	}
-	refused := status >= http.StatusBadRequest
-	if !audited(info.found, refused) {
+	if !audited(info.found, outcome(status) == outcomeRefused) {
 		return
 	}
 	attrs := []slog.Attr{
@@ -99,7 +98,7 @@ func (s *Server) audit(r *http.Request, status int) {
 		slog.String("resource", r.URL.Path),
 		slog.String("outcome", outcome(status)), slog.Int("status", status),
 	}
-	if refused {
+	if status >= http.StatusBadRequest {
 		host, _, _ := net.SplitHostPort(r.RemoteAddr)
 		ok, dropped := s.auditing.refused(host)
 		if !ok {
@@ -116,16 +115,23 @@ func (s *Server) audit(r *http.Request, status int) {
 	s.auditing.log.LogAttrs(r.Context(), slog.LevelInfo, "audit", append(attrs, info.about...)...)
 }
 
+// The outcomes.
+const (
+	outcomeDone    = "done"
+	outcomeRefused = "refused"
+	outcomeUnknown = "unknown"
+)
+
 // outcome tells what was done from what was refused, and from what may have been
 // done.
 func outcome(status int) string {
 	switch {
 	case status < http.StatusBadRequest:
-		return "done"
+		return outcomeDone
 	case status >= http.StatusInternalServerError:
-		return "unknown"
+		return outcomeUnknown
 	}
-	return "refused"
+	return outcomeRefused
 }
 
 // noteRequest keeps what the audit says of the request.

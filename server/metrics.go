@@ -56,6 +56,21 @@ func newMetrics(reg *prometheus.Registry, st *store.Store) (*metrics, error) {
 	return m, nil
 }
 
+// watchCertificate shows when the server's own certificate must have been renewed.
+func (s *Server) watchCertificate(reg *prometheus.Registry) error {
+	if s.o.Identities == nil || s.o.Identities.TLS == nil {
+		return nil
+	}
+	expires := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "graven_certificate_expires_timestamp_seconds",
+		Help: "When this server's certificate expires, in seconds since 1970.",
+	}, func() float64 { return float64(s.o.Identities.TLS.Expires().Unix()) })
+	if err := reg.Register(expires); err != nil && !is[prometheus.AlreadyRegisteredError](err) {
+		return fmt.Errorf("server: register metrics: %w", err)
+	}
+	return nil
+}
+
 func (m *metrics) handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
 }

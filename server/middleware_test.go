@@ -172,6 +172,7 @@ func TestWithoutEtcd(t *testing.T) {
 	var logged bytes.Buffer
 	o := setup{}
 	o.server.Logger = slog.New(slog.NewJSONHandler(&logged, nil))
+	o.server.Audit = slog.New(slog.DiscardHandler)
 	o.store.CallTimeout = 300_000_000
 	o.store.MaxLag = 500_000_000
 	c := start(t, o)

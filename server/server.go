@@ -152,6 +152,9 @@ func New(st *store.Store, o Options) (*Server, error) {
 	if s.metrics, err = newMetrics(o.Registry, st); err != nil {
 		return nil, err
 	}
+	if err := s.watchCertificate(o.Registry); err != nil {
+		return nil, err
+	}
 	s.auditing = newAuditing(o.Audit)
 	s.handler = s.newRouter()
 	return s, nil

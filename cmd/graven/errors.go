@@ -127,7 +127,7 @@ func problemHint(p *openapi.Problem) string {
 	case openapi.ProblemForbidden:
 		return "ask an admin, or use a certificate or token with that role"
 	case openapi.ProblemForeignLog:
-		return "see whose it is with `graven log show NAME -o json`; ask its owner or an admin"
+		return "see whose it is with `graven log show NAME`; ask its owner or an admin"
 	case openapi.ProblemForeignDaemon:
 		return "use the certificate that the daemon first registered with"
 	case openapi.ProblemRateLimited:

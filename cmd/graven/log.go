@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
@@ -158,6 +159,14 @@ func newLogShow(a *app) *cobra.Command {
 	}
 }
 
+// ownerText is who may use the log.
+func ownerText(l *openapi.Log) string {
+	if len(l.Groups) == 0 {
+		return l.Owner
+	}
+	return l.Owner + ", and the groups " + strings.Join(l.Groups, ", ")
+}
+
 func logDetails(t *table, l *openapi.Log) {
 	t.row("log", l.Name)
 	t.row("log ID", l.LogID)
@@ -167,6 +176,9 @@ func logDetails(t *table, l *openapi.Log) {
 	t.row("epoch", l.Epoch)
 	if l.Writer != nil {
 		t.row("writer", writerText(l.Writer)+", since "+stamp(l.Writer.Since))
+	}
+	if l.Owner != "" {
+		t.row("owner", ownerText(l))
 	}
 	t.row("created", stamp(l.CreatedAt))
 	_ = t.w.Flush()
