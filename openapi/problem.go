@@ -1,6 +1,7 @@
 package openapi
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -70,6 +71,14 @@ func newProblemError(status int, contentType string, body []byte) *ProblemError 
 		Type:   ProblemBlank,
 		Title:  http.StatusText(status),
 		Status: int32(status),
-		Detail: fmt.Sprintf("the server answered %d %s without saying why; is this the API's address?", status, http.StatusText(status)),
+		Detail: unexplained(status, body),
 	}}
+}
+
+// unexplained says what a server may have meant that answered with no problem.
+func unexplained(status int, body []byte) string {
+	if status == http.StatusBadRequest && bytes.HasPrefix(body, []byte("Client sent an HTTP request to an HTTPS server")) {
+		return "the server there speaks TLS: write https:// before its address, and name its authority with --tls-ca (`graven dev --tls` writes all of that into cli.yaml, for GRAVEN_CONFIG)"
+	}
+	return fmt.Sprintf("the server answered %d %s without saying why; is this the API's address?", status, http.StatusText(status))
 }
