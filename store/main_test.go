@@ -98,12 +98,12 @@ func startOn(client *clientv3.Client, lease pb.LeaseClient, o Options) (*Store, 
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
-	stop := func() {
+	stop := sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
 			panic(err)
 		}
-	}
+	})
 	wait, cancelWait := context.WithTimeout(ctx, 20*time.Second)
 	defer cancelWait()
 	if err := s.WaitReady(wait); err != nil {
