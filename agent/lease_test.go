@@ -65,6 +65,7 @@ func TestIncarnationIsDurableFirst(t *testing.T) {
 			d := c.daemon(a.ID())
 			return d != nil && d.State == openapi.DaemonUp && d.Incarnation == want
 		})
+		a.confirmed()
 		a.end()
 	}
 }
@@ -160,6 +161,7 @@ func TestRolledBackPoolIsRefused(t *testing.T) {
 	o := c.options("d1")
 	a := start(t, o)
 	c.untilState(a.ID(), openapi.DaemonUp)
+	a.confirmed()
 	a.end()
 	path := filepath.Join(o.Dir, PoolFile)
 	old, err := os.ReadFile(path)
@@ -169,6 +171,7 @@ func TestRolledBackPoolIsRefused(t *testing.T) {
 	for range 2 {
 		a := start(t, o)
 		c.untilState(a.ID(), openapi.DaemonUp)
+		a.confirmed()
 		a.end()
 	}
 	if err := os.WriteFile(path, old, 0o600); err != nil {
