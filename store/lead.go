@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/concurrency"
 
 	"github.com/gravenio/graven/planner"
@@ -39,7 +40,9 @@ func (s *Store) lead(ctx context.Context) error {
 // serveTerm waits to be elected and runs the loops for as long as the election's
 // lease lives. Its end gives the lease up, so that another server follows at once.
 func (s *Store) serveTerm(ctx context.Context) error {
-	session, err := concurrency.NewSession(s.client,
+	client, end := s.endingWith(ctx)
+	defer end()
+	session, err := concurrency.NewSession(client,
 		concurrency.WithTTL(int(wholeSeconds(s.opts.ElectionTTL))), concurrency.WithContext(ctx))
 	if err != nil {
 		return fail(ctx, "stand for the election", err)
@@ -64,6 +67,16 @@ func (s *Store) serveTerm(ctx context.Context) error {
 		s: s, term: &term{key: e.Key(), rev: e.Rev()}, begun: time.Now(), planner: planner.New(rand.Uint64()),
 	}
 	return l.run(ctx)
+}
+
+// endingWith returns the client with a context of its own. A campaign that is given
+// up takes its key back for as long as the client's context lasts: while etcd is away
+// the store could not end. The lease takes the key with it.
+func (s *Store) endingWith(ctx context.Context) (*clientv3.Client, func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	c := clientv3.NewCtxClient(ctx)
+	c.KV, c.Lease, c.Watcher = s.client.KV, s.client.Lease, s.client.Watcher
+	return c, cancel
 }
 
 // leader runs the loops of one term.
