@@ -110,6 +110,10 @@ func (a *Agent) replicas() []openapi.ReplicaSummary {
 // firstSet is the version of every log's first set; no record can be older.
 const firstSet = 1
 
+// maxSeals bounds how many are told, so that a registration stays within what a
+// server reads. The other members of those logs' sets are elsewhere, and tell it, too.
+const maxSeals = 2048
+
 // seals are the newest seals that name a newer set than a log's first: a control
 // plane that was set back takes the set from them.
 func (a *Agent) seals() []openapi.ReplicaSeal {
@@ -123,6 +127,9 @@ func (a *Agent) seals() []openapi.ReplicaSeal {
 		newest, ok := (&format.Report{Seals: slot.Seals}).NewestSeal()
 		if !ok || newest.SetVersion <= firstSet || len(slot.Set) == 0 {
 			continue
+		}
+		if len(out) == maxSeals {
+			break
 		}
 		s := openapi.ReplicaSeal{ReplicaID: l.Replica.String(), SetVersion: int64(newest.SetVersion)}
 		for _, id := range slot.Set {

@@ -25,6 +25,10 @@ type SealReport struct {
 	Set []string `json:"set"`
 }
 
+// maxAhead bounds what is kept of one daemon, so that its record stays within what
+// etcd takes; what the next registration brings are then others.
+const maxAhead = 1024
+
 // ahead are the seals that name a newer set than the log's record: the only ones
 // that anybody asks for, and none while all is well.
 func (t *tables) ahead(inventory []ReplicaSummary, seals []SealReport) []SealReport {
@@ -34,7 +38,7 @@ func (t *tables) ahead(inventory []ReplicaSummary, seals []SealReport) []SealRep
 	}
 	var out []SealReport
 	for _, s := range seals {
-		if l := t.logs[logOf[s.ReplicaID]]; l != nil && s.SetVersion > l.rec.SetVersion {
+		if l := t.logs[logOf[s.ReplicaID]]; l != nil && s.SetVersion > l.rec.SetVersion && len(out) < maxAhead {
 			out = append(out, s)
 		}
 	}
