@@ -121,7 +121,7 @@ func TestEveryOperationRefusesBadInput(t *testing.T) {
 				refused(what, http.StatusBadRequest, openapi.ProblemInvalidRequest, body)
 			}
 			refused("a form", http.StatusUnsupportedMediaType, openapi.ProblemUnsupportedMediaType, `a=b`, "Content-Type", "application/x-www-form-urlencoded")
-			refused("two megabytes", http.StatusRequestEntityTooLarge, openapi.ProblemTooLarge, `{"a":"`+strings.Repeat("x", 2<<20)+`"}`)
+			refused("more than is read", http.StatusRequestEntityTooLarge, openapi.ProblemTooLarge, `{"a":"`+strings.Repeat("x", server.MaxBodyBytes)+`"}`)
 		}
 		if op.takes("If-Match") && !strings.Contains(path, "nothing") {
 			body := ""
