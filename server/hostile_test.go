@@ -14,6 +14,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/gravenio/graven/openapi"
+	"github.com/gravenio/graven/server"
 )
 
 // contents are the keys that etcd has and when each was written, but for what
