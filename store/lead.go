@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/concurrency"
 
 	"github.com/gravenio/graven/planner"
@@ -39,15 +40,15 @@ func (s *Store) lead(ctx context.Context) error {
 // serveTerm waits to be elected and runs the loops for as long as the election's
 // lease lives. Its end gives the lease up, so that another server follows at once.
 func (s *Store) serveTerm(ctx context.Context) error {
-	session, err := concurrency.NewSession(s.client,
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	session, err := concurrency.NewSession(s.clientUntil(ctx),
 		concurrency.WithTTL(int(wholeSeconds(s.opts.ElectionTTL))), concurrency.WithContext(ctx))
 	if err != nil {
 		return fail(ctx, "stand for the election", err)
 	}
 	defer s.revokeLease(ctx, session.Lease())
 	defer session.Orphan()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	go func() { // ends with the term
 		select {
 		case <-session.Done():
@@ -64,6 +65,15 @@ func (s *Store) serveTerm(ctx context.Context) error {
 		s: s, term: &term{key: e.Key(), rev: e.Rev()}, begun: time.Now(), planner: planner.New(rand.Uint64()),
 	}
 	return l.run(ctx)
+}
+
+// clientUntil is the store's client for who cleans up through it until the client's
+// own context ends, as a candidate does: without etcd that would be never. What a
+// candidate leaves behind goes with its lease.
+func (s *Store) clientUntil(ctx context.Context) *clientv3.Client {
+	c := clientv3.NewCtxClient(ctx)
+	c.KV, c.Lease, c.Watcher = s.client.KV, s.client.Lease, s.client.Watcher
+	return c
 }
 
 // leader runs the loops of one term.
