@@ -311,6 +311,17 @@ func (r *running) end() {
 	}
 }
 
+// confirmed waits until this start counts: the control plane shows it before the
+// agent has the answer and has written it down.
+func (r *running) confirmed() {
+	r.t.Helper()
+	select {
+	case <-r.chores.bound:
+	case <-time.After(30 * time.Second):
+		r.t.Fatal("this start is not confirmed")
+	}
+}
+
 // wait returns how the agent ended by itself.
 func (r *running) wait() error {
 	r.t.Helper()

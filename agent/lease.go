@@ -92,6 +92,9 @@ func (l *lease) register(ctx context.Context) error {
 			return err
 		case openapi.IsProblem(err, openapi.ProblemAddressInUse) && time.Since(begun) < l.patience():
 			// Whoever had the address before may be dead, with some lease left.
+		case openapi.IsProblem(err, openapi.ProblemPoolCloned) && time.Since(begun) < l.patience():
+			// So may an earlier start that was killed after it had registered and before
+			// that was persistent here: this one has its number, and another address.
 		case refusal != nil:
 			return refusal
 		}

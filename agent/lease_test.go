@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -65,6 +66,7 @@ func TestIncarnationIsDurableFirst(t *testing.T) {
 			d := c.daemon(a.ID())
 			return d != nil && d.State == openapi.DaemonUp && d.Incarnation == want
 		})
+		a.confirmed()
 		a.end()
 	}
 }
@@ -160,6 +162,7 @@ func TestRolledBackPoolIsRefused(t *testing.T) {
 	o := c.options("d1")
 	a := start(t, o)
 	c.untilState(a.ID(), openapi.DaemonUp)
+	a.confirmed()
 	a.end()
 	path := filepath.Join(o.Dir, PoolFile)
 	old, err := os.ReadFile(path)
@@ -169,6 +172,7 @@ func TestRolledBackPoolIsRefused(t *testing.T) {
 	for range 2 {
 		a := start(t, o)
 		c.untilState(a.ID(), openapi.DaemonUp)
+		a.confirmed()
 		a.end()
 	}
 	if err := os.WriteFile(path, old, 0o600); err != nil {
@@ -252,6 +256,44 @@ func TestAddressInUse(t *testing.T) {
 	first.end()
 	if err := l.register(t.Context()); err != nil {
 		t.Errorf("the address is free now: %v", err)
+	}
+}
+
+// An agent that was killed after it had registered, and before it had written that
+// down, has the same number at its next start. On another port it waits for the
+// end of its own lease.
+func TestKilledBeforeItsStartWasPersistent(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	o := c.options("d1")
+	o.LeaseTTL = shortTTL
+	a, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	for i, port := range []int{7101, 7102} {
+		n, err := a.pool.NextIncarnation()
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.incarnation.Store(n)
+		a.addr = &net.TCPAddr{IP: net.IPv4(127, 0, 0, 77), Port: port}
+		l := newLease(a)
+		defer l.api.Close()
+		_, err = l.tryRegister(t.Context())
+		if i == 0 {
+			if err != nil {
+				t.Fatal(err)
+			}
+			continue // it is killed here, with its lease
+		}
+		if !openapi.IsProblem(err, openapi.ProblemPoolCloned) {
+			t.Fatalf("registered with %v", err)
+		}
+		if err := l.register(t.Context()); err != nil {
+			t.Errorf("the lease is over now: %v", err)
+		}
 	}
 }
 

@@ -25,10 +25,10 @@ type feed struct {
 	lags    bool // one did
 }
 
-// sumFrom is the size of a record, in bytes, from which on its checksum is taken while it
-// is stored. That of a smaller one costs no more behind the stores: the bytes are
-// still on their way.
-const sumFrom = 4 << 10
+// alone is the size, in bytes, below which a record that is the last to be stored is
+// checked behind its stores, which are on their way for as long as that takes. Of
+// a longer one, and of all but the last, the sum is taken as they are stored.
+const alone = 16 << 10
 
 // feed persists records and, if it may, beside them the hint of what was
 // acknowledged before them: then flush is held, too. op is held.
@@ -86,18 +86,22 @@ func (f *feed) Next() (Span, bool) {
 		return Span{}, false
 	}
 	f.of, f.rec, f.left = o, f.left[:size], f.left[size:]
-	span := Span{Off: f.r.ringOffset(at), Bytes: f.rec}
-	f.sum = format.Sum{}
-	if size >= sumFrom {
-		f.sum = o.Sum(f.rec)
-		span.Sum = &f.sum
+	f.sum.Taken = false
+	return Span{Off: f.r.ringOffset(at), Bytes: f.rec}, true
+}
+
+// Sum implements [Feed].
+func (f *feed) Sum() *format.Sum {
+	if f.rec == nil || len(f.left) == 0 && len(f.rec) < alone {
+		return nil
 	}
-	return span, true
+	f.sum = f.of.Sum(f.rec)
+	return &f.sum
 }
 
 // check refuses the record that was handed out last, unless its CRC is right.
 func (f *feed) check() {
-	if f.rec != nil && !f.of.CheckSum(f.rec, f.sum) { // rule: crc of what is on its way
+	if f.rec != nil && !f.of.CheckSum(f.rec, &f.sum) { // rule: crc of what is on its way
 		f.err = refused(f.of.LSN, len(f.rec)+len(f.left), format.ErrCRC)
 	}
 	f.rec = nil

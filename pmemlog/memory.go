@@ -46,7 +46,6 @@ type Memory interface {
 type Span struct {
 	Off   int64
 	Bytes []byte
-	Sum   *format.Sum // to be taken on the way, where that costs nothing; nil for none
 }
 
 // PMem is a medium of persistent memory. Every write is persistent when it has
@@ -131,7 +130,14 @@ type Feed interface {
 	// Next returns the next span, and false when there is none. None may depend on
 	// another.
 	Next() (Span, bool)
+	// Sum returns what is to be summed on the way of the span that Next returned
+	// last; nil for nothing. It is asked for spans of SumFrom bytes or more.
+	Sum() *format.Sum
 }
+
+// SumFrom is the size of a span, in bytes, from which on it can pay to sum it on
+// its way.
+const SumFrom = 4 << 10
 
 // PersistFeed is Persist of what a feed hands out.
 func (m *PMem) PersistFeed(f Feed) (err error) {
@@ -140,28 +146,33 @@ func (m *PMem) PersistFeed(f Feed) (err error) {
 		return ErrClosed
 	}
 	for s, ok := f.Next(); ok; s, ok = f.Next() {
-		if err := m.writeSum(s); err != nil {
+		var err error
+		if len(s.Bytes) < SumFrom || s.Off%LineSize != 0 {
+			err = m.write(s.Bytes, s.Off)
+		} else {
+			err = m.writeSum(s.Bytes, s.Off, f.Sum())
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return m.mem.Fence()
 }
 
-// writeSum is write, and takes the sum that is asked for.
-func (m *PMem) writeSum(s Span) error {
-	p, off := s.Bytes, s.Off
-	if s.Sum == nil || off%LineSize != 0 {
+// writeSum is write of whole lines at first, and takes the sum that is asked for.
+func (m *PMem) writeSum(p []byte, off int64, sum *format.Sum) error {
+	if sum == nil {
 		return m.write(p, off)
 	}
 	if err := m.check(off, int64(len(p))); err != nil {
 		return err
 	}
-	n := s.Sum.Len
-	crc, err := m.mem.StreamSum(p[:n], off, s.Sum.CRC)
+	n := sum.Len
+	crc, err := m.mem.StreamSum(p[:n], off, sum.CRC)
 	if err != nil {
 		return err
 	}
-	s.Sum.CRC, s.Sum.Taken = crc, true
+	sum.CRC, sum.Taken = crc, true
 	if n == len(p) {
 		return nil
 	}

@@ -40,17 +40,15 @@ func (s *Store) lead(ctx context.Context) error {
 // serveTerm waits to be elected and runs the loops for as long as the election's
 // lease lives. Its end gives the lease up, so that another server follows at once.
 func (s *Store) serveTerm(ctx context.Context) error {
-	client, end := s.endingWith(ctx)
-	defer end()
-	session, err := concurrency.NewSession(client,
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	session, err := concurrency.NewSession(s.clientUntil(ctx),
 		concurrency.WithTTL(int(wholeSeconds(s.opts.ElectionTTL))), concurrency.WithContext(ctx))
 	if err != nil {
 		return fail(ctx, "stand for the election", err)
 	}
 	defer s.revokeLease(ctx, session.Lease())
 	defer session.Orphan()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	go func() { // ends with the term
 		select {
 		case <-session.Done():
@@ -69,14 +67,13 @@ func (s *Store) serveTerm(ctx context.Context) error {
 	return l.run(ctx)
 }
 
-// endingWith returns the client with a context of its own. A campaign that is given
-// up takes its key back for as long as the client's context lasts: while etcd is away
-// the store could not end. The lease takes the key with it.
-func (s *Store) endingWith(ctx context.Context) (*clientv3.Client, func()) {
-	ctx, cancel := context.WithCancel(ctx)
+// clientUntil is the store's client for who cleans up through it until the client's
+// own context ends, as a candidate does: without etcd that would be never. What a
+// candidate leaves behind goes with its lease.
+func (s *Store) clientUntil(ctx context.Context) *clientv3.Client {
 	c := clientv3.NewCtxClient(ctx)
 	c.KV, c.Lease, c.Watcher = s.client.KV, s.client.Lease, s.client.Watcher
-	return c, cancel
+	return c
 }
 
 // leader runs the loops of one term.

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"github.com/gravenio/graven/planner"
 )
 
@@ -346,6 +348,7 @@ func TestOneLeads(t *testing.T) {
 		if stores[i], stops[i], err = start(e, Options{ServerName: name}); err != nil {
 			t.Fatal(err)
 		}
+		t.Cleanup(stops[i])
 		eventually(t, "a leads", func() bool { return stores[i].View().Leader() == "a" })
 	}
 	stops[0]()
@@ -360,7 +363,43 @@ func TestOneLeads(t *testing.T) {
 		rec, err := decode[daemonRecord](es[0].key, es[0].value)
 		return err == nil && !rec.DownSince.IsZero()
 	})
-	stops[1]()
+}
+
+// A server that waits to be elected ends when it is told to, though etcd is away
+// and it can't take back that it stands.
+func TestACandidateEndsWithoutEtcd(t *testing.T) {
+	t.Parallel()
+	e := own(t, t.TempDir())
+	var stops [2]func()
+	for i := range stops {
+		x, err := Dial(t.Context(), []string{e.Endpoint()}, DialOptions{Logger: quiet()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = x.Close() }) // lets even one go that hangs
+		if _, stops[i], err = startOn(x.Client, x.Lease, Options{CallTimeout: time.Second}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "both stand", func() bool {
+		resp, err := e.Client.Get(t.Context(), keyElection, clientv3.WithPrefix(), clientv3.WithCountOnly())
+		return err == nil && resp.Count == 2
+	})
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for _, stop := range stops {
+			stop()
+		}
+	}()
+	select {
+	case <-ended:
+	case <-time.After(30 * time.Second):
+		t.Error("a server does not end without etcd")
+	}
 }
 
 // What has ended is kept within its bound.

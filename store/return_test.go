@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"slices"
-	"sync"
 	"testing"
 	"time"
 
@@ -27,7 +26,6 @@ func TestAThousandDaemonsReturn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stop = sync.OnceFunc(stop)
 	t.Cleanup(stop)
 	fleet := make([]RegisterRequest, daemons)
 	for i := range fleet {

@@ -35,6 +35,7 @@ func TestRestartKeepsEverything(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(stop)
 	l := makeLog(t, s)
 	a := open(t, s, l.Name)
 	before, _ := s.View().Log(l.LogID)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -45,16 +46,20 @@ func commandsOf(text string) (out []docCommand) {
 const hosts = `
 ssh() {
 	local host=${1#h}; shift
-	if [[ $1 == systemctl ]]; then
-		sitectl "$2" "$3" "$host"
-		return
-	fi
+	case $1 in
+	systemctl) sitectl "$2" "$3" "$host"; return ;;
+	journalctl) cat "$SITE/d$host.log"; return ;;
+	esac
 	local command="$*"
 	command=${command//\/var\/lib\/etcd/$SITE\/etcd1}
 	command=${command//\/var\/lib\/graven/$SITE\/d$host}
 	bash -euo pipefail -c "$command"
 }
 `
+
+// lostDaemon is the daemon that the document gives up as lost. When it returns, it
+// ends by itself.
+const lostDaemon = "d4"
 
 // sitectl asks the test that it finds in the environment to start or stop a
 // process.
@@ -79,9 +84,15 @@ func (s *site) control() *httptest.Server {
 			p = s.agent("d" + word[2]).Process
 		case "graven-server":
 			p = s.Servers()[0].Process
+		case "graven-server-tls":
+			p = s.Servers()[2].Process
+		}
+		start := p.Start
+		if p.Name == lostDaemon && p.Starts() > 0 {
+			start = func() error { err := p.Start(); p.Expect(); return err }
 		}
 		err := map[string]func() error{
-			"start": p.Start, "stop": p.Stop, "kill": p.Kill,
+			"start": start, "stop": p.Stop, "kill": p.Kill,
 			"restart": func() error {
 				if err := p.Stop(); err != nil {
 					return err
@@ -112,12 +123,21 @@ func TestOperations(t *testing.T) {
 		t.Fatalf("only %d commands were found", len(commands))
 	}
 	s := newSite(t, 3)
-	_, err = s.AddAgent("d4", 32<<20, true, "--ttl", siteTTL.String())
+	for _, id := range []string{"d4", "d5"} {
+		_, err = s.AddAgent(id, 32<<20, true, "--ttl", siteTTL.String())
+		s.ok(err)
+	}
+	in := func(name string) string { return filepath.Join(s.Dir(), name) }
+	secured, err := s.AddServer("--ttl", siteTTL.String(), "--tls-ca", in("ca/ca.crt"), "--tls-cert", in("api1.crt"),
+		"--tls-key", in("api1.key"), "--audit-log", in("audit.json"))
+	s.ok(err)
+	u, err := url.Parse(secured.URL)
 	s.ok(err)
 	prelude := filepath.Join(s.Dir(), "hosts.sh")
 	s.ok(os.WriteFile(prelude, []byte(hosts), 0o600))
 	env := append(os.Environ(), "BASH_ENV="+prelude, "SITECTL="+s.control().URL, "SITE="+s.Dir(),
-		"ETCD="+s.Endpoints()[0], "PEER="+s.Etcd()[0].Peer, "GRAVEN_API="+s.api)
+		"ETCD="+s.Endpoints()[0], "PEER="+s.Etcd()[0].Peer, "GRAVEN_API="+s.api,
+		"API_HOST="+u.Hostname(), "API_TLS=https://"+u.Host)
 	for _, c := range commands {
 		run := func() (string, error) {
 			cmd := exec.CommandContext(s.ctx(), "bash", "-euo", "pipefail", "-c", c.text)

@@ -28,7 +28,7 @@ func Table() []Package {
 	return []Package{
 		{Path: "cmd/graven", Imports: []string{Everything}},
 		{Path: "internal/soak", Imports: []string{
-			"openapi", "pmemlog", "pmemlog/format", "replog", "replog/control", "internal/fleet",
+			"openapi", "pmemlog", "pmemlog/format", "replog", "replog/control", "internal/fleet", "apiclient",
 		}, Harness: true},
 		{Path: "agent", Imports: []string{
 			"openapi", "rdmaio", "rdmaio/tcp", "pmemlog", "pmemlog/format", "replog", "replog/control", "grant", "apiclient",

@@ -7,66 +7,60 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
-	"net/url"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
 
+	"github.com/gravenio/graven/apiclient"
 	"github.com/gravenio/graven/openapi"
 )
 
-// endpoints sends each request to one server until that fails, then to the next.
-// It repeats nothing by itself: whoever calls knows what may be repeated.
-type endpoints struct {
-	urls   []*url.URL
-	at     atomic.Uint32
-	client *http.Client
-}
-
-func newEndpoints(urls []string, first int) (*endpoints, error) {
-	e := &endpoints{client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 4}, Timeout: 8 * time.Second}}
-	e.at.Store(uint32(first))
-	for _, text := range urls {
-		u, err := url.Parse(text)
-		if err != nil {
-			return nil, fmt.Errorf("soak: %w", err)
-		}
-		e.urls = append(e.urls, u)
-	}
-	return e, nil
-}
-
-// Do implements openapi.HttpRequestDoer.
-func (e *endpoints) Do(r *http.Request) (*http.Response, error) {
-	at := e.at.Load()
-	u := e.urls[int(at)%len(e.urls)]
-	r.URL.Scheme, r.URL.Host, r.Host = u.Scheme, u.Host, u.Host
-	rsp, err := e.client.Do(r)
-	if err != nil || rsp.StatusCode == http.StatusServiceUnavailable {
-		e.at.CompareAndSwap(at, at+1)
-	}
-	return rsp, err
-}
-
-func (e *endpoints) close() { e.client.CloseIdleConnections() }
+// attemptTime is how long one server may take to answer.
+const attemptTime = 8 * time.Second
 
 // session is one client's access to the API.
 type session struct {
 	*openapi.ClientWithResponses
 	run *run
-	via *endpoints
+	via *http.Transport
 }
 
+// connect returns a session that asks the first of the servers as long as that
+// one answers.
 func (r *run) connect(first int) (*session, error) {
-	via, err := newEndpoints(r.fleet.URLs(), first)
-	if err != nil {
-		return nil, err
-	}
-	api, err := openapi.NewClientWithResponses(r.fleet.URLs()[0], openapi.WithHTTPClient(via))
+	urls := r.fleet.URLs()
+	first %= len(urls)
+	via := &http.Transport{MaxIdleConnsPerHost: 4}
+	api, err := apiclient.New(slices.Concat(urls[first:], urls[:first]), apiclient.Options{
+		Timeout: attemptTime, Transport: &witness{run: r, next: via},
+	})
 	if err != nil {
 		return nil, fmt.Errorf("soak: %w", err)
 	}
-	return &session{ClientWithResponses: api, run: r, via: via}, nil
+	return &session{ClientWithResponses: api.API(), run: r, via: via}, nil
+}
+
+func (s *session) close() { s.via.CloseIdleConnections() }
+
+// triesKey leads to the count of a call's attempts.
+type triesKey struct{}
+
+// witness sees every attempt, also those whose failure another server makes good.
+type witness struct {
+	run  *run
+	next http.RoundTripper
+}
+
+func (w *witness) RoundTrip(r *http.Request) (*http.Response, error) {
+	if tries, ok := r.Context().Value(triesKey{}).(*atomic.Int64); ok {
+		tries.Add(1)
+	}
+	rsp, err := w.next.RoundTrip(r)
+	if err == nil && rsp.StatusCode >= http.StatusInternalServerError && rsp.StatusCode != http.StatusServiceUnavailable {
+		w.run.differ("%s %s of %s was answered %s", r.Method, r.URL.Path, r.URL.Host, rsp.Status)
+	}
+	return rsp, err
 }
 
 // patience is how long what has to happen may take, with processes being killed
@@ -77,23 +71,23 @@ const patience = 3 * time.Minute
 // attempt may have had one. An outcome that the contract does not foresee is a
 // difference.
 func (s *session) definite(what string, call func(ctx context.Context) (openapi.Response, error)) (err error, repeated bool) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	var tries atomic.Int64
+	ctx, cancel := context.WithTimeout(context.WithValue(context.Background(), triesKey{}, &tries), patience)
 	defer cancel()
 	for {
 		rsp, err := call(ctx)
 		if err == nil {
 			if err = openapi.Check(rsp); err == nil {
 				s.run.done.add(what, 1)
-				return nil, repeated
+				return nil, tries.Load() > 1
 			}
 		}
 		if known := s.run.refused(what, err); known {
-			return err, repeated
+			return err, tries.Load() > 1
 		}
-		repeated = true
 		if wait(ctx, time.Millisecond*time.Duration(20+rand.IntN(200))) != nil {
 			s.run.differ("%s had no outcome within %v; the last: %v", what, patience, err)
-			return err, repeated
+			return err, true
 		}
 	}
 }
@@ -113,6 +107,15 @@ func (r *run) refused(what string, err error) bool {
 	}
 	r.refusals.add(what+" "+strings.TrimPrefix(string(p.Problem.Type), "urn:graven:problem:"), 1)
 	return true
+}
+
+// answered makes the result of a call of the generated client that of a call to
+// definite.
+func answered[R openapi.Response](rsp R, err error) (openapi.Response, error) {
+	if err != nil {
+		return nil, err
+	}
+	return rsp, nil
 }
 
 // get fetches a path of one server and gives up on nothing but ctx.

@@ -20,6 +20,22 @@ type (
 		QuarantinedBytes int64    `json:"quarantined_bytes"`
 		Draining         bool     `json:"draining"`
 	}
+	goneRecord struct {
+		PoolID string `json:"pool_id"`
+		Lost   bool   `json:"lost"`
+	}
+	operatorRecord struct {
+		Kind      string `json:"kind"`
+		Reason    string `json:"reason"`
+		State     string `json:"state"`
+		LogID     string `json:"log_id"`
+		LearnerID string `json:"learner_id"`
+	}
+	plannerRecord struct {
+		Limits struct {
+			Cluster int `json:"cluster"`
+		} `json:"limits"`
+	}
 	liveRecord struct {
 		Incarnation uint64   `json:"incarnation"`
 		Free        int64    `json:"free_bytes"`
@@ -33,6 +49,7 @@ type (
 		Daemon   string `json:"daemon_id"`
 		State    string `json:"state"`
 		Replaces string `json:"replaces"`
+		Operator string `json:"operator"`
 	}
 	logRecord struct {
 		Name         string          `json:"name"`
@@ -60,14 +77,18 @@ type books struct {
 	logs      map[string]logRecord
 	names     map[string]nameRecord
 	condemned map[string]condemnedRecord // by daemon/replica
-	writers   map[string]bool            // by log
-	others    map[string]int             // keys, by table
+	gone      map[string]goneRecord
+	operators map[string]operatorRecord
+	planner   map[string]plannerRecord // one, by ""
+	writers   map[string]bool          // by log
+	others    map[string]int           // keys, by table
 }
 
 func newBooks() *books {
 	return &books{
 		daemons: map[string]daemonRecord{}, live: map[string]liveRecord{}, space: map[string]spaceRecord{},
 		logs: map[string]logRecord{}, names: map[string]nameRecord{}, condemned: map[string]condemnedRecord{},
+		gone: map[string]goneRecord{}, operators: map[string]operatorRecord{}, planner: map[string]plannerRecord{},
 		writers: map[string]bool{}, others: map[string]int{},
 	}
 }
@@ -77,6 +98,7 @@ func (b *books) clone() *books {
 		revision: b.revision,
 		daemons:  maps.Clone(b.daemons), live: maps.Clone(b.live), space: maps.Clone(b.space),
 		logs: maps.Clone(b.logs), names: maps.Clone(b.names), condemned: maps.Clone(b.condemned),
+		gone: maps.Clone(b.gone), operators: maps.Clone(b.operators), planner: maps.Clone(b.planner),
 		writers: maps.Clone(b.writers), others: maps.Clone(b.others),
 	}
 }
@@ -97,6 +119,12 @@ func (b *books) set(key string, value []byte) error {
 		return into(b.names, key, id, value)
 	case "condemned":
 		return into(b.condemned, key, id, value)
+	case "gone":
+		return into(b.gone, key, id, value)
+	case "operators":
+		return into(b.operators, key, id, value)
+	case "planner":
+		return into(b.planner, key, id, value)
 	case "writers":
 		b.writers[id] = true
 	default:
@@ -130,6 +158,12 @@ func (b *books) remove(key string) {
 		delete(b.names, id)
 	case "condemned":
 		delete(b.condemned, id)
+	case "gone":
+		delete(b.gone, id)
+	case "operators":
+		delete(b.operators, id)
+	case "planner":
+		delete(b.planner, id)
 	case "writers":
 		delete(b.writers, id)
 	default:
@@ -160,6 +194,8 @@ func (b *books) audit() []string {
 		}
 	}
 	b.auditNames(say)
+	b.auditGone(say)
+	b.auditOperators(say)
 	for _, id := range sorted(b.writers) {
 		if _, ok := b.logs[id]; !ok {
 			say("log %s has a writer and no record", id)
@@ -217,9 +253,93 @@ func (b *books) auditNames(say func(string, ...any)) {
 	}
 }
 
+// auditGone looks at what is on daemons that are not there: only replicas of those
+// that were given up may be.
+func (b *books) auditGone(say func(string, ...any)) {
+	for _, id := range sorted(b.logs) {
+		for _, r := range b.logs[id].Replicas {
+			if _, here := b.daemons[r.Daemon]; !here && !b.gone[r.Daemon].Lost {
+				say("log %s (%s) has a replica on %s, which is no daemon", id, b.logs[id].Name, r.Daemon)
+			}
+		}
+	}
+	for _, key := range sorted(b.condemned) {
+		daemon, _, _ := strings.Cut(key, "/")
+		if _, here := b.daemons[daemon]; !here {
+			say("condemned on %s, which is no daemon", key)
+		}
+	}
+	for _, id := range sorted(b.gone) {
+		if d, here := b.daemons[id]; here && b.gone[id].Lost && d.PoolID == b.gone[id].PoolID {
+			say("daemon %s was given up, and is back with pool %s", id, d.PoolID)
+		}
+	}
+}
+
+// requested is the reason of what a person, or a writer, asked for; no limit holds
+// for that.
+const requested = "requested"
+
+// auditOperators compares the operators with the learners: each one that runs and
+// has one is named by it, and the other way round. The planner's own keep to its
+// limit.
+func (b *books) auditOperators(say func(string, ...any)) {
+	planned := 0
+	for _, id := range sorted(b.operators) {
+		o := b.operators[id]
+		if o.State != "running" || o.Kind == "scrub" {
+			continue
+		}
+		if o.Reason != requested {
+			planned++
+		}
+		if o.LearnerID != "" && !b.hasLearner(o.LogID, o.LearnerID, id) {
+			say("operator %s runs, and log %s has no learner %s of it", id, o.LogID, o.LearnerID)
+		}
+	}
+	if most := b.planner[""].Limits.Cluster; most > 0 && planned > most {
+		say("%d planned operators run, and the limit is %d", planned, most)
+	}
+	for _, id := range sorted(b.logs) {
+		for _, r := range b.logs[id].Replicas {
+			o := b.operators[r.Operator]
+			if r.State == "learner" && (o.State != "running" || o.LogID != id || o.LearnerID != r.ID) {
+				say("log %s (%s) has learner %s, and its operator %q is %+v", id, b.logs[id].Name, r.ID, r.Operator, o)
+			}
+		}
+	}
+}
+
+func (b *books) hasLearner(log, learner, operator string) bool {
+	return slices.ContainsFunc(b.logs[log].Replicas, func(r replicaRecord) bool {
+		return r.State == "learner" && r.ID == learner && r.Operator == operator
+	})
+}
+
+// empty says whether nothing is reserved on the daemon.
+func (b *books) empty(daemon string) bool { return b.space[daemon].Reserved == 0 }
+
+// orphans lists the replicas that were given up and are still in their logs.
+func (b *books) orphans() []string {
+	var out []string
+	for _, id := range sorted(b.logs) {
+		for _, r := range b.logs[id].Replicas {
+			if b.gone[r.Daemon].Lost {
+				out = append(out, fmt.Sprintf("log %s (%s) has a replica on %s, which was given up", id, b.logs[id].Name, r.Daemon))
+			}
+		}
+	}
+	return out
+}
+
 // restless lists what is still under way.
 func (b *books) restless() []string {
-	var out []string
+	out := b.orphans()
+	for _, id := range sorted(b.operators) {
+		if o := b.operators[id]; o.State == "running" {
+			out = append(out, fmt.Sprintf("operator %s runs: %+v", id, o))
+		}
+	}
 	for _, id := range sorted(b.writers) {
 		out = append(out, "log "+id+" has a writer's lease")
 	}

@@ -40,7 +40,7 @@ func (r *run) newClient(n int) (*client, error) {
 
 // work does one thing after the other until ctx ends, and then ends its writers.
 func (c *client) work(ctx context.Context) {
-	defer c.api.via.close()
+	defer c.api.close()
 	defer c.own.Wait()
 	for ctx.Err() == nil {
 		switch p := c.rng.IntN(100); {
@@ -54,6 +54,12 @@ func (c *client) work(ctx context.Context) {
 			c.replace()
 		case p < 91:
 			c.abandon()
+		case p < 93:
+			c.drain(ctx)
+		case p < 94:
+			c.pause(ctx)
+		case p < 95:
+			c.cancel()
 		default:
 			c.look()
 		}
@@ -97,11 +103,7 @@ func (c *client) remove() {
 	}
 	call := c.run.names.call()
 	err, repeated := c.api.definite("delete", func(ctx context.Context) (openapi.Response, error) {
-		rsp, err := c.api.DeleteLogWithResponse(ctx, h.id, nil)
-		if err != nil {
-			return nil, err
-		}
-		return rsp, nil
+		return answered(c.api.DeleteLogWithResponse(ctx, h.id, nil))
 	})
 	c.ended(h, callDelete, call, err, repeated)
 }
@@ -328,15 +330,15 @@ func (c *client) replace() {
 	if h == nil {
 		return
 	}
-	agents := c.run.fleet.Agents()
-	victim, key := agents[c.rng.IntN(len(agents))].ID, uuid.NewString()
+	agents := c.run.agents()
+	c.replaceOn(h.id, agents[c.rng.IntN(len(agents))].ID)
+}
+
+func (c *client) replaceOn(log, daemon string) {
+	key := uuid.NewString()
 	_, _ = c.api.definite("replace", func(ctx context.Context) (openapi.Response, error) {
-		rsp, err := c.api.StartReplacementWithResponse(ctx, h.id, &openapi.StartReplacementParams{IdempotencyKey: &key},
-			openapi.StartReplacementRequest{Replica: victim})
-		if err != nil {
-			return nil, err
-		}
-		return rsp, nil
+		return answered(c.api.StartReplacementWithResponse(ctx, log, &openapi.StartReplacementParams{IdempotencyKey: &key},
+			openapi.StartReplacementRequest{Replica: daemon}))
 	})
 }
 
@@ -347,11 +349,7 @@ func (c *client) abandon() {
 		return
 	}
 	_, _ = c.api.definite("abandon", func(ctx context.Context) (openapi.Response, error) {
-		rsp, err := c.api.AbandonReplacementWithResponse(ctx, h.id, nil)
-		if err != nil {
-			return nil, err
-		}
-		return rsp, nil
+		return answered(c.api.AbandonReplacementWithResponse(ctx, h.id, nil))
 	})
 }
 

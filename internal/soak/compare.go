@@ -26,10 +26,12 @@ func (r *run) compare(ctx context.Context, etcd *clientv3.Client) error {
 	}
 	// The last reads fill the learners that are left, which the agents would do, too,
 	// once the writers that were left behind have been given their time.
-	if r.settle(ctx, "after the work", (*books).away) == nil {
+	if r.settle(ctx, "after the work", r.away) == nil {
 		return nil
 	}
-	r.readAll(ctx)
+	if err := r.tidy(ctx); err != nil {
+		return err
+	}
 	b := r.settle(ctx, "after the last reads", func(b *books) []string {
 		return append(b.restless(), idleLeases(ctx, etcd)...)
 	})
@@ -42,6 +44,41 @@ func (r *run) compare(ctx context.Context, etcd *clientv3.Client) error {
 		return err
 	}
 	return r.compareMedia(b)
+}
+
+// away lists the daemons that are not all there.
+func (r *run) away(b *books) []string {
+	out := b.away()
+	for _, a := range r.agents() {
+		if _, ok := b.daemons[a.ID]; !ok {
+			out = append(out, "agent "+a.ID+" has not registered")
+		}
+	}
+	return out
+}
+
+// tidy does what people would do in the end: no daemon drains, every log is read,
+// and has a replica in the place of each that was given up.
+func (r *run) tidy(ctx context.Context) error {
+	c, err := r.newClient(r.o.Clients)
+	if err != nil {
+		return err
+	}
+	defer c.api.close()
+	r.quiet(c)
+	const rounds = 3 // another replica's learner may be in the way at first
+	for range rounds {
+		b, err := r.book.at(ctx)
+		if err != nil {
+			return err
+		}
+		c.heal(b)
+		r.readAll(ctx, c)
+		if b, err = r.book.at(ctx); err != nil || len(b.orphans()) == 0 {
+			return err
+		}
+	}
+	return nil
 }
 
 func (r *run) differAll(wrong []string) {
@@ -84,13 +121,7 @@ func idleLeases(ctx context.Context, etcd *clientv3.Client) []string {
 }
 
 // readAll opens every log that is there, with every replica, and reads it.
-func (r *run) readAll(ctx context.Context) {
-	c, err := r.newClient(r.o.Clients)
-	if err != nil {
-		r.differ("%v", err)
-		return
-	}
-	defer c.api.via.close()
+func (r *run) readAll(ctx context.Context, c *client) {
 	b, err := r.book.at(ctx)
 	if err != nil {
 		r.differ("%v", err)
@@ -189,12 +220,12 @@ func (r *run) compareServer(ctx context.Context, name, base string, b *books) er
 
 // compareMedia ends the agents and compares each pool with the records.
 func (r *run) compareMedia(b *books) error {
-	for _, a := range r.fleet.Agents() {
+	for _, a := range r.agents() {
 		if err := a.Stop(); err != nil {
 			return err
 		}
 	}
-	for _, a := range r.fleet.Agents() {
+	for _, a := range r.agents() {
 		pool, err := pmemlog.OpenFilePool(a.Pool)
 		if err != nil {
 			r.differ("pool of %s: %v", a.ID, err)

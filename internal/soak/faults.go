@@ -17,6 +17,7 @@ type chaos struct {
 	kind  string
 	rng   *rand.Rand
 	pick  func(ctx context.Context) *fleet.Process
+	hosts []*host       // instead of pick
 	most  time.Duration // that one is away
 	quiet time.Duration // between two, at most
 }
@@ -29,8 +30,21 @@ func (r *run) chaos(kind string, n uint64, most, quiet time.Duration, pick func(
 	}
 }
 
+// hostChaos hurts the agents of hosts, and has some go for good.
+func (r *run) hostChaos(n uint64, hosts []*host) *chaos {
+	c := r.chaos("agent", n, 5*time.Second, 2*time.Second, nil)
+	c.hosts = hosts
+	return c
+}
+
 func (c *chaos) hurt(ctx context.Context) error {
 	for wait(ctx, c.upTo(c.quiet)) == nil {
+		if c.hosts != nil {
+			if err := c.hurtHost(ctx, c.hosts[c.rng.IntN(len(c.hosts))]); err != nil {
+				return err
+			}
+			continue
+		}
 		p := c.pick(ctx)
 		if p == nil {
 			continue
@@ -40,6 +54,16 @@ func (c *chaos) hurt(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+func (c *chaos) hurtHost(ctx context.Context, h *host) error {
+	switch c.rng.IntN(8) {
+	case 0:
+		return h.lose(ctx, c.rng)
+	case 1:
+		return h.retire(ctx)
+	}
+	return c.once(ctx, h.agent.Process)
 }
 
 func (c *chaos) upTo(d time.Duration) time.Duration {
@@ -74,10 +98,7 @@ func (c *chaos) once(ctx context.Context, p *fleet.Process) error {
 
 // hurtAll starts the chaos and returns what waits for its end.
 func (r *run) hurtAll(ctx context.Context, etcd *clientv3.Client) func() error {
-	var agents, servers, members []*fleet.Process
-	for _, a := range r.fleet.Agents() {
-		agents = append(agents, a.Process)
-	}
+	var servers, members []*fleet.Process
 	for _, s := range r.fleet.Servers() {
 		servers = append(servers, s.Process)
 	}
@@ -87,11 +108,11 @@ func (r *run) hurtAll(ctx context.Context, etcd *clientv3.Client) func() error {
 	one := func(ps []*fleet.Process) func(context.Context, *rand.Rand) *fleet.Process {
 		return func(_ context.Context, rng *rand.Rand) *fleet.Process { return ps[rng.IntN(len(ps))] }
 	}
-	half := len(agents) / 2
+	half := len(r.hosts) / 2
 	all := []*chaos{
 		// Two agents may be away at once, never both from the same half.
-		r.chaos("agent", 1, 5*time.Second, 2*time.Second, one(agents[:half])),
-		r.chaos("agent", 2, 5*time.Second, 2*time.Second, one(agents[half:])),
+		r.hostChaos(1, r.hosts[:half]),
+		r.hostChaos(2, r.hosts[half:]),
 		r.chaos("server", 3, 4*time.Second, 2*time.Second, one(servers)),
 		r.chaos("etcd", 4, 3*time.Second, 4*time.Second, func(ctx context.Context, rng *rand.Rand) *fleet.Process {
 			if rng.IntN(2) == 0 {

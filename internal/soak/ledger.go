@@ -18,11 +18,12 @@ import (
 type ledger struct {
 	client *clientv3.Client
 
-	mu       sync.Mutex
-	now      *books
-	audited  int64 // revisions
-	wrong    []string
-	advanced chan struct{} // closed and replaced with each revision
+	mu        sync.Mutex
+	now       *books
+	audited   int64 // revisions
+	wrong     []string
+	operators counts        // by kind, reason and state that they came to
+	advanced  chan struct{} // closed and replaced with each revision
 }
 
 // mostWrong bounds what is kept; the first ones matter.
@@ -71,8 +72,14 @@ func (l *ledger) apply(ev *clientv3.Event) {
 		return
 	}
 	before := l.now.logs[strings.TrimPrefix(key, prefix+"logs/")]
+	was := l.now.operators[strings.TrimPrefix(key, prefix+"operators/")]
 	if err := l.now.set(key, ev.Kv.Value); err != nil {
 		l.complain(ev.Kv.ModRevision, err.Error())
+	}
+	if id, ok := strings.CutPrefix(key, prefix+"operators/"); ok {
+		if now := l.now.operators[id]; now.State != was.State {
+			l.operators.add(now.Kind+" "+now.Reason+" "+now.State, 1)
+		}
 	}
 	if id, ok := strings.CutPrefix(key, prefix+"logs/"); ok {
 		if after := l.now.logs[id]; after.Epoch < before.Epoch || after.SetVersion < before.SetVersion {

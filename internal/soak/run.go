@@ -64,10 +64,13 @@ type run struct {
 	fleet *fleet.Fleet
 	book  *ledger
 	names names
+	hosts []*host
+
+	draining sync.Mutex // one daemon at a time
 
 	done, refusals, unavailable, lost, kills counts
 
-	mu    sync.Mutex
+	mu    sync.Mutex // and the hosts' agents
 	wrong []string
 	all   map[string]*history // of every log that ever was
 	here  []*history          // of those that are believed to be there
@@ -80,6 +83,9 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	r := &run{o: o, fleet: fleet.New(o.Dir), all: map[string]*history{}}
 	r.names.begun = time.Now()
 	err := r.soak(ctx)
+	for _, h := range r.hosts {
+		h.api.close()
+	}
 	r.differAll(r.fleet.Died())
 	err = errors.Join(err, r.fleet.Close())
 	scandals, serr := r.fleet.Scandals()
@@ -136,15 +142,15 @@ func (r *run) start(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := r.setLimits(); err != nil {
+		return err
+	}
 	for i := range r.o.Agents {
-		// Every other one comes back on another port.
-		a, err := r.fleet.AddAgent(fmt.Sprintf("d%d", i+1), poolBytes, i%2 == 0, "--ttl", leaseTTL.String(), "--scrub-every", "10s")
+		h, err := r.addHost(i)
 		if err != nil {
 			return err
 		}
-		if err := a.Start(); err != nil {
-			return err
-		}
+		r.hosts = append(r.hosts, h)
 	}
 	return nil
 }
@@ -243,6 +249,7 @@ func (r *run) report() *Report {
 	out.Figures = []string{
 		fmt.Sprintf("seed %d, %v, %d clients, %d agents, 3 servers, 3 etcd members", r.o.Seed, r.o.For, r.o.Clients, r.o.Agents),
 		"done: " + r.done.String(),
+		"operators: " + r.operators(),
 		"hurt: " + r.kills.String(),
 		"refused: " + r.refusals.String(),
 		"unavailable (repeated): " + r.unavailable.String(),
@@ -250,6 +257,14 @@ func (r *run) report() *Report {
 		fmt.Sprintf("revisions of etcd audited: %d; logs made: %d", revisions, len(r.all)),
 	}
 	return out
+}
+
+// operators are what the ledger saw of them.
+func (r *run) operators() string {
+	if r.book == nil {
+		return "none"
+	}
+	return r.book.operators.String()
 }
 
 // String is the report as people read it.

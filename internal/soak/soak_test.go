@@ -21,7 +21,7 @@ func good(t *testing.T) *books {
 	t.Helper()
 	b := newBooks()
 	for key, value := range map[string]string{
-		"daemons/d1":                  `{"capacity_bytes":1000}`,
+		"daemons/d1":                  `{"capacity_bytes":1000,"pool_id":"p1"}`,
 		"daemons/d2":                  `{"capacity_bytes":1000}`,
 		"live/d1":                     `{"free_bytes":900}`,
 		"live/d2":                     `{"free_bytes":900}`,
@@ -30,6 +30,13 @@ func good(t *testing.T) *books {
 		"logs/" + log1:                `{"name":"l1","replica_bytes":100,"replicas":[{"replica_id":"` + rep1 + `","daemon_id":"d1","state":"present"},{"replica_id":"r2","daemon_id":"d2","state":"present"}]}`,
 		"lognames/l1":                 `{"log_id":"` + log1 + `"}`,
 		"condemned/d2/r3":             `{"log_id":"x","bytes":70}`,
+		"operators/recover-1":         `{"kind":"recover","reason":"no-writer","state":"running","log_id":"x"}`,
+		"operators/recover-2":         `{"kind":"recover","reason":"no-writer","state":"running","log_id":"y"}`,
+		"operators/scrub-d1":          `{"kind":"scrub","reason":"due","state":"running"}`,
+		"operators/replace-1":         `{"kind":"replace","reason":"requested","state":"running"}`,
+		"operators/drain-1":           `{"kind":"drain","reason":"draining","state":"done"}`,
+		"gone/d0":                     `{"pool_id":"p0","lost":true}`,
+		"planner":                     `{"limits":{"cluster":2}}`,
 		"events/01":                   `{}`,
 		"keys/grant":                  `{}`,
 		"addresses/127.0.0.1:7071":    `{"daemon_id":"d1"}`,
@@ -64,6 +71,12 @@ func TestAuditFinds(t *testing.T) {
 		{"a name too many", [2]string{"lognames/l2", `{"log_id":"` + log1 + `"}`}, "", "name l2 leads to log"},
 		{"a name too few", [2]string{}, "lognames/l1", "has no name"},
 		{"a writer of nothing", [2]string{"writers/x", `{}`}, "", "log x has a writer and no record"},
+		{"a replica nowhere", [2]string{}, "daemons/d2", "has a replica on d2, which is no daemon"},
+		{"condemned nowhere", [2]string{"condemned/d9/r9", `{"log_id":"x","bytes":1}`}, "", "condemned on d9/r9, which is no daemon"},
+		{"back from the dead", [2]string{"gone/d1", `{"pool_id":"p1","lost":true}`}, "", "daemon d1 was given up, and is back with pool p1"},
+		{"an operator of nothing", [2]string{"operators/o1", `{"kind":"drain","state":"running","log_id":"` + log1 + `","learner_id":"r9"}`}, "", "operator o1 runs, and log"},
+		{"a learner of nobody", [2]string{"logs/" + log1, `{"name":"l1","replica_bytes":100,"replicas":[{"replica_id":"r2","daemon_id":"d2","state":"learner","operator":"o9"}]}`}, "", "has learner r2, and its operator \"o9\""},
+		{"more than the limit", [2]string{"planner", `{"limits":{"cluster":1}}`}, "", "2 planned operators run, and the limit is 1"},
 		{"in two places", [2]string{"condemned/d1/" + rep1, `{"log_id":"x","bytes":0}`}, "", "is in two places"},
 	} {
 		t.Run(c.what, func(t *testing.T) {
@@ -91,14 +104,14 @@ func TestRestlessFinds(t *testing.T) {
 	for key, value := range map[string]string{
 		"writers/" + log1: `{}`,
 		"live/d2":         `{"missing":["r2"]}`,
-		"logs/" + log1:    `{"name":"l1","replicas":[{"replica_id":"r4","daemon_id":"d2","state":"learner"}]}`,
+		"logs/" + log1:    `{"name":"l1","replicas":[{"replica_id":"r4","daemon_id":"d2","state":"learner"},{"replica_id":"r5","daemon_id":"d0"}]}`,
 	} {
 		if err := b.set(prefix+key, []byte(value)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	got := strings.Join(b.restless(), "\n")
-	for _, want := range []string{"condemned: d2/r3", "has a writer's lease", "has a learner on d2", "daemon d1 is down", "daemon d2 misses [r2]"} {
+	for _, want := range []string{"condemned: d2/r3", "has a writer's lease", "has a learner on d2", "daemon d1 is down", "daemon d2 misses [r2]", "has a replica on d0, which was given up", "operator scrub-d1 runs"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("%q is not in %q", want, got)
 		}

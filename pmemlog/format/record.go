@@ -257,7 +257,7 @@ func (o Outline) Sum(rec []byte) Sum {
 }
 
 // CheckSum is CheckCRC of a record of which s may have been taken.
-func (o Outline) CheckSum(rec []byte, s Sum) bool {
+func (o Outline) CheckSum(rec []byte, s *Sum) bool {
 	if !s.Taken {
 		return o.CheckCRC(rec)
 	}

@@ -280,11 +280,11 @@ func TestSumIsTheCRC(t *testing.T) {
 		if s.Len%Align != 0 || s.Len > HeaderSize+n || HeaderSize+n-s.Len >= Align {
 			t.Fatalf("%d of %d bytes are to be summed", s.Len, HeaderSize+n)
 		}
-		if !o.CheckSum(rec, s) {
+		if !o.CheckSum(rec, &s) {
 			t.Fatalf("%d bytes: what nobody has summed is refused", n)
 		}
 		s.CRC, s.Taken = crc32.Update(s.CRC, castagnoli, rec[:s.Len]), true
-		if !o.CheckSum(rec, s) {
+		if !o.CheckSum(rec, &s) {
 			t.Fatalf("%d bytes: the sum is not the CRC", n)
 		}
 		for _, flip := range []int{4, HeaderSize - 1, HeaderSize + n - 1} {
@@ -292,7 +292,7 @@ func TestSumIsTheCRC(t *testing.T) {
 			bad[flip] ^= 8
 			s := o.Sum(bad)
 			s.CRC, s.Taken = crc32.Update(s.CRC, castagnoli, bad[:s.Len]), true
-			if o.CheckSum(bad, s) {
+			if o.CheckSum(bad, &s) {
 				t.Fatalf("%d bytes: a flip of byte %d is not seen", n, flip)
 			}
 		}
