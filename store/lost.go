@@ -70,7 +70,7 @@ func (v *View) without(id string) (logs, last []string) {
 	for _, logID := range d.replicas {
 		l := v.t.logs[logID]
 		logs = append(logs, l.rec.Name)
-		if l.rec.Epoch > 0 && v.t.here(l.rec, id) < l.rec.members()-l.rec.AckQuorum+1 {
+		if l.rec.Epoch > 0 && v.t.here(l.rec, id) < l.rec.needed() {
 			last = append(last, l.rec.Name)
 		}
 	}
@@ -98,6 +98,14 @@ func (l *logRecord) members() int {
 		n--
 	}
 	return n
+}
+
+// needed is how many replicas of the set must be here for an open to end: enough to
+// know of every acknowledged record, and enough to acknowledge what it writes. A
+// learner that takes a lost one's place needs them, too, so one that acknowledges
+// by all its replicas can spare none.
+func (l *logRecord) needed() int {
+	return max(l.members()-l.AckQuorum+1, l.AckQuorum)
 }
 
 // named lists some of the names.

@@ -286,6 +286,23 @@ func TestLostDaemon(t *testing.T) {
 	}
 }
 
+// A log that is acknowledged by all its replicas can't be opened without one of
+// them, though the others know of every record.
+func TestLostDaemonOfAFullQuorum(t *testing.T) {
+	t.Parallel()
+	s := shared.store
+	l, err := s.CreateLog(t.Context(), on(t, daemons(t, s, 2)...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	open(t, s, l.LogID)
+	lost := l.Replicas[0].DaemonID
+	expire(t, s, prefixLive+lost)
+	if err := s.DeleteDaemon(t.Context(), lost, true, 0); !errors.Is(err, ErrLastCopies) || !strings.Contains(err.Error(), l.Name) {
+		t.Errorf("it is needed to acknowledge anything: %v", err)
+	}
+}
+
 // A log whose writer vanished while its replicas differed is recovered by one of
 // its daemons; a scrub is asked for in its time. Foreign words change nothing.
 func TestTasksOfDaemons(t *testing.T) {

@@ -70,7 +70,7 @@ func (c *client) work(ctx context.Context) {
 func (c *client) create() {
 	name, key := fmt.Sprintf("log%02d", c.rng.IntN(c.run.o.Names)), uuid.NewString()
 	replicas := int32(3)
-	if c.rng.IntN(4) == 0 {
+	if c.rng.IntN(12) == 0 { // few: it has no copy to lose, so its hosts can't be given up
 		replicas = 2
 	}
 	var made *openapi.Log
