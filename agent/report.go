@@ -7,6 +7,7 @@ import (
 
 	"github.com/gravenio/graven/openapi"
 	"github.com/gravenio/graven/pmemlog"
+	"github.com/gravenio/graven/pmemlog/format"
 )
 
 // maxReason bounds what the control plane is told of the daemon's health, in
@@ -32,7 +33,7 @@ func (a *Agent) registration() openapi.RegisterRequest {
 		PoolID: self.Pool.String(), Incarnation: int64(a.Incarnation()), TCPAddr: host, TCPPort: port,
 		CapacityBytes: space.Total, FreeBytes: free(space), Media: openapi.Media(self.Kind.String()),
 		Transports: []openapi.Transport{openapi.TransportTCP}, FlushModes: []openapi.FlushMode{openapi.FlushAck},
-		Labels: a.opts.Labels, Health: a.health(), Replicas: a.replicas(), Version: a.opts.Version,
+		Labels: a.opts.Labels, Health: a.health(), Replicas: a.replicas(), Seals: a.seals(), Version: a.opts.Version,
 		KeysVersion:     a.trust.keptVersion(),
 		LeaseTTLSeconds: openapi.LeaseTTL(a.opts.LeaseTTL.Seconds()),
 	}
@@ -100,6 +101,39 @@ func (a *Agent) replicas() []openapi.ReplicaSummary {
 			}
 		} else { // it can't be used any more
 			damaged(&s, 0, err)
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+// firstSet is the version of every log's first set; no record can be older.
+const firstSet = 1
+
+// maxSeals bounds how many are told, so that a registration stays within what a
+// server reads. The other members of those logs' sets are elsewhere, and tell it, too.
+const maxSeals = 2048
+
+// seals are the newest seals that name a newer set than a log's first: a control
+// plane that was set back takes the set from them.
+func (a *Agent) seals() []openapi.ReplicaSeal {
+	var out []openapi.ReplicaSeal
+	for _, l := range a.pool.Replicas() {
+		r, err := a.pool.Replica(l.Replica)
+		if err != nil {
+			continue
+		}
+		slot := r.Info().Slot
+		newest, ok := (&format.Report{Seals: slot.Seals}).NewestSeal()
+		if !ok || newest.SetVersion <= firstSet || len(slot.Set) == 0 {
+			continue
+		}
+		if len(out) == maxSeals {
+			break
+		}
+		s := openapi.ReplicaSeal{ReplicaID: l.Replica.String(), SetVersion: int64(newest.SetVersion)}
+		for _, id := range slot.Set {
+			s.Set = append(s.Set, id.String())
 		}
 		out = append(out, s)
 	}

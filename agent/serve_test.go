@@ -350,6 +350,9 @@ func TestReseal(t *testing.T) {
 	c.untilState(a.ID(), openapi.DaemonUp)
 	w := write(t, a.Addr(), hello(t, c.open(c.createLog("l", 1)), 0), nil)
 	w.commit("one")
+	if told := a.registration().Seals; len(told) != 0 {
+		t.Errorf("of a first set the control plane hears %+v", told)
+	}
 	set := []format.ID{w.hello.Replica, {7}}
 	if err := w.Reseal(t.Context(), 5, set); err != nil {
 		t.Fatal(err)
@@ -362,6 +365,11 @@ func TestReseal(t *testing.T) {
 	seals := info.Slot.Seals
 	if len(seals) != 1 || seals[0].SetVersion != 5 || seals[0].Fence() != w.hello.Term || !slices.Equal(info.Slot.Set, set) {
 		t.Errorf("the replica holds %+v, set %v", seals, info.Slot.Set)
+	}
+	told := a.registration().Seals
+	if len(told) != 1 || told[0].ReplicaID != w.hello.Replica.String() || told[0].SetVersion != 5 ||
+		!slices.Equal(told[0].Set, []string{set[0].String(), set[1].String()}) {
+		t.Errorf("the control plane hears %+v", told)
 	}
 	if err := w.Reseal(t.Context(), 4, set); !errors.Is(err, rdmaio.ErrRange) {
 		t.Errorf("an older set: %v, want %v", err, rdmaio.ErrRange)

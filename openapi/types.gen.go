@@ -235,6 +235,7 @@ const (
 	JournalReplacementAbandoned JournalKind = "replacement-abandoned"
 	JournalReplacementDone      JournalKind = "replacement-done"
 	JournalReplacementStarted   JournalKind = "replacement-started"
+	JournalSetAdopted           JournalKind = "set-adopted"
 )
 
 // Valid indicates whether the value is a known member of the JournalKind enum.
@@ -283,6 +284,8 @@ func (e JournalKind) Valid() bool {
 	case JournalReplacementDone:
 		return true
 	case JournalReplacementStarted:
+		return true
+	case JournalSetAdopted:
 		return true
 	default:
 		return false
@@ -489,6 +492,7 @@ const (
 	ProblemRateLimited           ProblemType = "urn:graven:problem:rate-limited"
 	ProblemReplacementAbandoned  ProblemType = "urn:graven:problem:replacement-abandoned"
 	ProblemReplacementInProgress ProblemType = "urn:graven:problem:replacement-in-progress"
+	ProblemSetBehind             ProblemType = "urn:graven:problem:set-behind"
 	ProblemStaleIncarnation      ProblemType = "urn:graven:problem:stale-incarnation"
 	ProblemSuperseded            ProblemType = "urn:graven:problem:superseded"
 	ProblemTTLTooShort           ProblemType = "urn:graven:problem:ttl-too-short"
@@ -562,6 +566,8 @@ func (e ProblemType) Valid() bool {
 	case ProblemReplacementAbandoned:
 		return true
 	case ProblemReplacementInProgress:
+		return true
+	case ProblemSetBehind:
 		return true
 	case ProblemStaleIncarnation:
 		return true
@@ -1113,6 +1119,7 @@ type JournalEntry struct {
 	// | `daemon-deleted`, `daemon-lost` | a daemon was deleted, or given up with all that it held |
 	// | `operators-paused`, `operators-resumed`, `operator-limits`, `operator-cancelled` | somebody stopped what moves data, let it go on, or changed by which limits |
 	// | `grant-key-rotated` | a key that grants are signed with was published, signs from now on, or is retired |
+	// | `set-adopted` | after etcd was set back, a log's newer set was taken from the seals that daemons have reported |
 	// | `etcd-restored` | etcd is another one than before; epochs go on far above the old ones |
 	//
 	//
@@ -1156,6 +1163,7 @@ type JournalEntry struct {
 // | `daemon-deleted`, `daemon-lost` | a daemon was deleted, or given up with all that it held |
 // | `operators-paused`, `operators-resumed`, `operator-limits`, `operator-cancelled` | somebody stopped what moves data, let it go on, or changed by which limits |
 // | `grant-key-rotated` | a key that grants are signed with was published, signs from now on, or is retired |
+// | `set-adopted` | after etcd was set back, a log's newer set was taken from the seals that daemons have reported |
 // | `etcd-restored` | etcd is another one than before; epochs go on far above the old ones |
 //
 // Example: log-taken-over
@@ -1723,6 +1731,9 @@ type RegisterRequest struct {
 	// RNICPort Example: 7001
 	RNICPort Port `json:"rnic_port,omitempty,omitzero"`
 
+	// Seals The newest seal of each of `replicas` that names a set above version 1. After etcd was restored from a backup, a log's next open, replacement or deletion takes a newer set from them than its record has.
+	Seals []ReplicaSeal `json:"seals,omitempty,omitzero"`
+
 	// TCPAddr An IP address or host name.
 	//
 	// Example: 127.0.0.1
@@ -1809,6 +1820,20 @@ type Replica struct {
 	// State `allocated`: reserved, nothing promised. `present`: its acknowledgements count. `learner`: being filled as a
 	// replacement; it counts for nothing.
 	State ReplicaState `json:"state"`
+}
+
+// ReplicaSeal What a replica's newest seal says of its log's set.
+type ReplicaSeal struct {
+	// ReplicaID A UUID in lower-case hexadecimal with dashes.
+	//
+	// Example: 5d3c2f4e-8f5a-4b7e-9a55-0d7f5b0c9a11
+	ReplicaID UUID `json:"replica_id"`
+
+	// Set Its members.
+	Set []UUID `json:"set"`
+
+	// SetVersion Version of that set.
+	SetVersion int64 `json:"set_version"`
 }
 
 // ReplicaSet defines model for ReplicaSet.

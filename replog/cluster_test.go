@@ -60,6 +60,7 @@ type cluster struct {
 	asked  []format.ID // replicas that a writer wanted replaced
 	given  []format.ID // learners that a writer gave up
 	losses []core.Loss
+	learns *state // the set that it takes from seals when it is asked again
 }
 
 // state is what the control plane would get back from a backup.
@@ -157,6 +158,9 @@ func (c *cluster) Open(_ context.Context, r OpenRequest) (Grant, error) {
 	c.opens++
 	if c.down {
 		return Grant{}, errDown
+	}
+	if c.learns != nil && c.opens == 2 { // what daemons have told it meanwhile
+		c.state.version, c.state.set, c.state.learner = c.learns.version, c.learns.set, nil
 	}
 	if c.state.leased && !r.Takeover {
 		return Grant{}, fmt.Errorf("%w: epoch %d", ErrInUse, c.state.term.Epoch)

@@ -170,6 +170,22 @@ func (w *Writer) promoteOnce(ctx context.Context) bool {
 	return true
 }
 
+// patience is for something that is tried again for a while.
+type patience struct {
+	pause *backoff.ExponentialBackOff
+	since time.Time // when it was tried first
+}
+
+// wait pauses before another attempt, or says that there is none: the time is up,
+// or ctx has ended.
+func (p *patience) wait(ctx context.Context, most time.Duration) bool {
+	if p.since.IsZero() {
+		p.since = time.Now()
+		p.pause.Reset()
+	}
+	return time.Since(p.since) < most && sleep(ctx, p.pause) == nil
+}
+
 func sleep(ctx context.Context, pause *backoff.ExponentialBackOff) error {
 	t := time.NewTimer(pause.NextBackOff())
 	defer t.Stop()

@@ -50,17 +50,23 @@ type Writer struct {
 // needs; the error then names each replica and what is wrong with it.
 //
 // Replicas may have promised a higher epoch than the control plane remembers,
-// when that was restored from a backup; Open then asks for a higher one.
+// when that was restored from a backup; Open then asks for a higher one. They may
+// know a newer set, too; Open is then repeated for a few leases, until the control
+// plane has heard of that set from their daemons, and else returns core.ErrSetBehind.
 func Open(ctx context.Context, c Control, r OpenRequest, o Options) (*Writer, error) {
 	o = o.withDefaults()
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
+	behind := patience{pause: o.pause()}
 	for {
 		w, err := openOnce(ctx, c, r, o)
 		var fenced *core.FencedError
 		if err == nil {
 			return w, nil
+		}
+		if errors.Is(err, core.ErrSetBehind) && behind.wait(ctx, learnLeases*w.grant.RenewEvery) {
+			continue
 		}
 		if !errors.As(err, &fenced) || fenced.By.Epoch < r.MinEpoch || fenced.By.Epoch >= maxEpoch {
 			return nil, err
@@ -78,6 +84,12 @@ func Open(ctx context.Context, c Control, r OpenRequest, o Options) (*Writer, er
 		}
 	}
 }
+
+// learnLeases is for how many renewals an open is repeated whose grant names an older
+// set than the replicas do. The control plane learns the newer one from the daemons,
+// which register again when they next renew their leases; these are some times
+// longer than the time between two renewals.
+const learnLeases = 9
 
 // maxEpoch is the highest epoch of the control plane's contract: what a JSON
 // number holds exactly. A replica that names a higher one is not believed.
@@ -111,7 +123,7 @@ func openOnce(ctx context.Context, c Control, r OpenRequest, o Options) (*Writer
 		w.stop()
 		return &Writer{grant: g}, err
 	}
-	return nil, errors.Join(err, w.Close())
+	return &Writer{grant: g}, errors.Join(err, w.Close())
 }
 
 func start(g Grant, c Control, o Options) (*Writer, error) {

@@ -89,7 +89,7 @@ func TestBadInput(t *testing.T) {
 		{name: "no body", method: "POST", path: "/v1/logs", header: []string{"Content-Type", "application/json"}, status: 400, typ: json400, field: "body"},
 		{name: "deep JSON", method: "POST", path: "/v1/logs", body: strings.Repeat("[", 100_000), status: 400, typ: json400, field: "body"},
 		{name: "not JSON", method: "POST", path: "/v1/logs", body: newLog, header: []string{"Content-Type", "application/x-www-form-urlencoded"}, status: 415, typ: openapi.ProblemUnsupportedMediaType},
-		{name: "too large", method: "POST", path: "/v1/logs", body: `{"name":"` + strings.Repeat("x", 1<<20) + `"}`, status: 413, typ: openapi.ProblemTooLarge},
+		{name: "too large", method: "POST", path: "/v1/logs", body: `{"name":"` + strings.Repeat("x", server.MaxBodyBytes) + `"}`, status: 413, typ: openapi.ProblemTooLarge},
 		{name: "unknown member", method: "POST", path: "/v1/logs", body: `{"name":"x","capacity_bytes":1048576,"ack":2}`, status: 400, typ: json400, field: "ack"},
 		{name: "missing member", method: "POST", path: "/v1/logs", body: `{"name":"x"}`, status: 400, typ: json400, field: "capacity_bytes"},
 		{name: "wrong type", method: "POST", path: "/v1/logs", body: `{"name":"x","capacity_bytes":"1MiB"}`, status: 400, typ: json400, field: "capacity_bytes"},

@@ -37,6 +37,14 @@ func storeSummaries(rs []openapi.ReplicaSummary) []store.ReplicaSummary {
 	return out
 }
 
+func storeSeals(ss []openapi.ReplicaSeal) []store.SealReport {
+	var out []store.SealReport
+	for _, s := range ss {
+		out = append(out, store.SealReport{ReplicaID: s.ReplicaID, SetVersion: uint64(s.SetVersion), Set: convert[string](s.Set)})
+	}
+	return out
+}
+
 func summary(r *store.ReplicaSummary) *openapi.ReplicaSummary {
 	if r == nil {
 		return nil

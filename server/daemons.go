@@ -61,7 +61,7 @@ func (s *Server) RegisterDaemon(ctx context.Context, r openapi.RegisterDaemonReq
 		Capacity: b.CapacityBytes, Free: b.FreeBytes,
 		Media: string(b.Media), Transports: convert[string](transports), FlushModes: convert[string](b.FlushModes),
 		Labels: b.Labels, Version: b.Version, Health: storeHealth(b.Health),
-		Replicas: storeSummaries(b.Replicas), LeaseTTL: ttl, KeysVersion: uint64(b.KeysVersion),
+		Replicas: storeSummaries(b.Replicas), Seals: storeSeals(b.Seals), LeaseTTL: ttl, KeysVersion: uint64(b.KeysVersion),
 	})
 	if err != nil {
 		return nil, err

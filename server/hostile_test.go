@@ -14,6 +14,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/gravenio/graven/openapi"
+	"github.com/gravenio/graven/server"
 )
 
 // contents are the keys that etcd has and when each was written, but for what
@@ -121,7 +122,7 @@ func TestEveryOperationRefusesBadInput(t *testing.T) {
 				refused(what, http.StatusBadRequest, openapi.ProblemInvalidRequest, body)
 			}
 			refused("a form", http.StatusUnsupportedMediaType, openapi.ProblemUnsupportedMediaType, `a=b`, "Content-Type", "application/x-www-form-urlencoded")
-			refused("two megabytes", http.StatusRequestEntityTooLarge, openapi.ProblemTooLarge, `{"a":"`+strings.Repeat("x", 2<<20)+`"}`)
+			refused("more than is read", http.StatusRequestEntityTooLarge, openapi.ProblemTooLarge, `{"a":"`+strings.Repeat("x", server.MaxBodyBytes)+`"}`)
 		}
 		if op.takes("If-Match") && !strings.Contains(path, "nothing") {
 			body := ""

@@ -232,3 +232,51 @@ func (c *cluster) closed(l openapi.Log, w openapi.OpenedLog) {
 		c.t.Fatalf("%d %s", a.status, a.body)
 	}
 }
+
+// TestSealsBeforeAnOpen: replicas that know a newer set than the record stop an open
+// until all of that set is found, and are what it then goes on with.
+func TestSealsBeforeAnOpen(t *testing.T) {
+	t.Parallel()
+	c := start(t, setup{})
+	c.three()
+	l := c.createLog("l1")
+	newer := daemonSpec{id: "d9", n: 9}.request()
+	again := func(r openapi.RegisterRequest, id, replica string, seals ...openapi.ReplicaSeal) {
+		t.Helper()
+		r.Replicas, r.Seals = []openapi.ReplicaSummary{{ReplicaID: replica, LogID: l.LogID, Bytes: l.ReplicaBytes}}, seals
+		if a := c.put(id, r); a.status != http.StatusOK {
+			t.Fatalf("%s: %d %s", id, a.status, a.body)
+		}
+	}
+	var set []string
+	for _, r := range l.Replicas[1:] {
+		set = append(set, r.ReplicaID)
+	}
+	set = append(set, noUUID)
+	member, n := l.Replicas[1], 0
+	if _, err := fmt.Sscanf(member.DaemonID, "d%d", &n); err != nil {
+		t.Fatal(err)
+	}
+	again(daemonSpec{id: member.DaemonID, n: n}.request(), member.DaemonID, member.ReplicaID,
+		openapi.ReplicaSeal{ReplicaID: member.ReplicaID, SetVersion: 2, Set: set})
+
+	open := `{"writer":{"host":"h","pid":1}}`
+	a := c.do(http.MethodPost, "/v1/logs/l1/open", open)
+	if p := a.problem(t); p.Type != openapi.ProblemSetBehind || !strings.Contains(p.Detail, noUUID) {
+		t.Errorf("an open without the newer replica: %d %s", a.status, a.body)
+	}
+	again(newer, "d9", noUUID)
+	a = c.do(http.MethodPost, "/v1/logs/l1/open", open)
+	var got openapi.OpenedLog
+	if err := json.Unmarshal(a.body, &got); err != nil || got.SetVersion != 2 || len(got.Replicas) != 3 {
+		t.Errorf("an open with it: %d %s", a.status, a.body)
+	}
+	if a := c.do(http.MethodPost, "/v1/daemons/d9/heartbeat", `{"incarnation":1,"free_bytes":1}`); a.problem(t).Type != openapi.ProblemLeaseExpired {
+		t.Errorf("a heartbeat of the daemon that has it in quarantine: %d %s", a.status, a.body)
+	}
+	bad := newer
+	bad.Seals = []openapi.ReplicaSeal{{ReplicaID: noUUID, SetVersion: 2, Set: set}}
+	if a := c.put("d9", bad); a.problem(t).Type != openapi.ProblemInvalidRequest {
+		t.Errorf("a seal of a replica that is not in the inventory: %d %s", a.status, a.body)
+	}
+}

@@ -94,6 +94,8 @@ func kindOf(t openapi.ProblemType) kind {
 		return kind{http.StatusConflict, "The object has changed"}
 	case openapi.ProblemDaemonInUse:
 		return kind{http.StatusConflict, "The daemon is in use"}
+	case openapi.ProblemSetBehind:
+		return kind{http.StatusConflict, "The replicas know a newer set"}
 	case openapi.ProblemLastCopies:
 		return kind{http.StatusConflict, "The daemon has the last copies of a log"}
 	case openapi.ProblemKeyInUse:
@@ -174,6 +176,7 @@ func typeOf(err error) openapi.ProblemType {
 		{store.ErrForeignLog, openapi.ProblemForeignLog},
 		{store.ErrGone, openapi.ProblemDaemonGone},
 		{store.ErrDaemonBusy, openapi.ProblemDaemonInUse},
+		{store.ErrSetBehind, openapi.ProblemSetBehind},
 		{store.ErrLastCopies, openapi.ProblemLastCopies},
 		{store.ErrOperatorEnded, openapi.ProblemConflict},
 		{store.ErrKeyInUse, openapi.ProblemKeyInUse},

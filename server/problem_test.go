@@ -46,6 +46,7 @@ func TestTypeOf(t *testing.T) {
 		{store.ErrForeignLog, openapi.ProblemForeignLog, 403},
 		{store.ErrGone, openapi.ProblemDaemonGone, 410},
 		{store.ErrDaemonBusy, openapi.ProblemDaemonInUse, 409},
+		{store.ErrSetBehind, openapi.ProblemSetBehind, 409},
 		{store.ErrLastCopies, openapi.ProblemLastCopies, 409},
 		{store.ErrOperatorEnded, openapi.ProblemConflict, 409},
 		{store.ErrLogInUse, openapi.ProblemLogInUse, 409},

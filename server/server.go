@@ -24,7 +24,7 @@ import (
 // Limits of one request.
 const (
 	// MaxBodyBytes is the largest body that is read.
-	MaxBodyBytes = 1 << 20
+	MaxBodyBytes = 2 << 20
 	maxHeaders   = 64 << 10
 	// maxConnections are served at once; more wait to be accepted.
 	maxConnections = 16 << 10

@@ -126,6 +126,13 @@ func TestLargestInventory(t *testing.T) {
 	for i := range 32 {
 		d.Replicas[i].DamageLSN, d.Replicas[i].Damage = far, strings.Repeat("x", 256)
 	}
+	var set []string
+	for i := range 7 {
+		set = append(set, d.Replicas[i].ReplicaID)
+	}
+	for i := range 2048 {
+		d.Seals = append(d.Seals, openapi.ReplicaSeal{ReplicaID: d.Replicas[i].ReplicaID, SetVersion: far, Set: set})
+	}
 	rsp, err := c.api().RegisterDaemonWithResponse(t.Context(), "d1", d)
 	if err != nil {
 		t.Fatal(err)

@@ -17,6 +17,8 @@ type RegisterRequest struct {
 	Version     string            `json:"version"`
 	Health      Health            `json:"health"`
 	Replicas    []ReplicaSummary  `json:"replicas"`
+	// Seals are the newest of those replicas that name a set above version 1.
+	Seals []SealReport `json:"seals,omitempty"`
 	// LeaseTTL is rounded up to whole seconds; zero takes the store's default.
 	LeaseTTL time.Duration `json:"lease_ttl"`
 	// KeysVersion is that of the grant keys on the daemon's disk, or 0.

@@ -62,7 +62,39 @@ func (r *RegisterRequest) check() error {
 	if err := checkTTL("lease_ttl_seconds", r.LeaseTTL); err != nil {
 		return err
 	}
-	return checkInventory(r.Replicas)
+	if err := checkInventory(r.Replicas); err != nil {
+		return err
+	}
+	return checkSeals(r.Replicas, r.Seals)
+}
+
+// checkSeals holds seals to the inventory that they are of.
+func checkSeals(replicas []ReplicaSummary, seals []SealReport) error {
+	unsaid := make(map[string]struct{}, len(replicas))
+	for _, r := range replicas {
+		unsaid[r.ReplicaID] = struct{}{}
+	}
+	for _, s := range seals {
+		if _, ok := unsaid[s.ReplicaID]; !ok {
+			return invalid("seals.replica_id", "%s must be one of replicas, once", clip(s.ReplicaID))
+		}
+		delete(unsaid, s.ReplicaID)
+		if s.SetVersion < 2 || s.SetVersion > MaxEpoch {
+			return invalid("seals.set_version", "must be 2 to %d, not %d", MaxEpoch, s.SetVersion)
+		}
+		if len(s.Set) < 1 || len(s.Set) > MaxReplicas {
+			return invalid("seals.set", "must name 1 to %d replicas, not %d", MaxReplicas, len(s.Set))
+		}
+		for i, id := range s.Set {
+			if err := checkUUID("seals.set", id); err != nil {
+				return err
+			}
+			if slices.Contains(s.Set[:i], id) {
+				return invalid("seals.set", "names %s twice", id)
+			}
+		}
+	}
+	return nil
 }
 
 func (a Addresses) check() error {

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -43,6 +44,11 @@ func (s *Store) tryDeleteLog(ctx context.Context, id string, ifMatch int64) (boo
 		return false, fmt.Errorf("log %s is at revision %d: %w", l.id, l.log.mod, ErrPrecondition)
 	case l.writerRec != nil:
 		return false, &InUseError{LogID: l.id, Writer: l.writerRec.Writer}
+	}
+	// All of its replicas are to go, those of a newer set, too. What can't be found
+	// is kept by its daemon, and a person may remove it.
+	if adopted, err := s.adopt(ctx, l); adopted || err != nil && !errors.Is(err, ErrSetBehind) {
+		return false, again(err)
 	}
 	cmps, ops, err := s.giveBack(ctx, l, l.rec.Replicas...)
 	if err != nil {

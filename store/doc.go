@@ -78,6 +78,8 @@
 //	DeleteDaemon        daemon and space unchanged, live absent, nothing condemned on it
 //	GiveUpDaemon        daemon unchanged, live absent
 //	CreateLog           name absent; per daemon: record, live and space unchanged; key absent
+//	adopt a set         log unchanged; per daemon of a member that comes back: record, live and space
+//	                    unchanged; the daemon of a replica that is condemned not given up
 //	OpenLog             log and grant keys unchanged, writer unchanged or absent; key absent
 //	RotateKeys          grant keys unchanged
 //	RetireKey           grant keys unchanged
@@ -189,6 +191,15 @@
 // calls allocated may have promised something since, so it becomes present, and
 // what is not to be found is unknown. A log that had never been opened has no data
 // then, and can only be deleted.
+//
+// Replicas that know a newer set than the log's record say so by their seals, which
+// daemons report when they register. OpenLog, StartReplacement and DeleteLog first
+// take that set into the record, in a transaction of its own: members that are found
+// in one daemon's inventory each, in quarantine, are the log's again, and what the
+// newer set does not have is condemned. Who asks has no say in it: a seal is believed
+// of a replica that the record names, from the daemon that it names, or of an ack
+// quorum of the members themselves. A set whose members are not all found is
+// ErrSetBehind, as nobody may go on with the old one.
 //
 // # Leases
 //

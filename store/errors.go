@@ -71,6 +71,9 @@ var (
 	ErrAbandoned = errors.New("store: the learner was given up")
 	// ErrOperatorEnded: the operator has ended, or is none that can be cancelled.
 	ErrOperatorEnded = errors.New("store: the operator can't be cancelled")
+	// ErrSetBehind: replicas know a newer set than the log's record, which was set
+	// back, and it can't be taken from them yet.
+	ErrSetBehind = errors.New("store: the record of the log's replicas is older than what they know")
 	// ErrLastCopies: a log could not be opened without the daemon.
 	ErrLastCopies = errors.New("store: a log could not be opened any more")
 	// ErrKeyInUse: a grant key still signs or is to sign; see KeyError.

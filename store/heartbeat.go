@@ -72,7 +72,7 @@ func (r *HeartbeatRequest) check() error {
 // that is; only etcd tells that there is none.
 func (s *Store) renewDaemon(ctx context.Context, id string, incarnation uint64) (*liveRow, time.Duration, error) {
 	live := s.view.live(id)
-	if live == nil || live.rec.Incarnation != incarnation || s.formerLife(live.rec) || !s.view.mayHear(ctx, id) {
+	if live == nil || live.rec.Incarnation != incarnation || live.rec.Outdated || s.formerLife(live.rec) || !s.view.mayHear(ctx, id) {
 		var err error
 		if live, err = s.readLive(ctx, id, incarnation); err != nil {
 			return nil, 0, err
@@ -143,6 +143,9 @@ func (s *Store) readLive(ctx context.Context, id string, incarnation uint64) (*l
 			DaemonID: id, Err: ErrLeaseExpired,
 			Detail: "etcd was restored from a backup since it registered; register again, with all that the pool holds",
 		}
+	}
+	if liveRec.Outdated {
+		return nil, &DaemonError{DaemonID: id, Detail: "a replica in its pool is a log's again; register again", Err: ErrLeaseExpired}
 	}
 	return newLiveRow(&liveRec, live, time.Now()), nil
 }

@@ -26,6 +26,7 @@ const (
 	JournalOperatorLimits       JournalKind = "operator-limits"
 	JournalOperatorCancelled    JournalKind = "operator-cancelled"
 	JournalGrantKeyRotated      JournalKind = "grant-key-rotated"
+	JournalSetAdopted           JournalKind = "set-adopted"
 	JournalEtcdRestored         JournalKind = "etcd-restored"
 )
 

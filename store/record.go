@@ -64,6 +64,11 @@ type liveRecord struct {
 	// Life is that of etcd in which the daemon registered. What it has may be
 	// unknown to a later one.
 	Life uint64 `json:"life,omitempty"`
+	// Seals name newer sets than their logs' records did when the daemon registered.
+	Seals []SealReport `json:"seals,omitempty"`
+	// Outdated asks the daemon to register again: what it was told to do with a
+	// replica has changed.
+	Outdated bool `json:"outdated,omitempty"`
 	// KeysVersion is that of the grant keys that the daemon keeps.
 	KeysVersion uint64 `json:"keys_version,omitempty"`
 }

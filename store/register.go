@@ -79,7 +79,7 @@ func (s *Store) tryRegister(ctx context.Context, r RegisterRequest, lease client
 	if err := g.guard(); err != nil {
 		return nil, err
 	}
-	verdicts, missing, err := s.judge(ctx, rev, r)
+	found, err := s.judge(ctx, rev, r)
 	if err != nil {
 		return nil, err
 	}
@@ -91,8 +91,8 @@ func (s *Store) tryRegister(ctx context.Context, r RegisterRequest, lease client
 	}
 	owner := ownerRecord{version: current(), DaemonID: r.DaemonID}
 	ops := []clientv3.Op{
-		put(g.daemon.key, g.newRecord(name, verdicts)),
-		put(g.live.key, g.newLive(missing, ttl, ident.life), clientv3.WithLease(lease)),
+		put(g.daemon.key, g.newRecord(name, found.verdicts)),
+		put(g.live.key, g.newLive(found, ttl, ident.life), clientv3.WithLease(lease)),
 		put(g.addr.key, owner, clientv3.WithLease(lease)),
 		put(g.pool.key, owner),
 		clientv3.OpDelete(prefixGone + r.DaemonID),
@@ -115,7 +115,7 @@ func (s *Store) tryRegister(ctx context.Context, r RegisterRequest, lease client
 	}
 	s.revokeLease(ctx, g.live.lease)
 	return &Registration{
-		LeaseTTL: ttl, RenewEvery: ttl / 3, Replicas: verdicts, Missing: missing, Revision: rev,
+		LeaseTTL: ttl, RenewEvery: ttl / 3, Replicas: found.verdicts, Missing: found.missing, Revision: rev,
 	}, nil
 }
 
@@ -206,14 +206,22 @@ func ownerOf(e entry) (string, error) {
 }
 
 // judge compares the inventory with a view that is at least as new as rev.
-func (s *Store) judge(ctx context.Context, rev int64, r RegisterRequest) ([]ReplicaVerdict, []string, error) {
+func (s *Store) judge(ctx context.Context, rev int64, r RegisterRequest) (found findings, err error) {
 	if err := s.view.WaitRevision(ctx, rev); err != nil {
-		return nil, nil, err
+		return found, err
 	}
 	s.view.mu.RLock()
 	defer s.view.mu.RUnlock()
-	verdicts, missing := s.view.t.reconcile(r.DaemonID, r.Replicas)
-	return verdicts, missing, nil
+	found.verdicts, found.missing = s.view.t.reconcile(r.DaemonID, r.Replicas)
+	found.ahead = s.view.t.ahead(r.Replicas, r.Seals)
+	return found, nil
+}
+
+// findings are what an inventory shows.
+type findings struct {
+	verdicts []ReplicaVerdict
+	missing  []string
+	ahead    []SealReport
 }
 
 func (g *registering) newRecord(name string, verdicts []ReplicaVerdict) daemonRecord {
@@ -232,11 +240,11 @@ func (g *registering) newRecord(name string, verdicts []ReplicaVerdict) daemonRe
 	return rec
 }
 
-func (g *registering) newLive(missing []string, ttl time.Duration, life uint64) liveRecord {
+func (g *registering) newLive(found findings, ttl time.Duration, life uint64) liveRecord {
 	r := &g.req
 	return liveRecord{
 		version: current(), Incarnation: r.Incarnation, Addresses: r.Addresses, FreeBytes: r.Free,
-		Health: r.Health, Replicas: r.Replicas, Missing: missing, ReportedAt: time.Now().UTC(),
+		Health: r.Health, Replicas: r.Replicas, Missing: found.missing, Seals: found.ahead, ReportedAt: time.Now().UTC(),
 		TTLSeconds: int64(ttl / time.Second), Life: life, KeysVersion: r.KeysVersion,
 	}
 }

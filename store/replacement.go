@@ -20,7 +20,7 @@ import (
 // can be repeated.
 //
 // Errors: ErrInvalid; ErrNotFound (no such log, or not a replica of its set);
-// ErrReplacing, as a ReplacingError; placement's, when no daemon fits or To
+// ErrReplacing, as a ReplacingError; ErrSetBehind; placement's, when no daemon fits or To
 // does not; ErrConflict (retry), as an UnfitError naming the daemon if one was
 // chosen that cannot take the replica any more; ErrIdempotencyMismatch; ErrUnavailable.
 func (s *Store) StartReplacement(ctx context.Context, r StartReplacementRequest) (*Log, error) {
@@ -91,6 +91,9 @@ func (s *Store) tryStart(ctx context.Context, st *starting) (*Log, error) {
 	}
 	if answer, err := replayLog(l.extra[0], st.hash); answer != nil || err != nil {
 		return answer, err
+	}
+	if adopted, err := s.adopt(ctx, l); adopted || err != nil {
+		return nil, again(err)
 	}
 	old := l.rec.member(st.req.Replica)
 	if old == nil {

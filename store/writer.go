@@ -74,7 +74,7 @@ func (s *Store) resolve(ctx context.Context, idOrName string) (string, error) {
 //
 // Errors: ErrInvalid; ErrNotFound; ErrLogInUse, as an InUseError, while
 // another writer's lease lives, except for a takeover or where that one only
-// recovers and this one does not; ErrConflict (retry); ErrIdempotencyMismatch;
+// recovers and this one does not; ErrSetBehind; ErrConflict (retry); ErrIdempotencyMismatch;
 // ErrUnavailable.
 func (s *Store) OpenLog(ctx context.Context, r OpenLogRequest) (*OpenAnswer, error) {
 	if r.LeaseTTL == 0 {
@@ -150,6 +150,9 @@ func (s *Store) tryOpen(ctx context.Context, o *opening) (*OpenAnswer, error) {
 	}
 	if o.ident, err = s.identityIn(ctx, l.etcdID); err != nil {
 		return nil, err
+	}
+	if adopted, err := s.adopt(ctx, l); adopted || err != nil {
+		return nil, again(err)
 	}
 	if o.lease == 0 {
 		if o.lease, o.ttl, err = s.grantLease(ctx, o.req.LeaseTTL); err != nil {

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,7 +13,6 @@ import (
 	"github.com/gravenio/graven/openapi"
 	"github.com/gravenio/graven/pmemlog/format"
 	"github.com/gravenio/graven/replog"
-	"github.com/gravenio/graven/replog/core"
 )
 
 // etcd is lost and yesterday's copy is put in its place, in both ways that people
@@ -110,44 +108,53 @@ func disaster(s *site, backUp, restore func(copied string)) {
 		t.Errorf("opened in epoch %d after the restore, in %d before", epoch, old)
 	}
 	s.holds("unopened", "after 1")
-	s.setBehind(replaced, now)
+	s.adopted(replaced, now)
 	s.write(live, "after the restore")
 	s.holds("open", "before 1", "before 2", "after 1", "while etcd is away", "after the restore")
 	if _, err := live.Append(s.ctx(), format.Record{Payload: []byte("too late")}); err == nil {
 		t.Error("the writer of before was not fenced by the open")
 	}
 
-	s.reconciled(deleted, unknown, kept, open, unopened)
+	s.reconciled(deleted, unknown, kept, open, unopened, replaced)
 }
 
-// setBehind is the log whose replica was replaced since the copy. Its record names
-// the set of before; the replicas know better, so that nobody opens it and believes
-// the replica that was replaced. All that was acknowledged is on the replicas of
-// the newer set, and a person takes it from there.
-func (s *site) setBehind(before, after openapi.Log) {
+// adopted is the log whose replica was replaced since the copy. Its record named
+// the set of before; the daemons know better, and say so when they register. The
+// open goes on with the newer set, with all that was acknowledged, and every byte
+// is in the books again.
+func (s *site) adopted(before, after openapi.Log) {
 	t := s.t
 	t.Helper()
-	_, err := replog.Open(s.ctx(), s.ctl, replog.OpenRequest{Log: "replaced", Takeover: true}, replog.Options{})
-	if !errors.Is(err, core.ErrSetBehind) {
-		t.Errorf("a log whose set is of before the copy was opened: %v", err)
+	s.holds("replaced", "before 1", "before 2", "after 1")
+	now := shown[openapi.Log](s, "log", "show", "replaced")
+	if now.SetVersion != after.SetVersion || !slices.Equal(idsOf(now), idsOf(after)) {
+		t.Errorf("opened with set version %d %v, it had %d %v", now.SetVersion, idsOf(now), after.SetVersion, idsOf(after))
 	}
+	s.append("replaced", "after the restore")
+	s.until("all replicas of the newer set are served", func() bool {
+		return shown[openapi.Log](s, "log", "show", "replaced").State == openapi.LogClosed
+	})
+	newer := idsOf(after)
+	newer = slices.DeleteFunc(newer, func(id string) bool { return slices.Contains(idsOf(before), id) })
 	for _, r := range after.Replicas {
-		if slices.ContainsFunc(before.Replicas, func(b openapi.Replica) bool { return b.ReplicaID == r.ReplicaID }) {
+		if !slices.Contains(newer, r.ReplicaID) {
 			continue
 		}
-		if out := s.export(r); !strings.Contains(out, "after 1") {
-			t.Errorf("the new replica %s on %s holds %q", r.ReplicaID, r.DaemonID, out)
-		}
+		s.until("the new replica is out of quarantine", func() bool {
+			return !slices.Contains(shown[openapi.Daemon](s, "daemon", "show", r.DaemonID).Quarantined, r.ReplicaID)
+		})
 	}
-	s.until("the lease of that attempt is gone", func() bool {
-		return shown[openapi.Log](s, "log", "show", "replaced").Writer == nil
-	})
-	s.remove("replaced")
-	// Their daemons keep what is of a newer set than it was condemned under. A person
-	// who has all that he needs removes it.
-	for _, r := range after.Replicas {
-		s.removeReplica(r)
+	s.graven("log", "recover", "replaced") // what the new replica missed
+	s.graven("log", "verify", "replaced")
+}
+
+func idsOf(l openapi.Log) []string {
+	var ids []string
+	for _, r := range l.Replicas {
+		ids = append(ids, r.ReplicaID)
 	}
+	slices.Sort(ids)
+	return ids
 }
 
 // remove deletes a log, which a daemon may be recovering just now.

@@ -29,7 +29,7 @@ func TestServerKilled(t *testing.T) {
 	start(t, nil, "agent", "--id", "d2", "--dir", filepath.Join(t.TempDir(), "d2"), "--listen", "127.0.0.1:0",
 		"--api", api, "--ttl", "2s", "--label", "host=d2", "--pool-size", smallPool)
 	c.awaitState("d2", openapi.DaemonUp)
-	watch := start(t, nil, "watch", "--api", api)
+	watch := start(t, nil, "watch", "--since", "1", "--api", api) // whenever it begins, it misses nothing
 	must(t, "log", "create", "l1", "--replicas", "2", "--ack", "2", "--capacity", smallLog, "--api", api)
 	watch.await(t, "log l1 ")
 	p, in := feed(t, api, "l1")
