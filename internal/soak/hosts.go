@@ -127,9 +127,12 @@ func (h *host) retire(ctx context.Context) error {
 	return h.join()
 }
 
+// down says whether the daemon is registered and has no lease. One that was hurt
+// before it could register is neither down nor to be removed.
 func (h *host) down(b *books) bool {
+	_, known := b.daemons[h.agent.ID]
 	_, live := b.live[h.agent.ID]
-	return !live
+	return known && !live
 }
 
 // remove removes the daemon, and says whether it did.
