@@ -81,8 +81,8 @@ func disaster(s *site, backUp, restore func(copied string)) {
 	s.graven("log", "replace", "replaced", "--from", from)
 	s.append("replaced", "after 1")
 	now := shown[openapi.Log](s, "log", "show", "replaced")
-	s.graven("log", "rm", "deleted")
-	s.graven("log", "rm", "never")
+	s.remove("deleted")
+	s.remove("never")
 	unknown := s.create("unknown")
 	s.append("unknown", "after 1")
 	live := s.writer("open") // through everything
@@ -157,6 +157,18 @@ func idsOf(l openapi.Log) []string {
 	return ids
 }
 
+// remove deletes a log, which a daemon may be recovering just now.
+func (s *site) remove(log string) {
+	s.t.Helper()
+	s.until("log "+log+" is deleted", func() bool {
+		_, errs, status := graven(s.t, nil, "log", "rm", log, "--api", s.api)
+		if status != 0 && !strings.Contains(errs, "(log-in-use)") {
+			s.t.Fatalf("graven log rm %s: exit status %d\n%s", log, status, errs)
+		}
+		return status == 0
+	})
+}
+
 // removeReplica does what only a person may do.
 func (s *site) removeReplica(r openapi.Replica) {
 	s.t.Helper()
@@ -206,8 +218,8 @@ func (s *site) reconciled(deleted, unknown openapi.Log, present ...openapi.Log) 
 	s.until("the lease of that attempt is gone", func() bool {
 		return shown[openapi.Log](s, "log", "show", "deleted").Writer == nil
 	})
-	s.graven("log", "rm", "deleted")
-	s.graven("log", "rm", "never")
+	s.remove("deleted")
+	s.remove("never")
 
 	// The replicas of a log that was made since are kept and counted.
 	bytes := map[string]int64{}
