@@ -9,7 +9,7 @@ import (
 )
 
 var (
-	soakFor  = flag.Duration("soak", 12*time.Second, "how long TestSoak works; `make soak` takes SOAKTIME")
+	soakFor  = flag.Duration("soak", 10*time.Second, "how long TestSoak works; `make soak` takes SOAKTIME")
 	soakSeed = flag.Uint64("soakseed", 0, "seed of TestSoak; 0 takes one from the clock")
 )
 
