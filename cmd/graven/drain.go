@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -45,7 +44,7 @@ undrained, whether or not anybody waits.
 			return err
 		}
 		if wait {
-			w := drainWait{app: a, api: api, daemon: args[0]}
+			w := drainWait{waitLine: waitLine{app: a}, api: api, daemon: args[0]}
 			return w.run(ctx)
 		}
 		return a.showDaemon(rsp.Body)
@@ -86,12 +85,11 @@ const undrained = 4
 
 // drainWait follows a daemon until it is empty.
 type drainWait struct {
-	app    *app
+	waitLine
 	api    *openapi.ClientWithResponses
 	daemon string
 
-	shown string // the last line of progress
-	up    int    // how often in a row it was seen not to drain
+	up int // how often in a row it was seen not to drain
 }
 
 // run shows the daemon once nothing is reserved on it. Trouble with the API ends
@@ -156,28 +154,6 @@ func (w *drainWait) operators(ctx context.Context) string {
 		}
 	}
 	return fmt.Sprintf("%d operators run, %d wait%s", running, planned, waits)
-}
-
-// progress shows a line: over the last one on a terminal, else only if it says
-// something new.
-func (w *drainWait) progress(text string) {
-	if text == w.shown {
-		return
-	}
-	w.shown = text
-	if isTerminal(w.app.err) {
-		_, _ = io.WriteString(w.app.err, "\r\x1b[K"+text) // nobody's result
-		return
-	}
-	note(w.app.err, "%s", text)
-}
-
-// ended leaves the terminal's cursor on a line of its own.
-func (w *drainWait) ended(err error) error {
-	if w.shown != "" && isTerminal(w.app.err) {
-		note(w.app.err, "")
-	}
-	return err
 }
 
 func (w *drainWait) interrupted(ctx context.Context) error {

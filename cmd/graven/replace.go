@@ -100,7 +100,7 @@ func (a *app) replace(ctx context.Context, api *openapi.ClientWithResponses, log
 	if fl.noWait {
 		return a.show(rsp.Body, func(t *table) { logDetails(t, &l) })
 	}
-	w := replaceWait{app: a, api: api, log: log, from: fl.from, learner: *learner}
+	w := replaceWait{waitLine: waitLine{app: a}, api: api, log: log, from: fl.from, learner: *learner}
 	return w.run(ctx)
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"time"
 
@@ -13,13 +12,11 @@ import (
 
 // replaceWait follows one replacement to its end.
 type replaceWait struct {
-	app     *app
+	waitLine
 	api     *openapi.ClientWithResponses
 	log     string
 	from    string
 	learner openapi.Replica
-
-	shown string // the last line of progress
 }
 
 // run shows the log once the learner has its place. Trouble with the API ends
@@ -83,28 +80,6 @@ func filledText(l *openapi.Log, learner *openapi.Replica) string {
 	}
 	has := max(0, learner.Reported.DurableLSN-learner.Reported.TrimLSN)
 	return fmt.Sprintf("%s has %s of %s", learner.DaemonID, humanSize(has), humanSize(max(has, most)))
-}
-
-// progress shows a line: over the last one on a terminal, else only if it says
-// something new.
-func (w *replaceWait) progress(text string) {
-	if text == w.shown {
-		return
-	}
-	w.shown = text
-	if isTerminal(w.app.err) {
-		_, _ = io.WriteString(w.app.err, "\r\x1b[K"+text) // nobody's result
-		return
-	}
-	note(w.app.err, "%s", text)
-}
-
-// ended leaves the terminal's cursor on a line of its own.
-func (w *replaceWait) ended(err error) error {
-	if w.shown != "" && isTerminal(w.app.err) {
-		note(w.app.err, "")
-	}
-	return err
 }
 
 func (w *replaceWait) interrupted(ctx context.Context) error {
