@@ -26,9 +26,6 @@ func (s *Store) CancelOperator(ctx context.Context, id string) error {
 	err := retry(ctx, fmt.Errorf("cancel operator %s: %w", id, ErrConflict), func() (bool, error) {
 		return s.tryCancel(ctx, id)
 	})
-	if errors.Is(err, ErrUnavailable) {
-		s.dropLeases()
-	}
 	return err
 }
 

@@ -25,9 +25,6 @@ func (l *leader) carryOut(ctx context.Context, v *planner.View, plan *planner.Pl
 		ctx, cancel := l.s.call(ctx)
 		defer cancel()
 		err := do(ctx)
-		if errors.Is(err, ErrUnavailable) {
-			l.s.dropLeases()
-		}
 		if err != nil && ctx.Err() == nil {
 			l.s.log.Debug("an operator was not "+what+" and will be planned again", "operator", id, "error", err)
 		}

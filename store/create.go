@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -31,9 +30,6 @@ func (s *Store) CreateLog(ctx context.Context, r CreateLogRequest) (*Log, error)
 		return log != nil, err
 	})
 	if err != nil {
-		if errors.Is(err, ErrUnavailable) {
-			s.dropLeases()
-		}
 		return nil, err
 	}
 	return log, nil

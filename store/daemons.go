@@ -150,9 +150,6 @@ func (s *Store) SetDraining(ctx context.Context, daemonID string, draining bool,
 		_, ok, err := s.commit(ctx, []clientv3.Cmp{es[0].unchanged()}, []clientv3.Op{put(es[0].key, rec), told})
 		return ok, err
 	})
-	if errors.Is(err, ErrUnavailable) {
-		s.dropLeases()
-	}
 	return err
 }
 
@@ -233,8 +230,5 @@ func (s *Store) tryDeleteDaemon(ctx context.Context, id string, ifMatch int64) (
 			clientv3.OpDelete(prefixPools + rec.PoolID), told,
 			put(prefixGone+id, goneRecord{version: current(), At: time.Now().UTC()}, clientv3.WithLease(lease)),
 		})
-	if err != nil {
-		s.dropLeases()
-	}
 	return ok, err
 }

@@ -118,8 +118,7 @@ func (s *Store) commit(ctx context.Context, cmps []clientv3.Cmp, ops []clientv3.
 	before := s.listen()
 	resp, err := s.client.Txn(ctx).If(cmps...).Then(ops...).Commit()
 	if err != nil {
-		s.dropLeases() // one that etcd has lost may be why
-		return 0, false, fail(ctx, "write etcd", err)
+		return 0, false, s.refused(ctx, "write etcd", err)
 	}
 	if err := s.hear(ctx, before, resp.Header); err != nil {
 		return 0, false, err
@@ -133,8 +132,22 @@ func (s *Store) commit(ctx context.Context, cmps []clientv3.Cmp, ops []clientv3.
 	return resp.Header.Revision, resp.Succeeded, nil
 }
 
+// errLeaseLost says that nothing was written, as etcd does not have a lease that it
+// was to be written under: etcd was set back. By the next attempt there is another.
+var errLeaseLost = fmt.Errorf("%w: etcd has lost a lease; try again", ErrUnavailable)
+
+// refused is the error of a write that etcd did not take, or whose answer was lost.
+// The next shared leases are new ones.
+func (s *Store) refused(ctx context.Context, op string, err error) error {
+	s.dropLeases()
+	if errors.Is(err, rpctypes.ErrLeaseNotFound) {
+		return fmt.Errorf("%s: %w", op, errLeaseLost)
+	}
+	return fail(ctx, op, err)
+}
+
 // retry calls try until it reports done, at most attempts times, with jitter in
-// between; then it returns conflict.
+// between; then it returns conflict. What failed for a lost lease is tried again.
 func retry(ctx context.Context, conflict error, try func() (done bool, err error)) error {
 	for i := range attempts {
 		if i > 0 {
@@ -142,7 +155,10 @@ func retry(ctx context.Context, conflict error, try func() (done bool, err error
 				return err
 			}
 		}
-		if done, err := try(); done || err != nil {
+		done, err := try()
+		switch {
+		case errors.Is(err, errLeaseLost) && i < attempts-1:
+		case done || err != nil:
 			return err
 		}
 	}

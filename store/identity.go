@@ -68,7 +68,7 @@ func (s *Store) loadCluster(ctx context.Context, least uint64) (rec clusterRecor
 		var ops []clientv3.Op
 		if rec.EtcdID != "" {
 			rec.Life = max(rec.Life+1, least)
-			s.dropLeases() // they are the other etcd's
+			s.dropLeases() // they are the life's that ends
 			told, err := s.entry(ctx, signed(ctx, JournalEntry{Kind: JournalEtcdRestored, Detail: fmt.Sprintf(
 				"etcd is %s and was %s, restored from a backup or set back: life %d begins, and no epoch below %d is handed out",
 				etcdName(etcdID), rec.EtcdID, rec.Life, rec.Life<<lifeShift)}))
@@ -82,7 +82,7 @@ func (s *Store) loadCluster(ctx context.Context, least uint64) (rec clusterRecor
 		rec.EtcdID = etcdName(etcdID)
 		resp, err := s.client.Txn(ctx).If(e.unchanged()).Then(append(ops, put(keyCluster, rec))...).Commit()
 		if err != nil {
-			return false, fail(ctx, "write "+keyCluster, err)
+			return false, s.refused(ctx, "write "+keyCluster, err)
 		}
 		return resp.Succeeded, nil
 	})
@@ -107,6 +107,7 @@ func (s *Store) relearn(ctx context.Context, least uint64) (*identity, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.dropLeases() // they may be the other life's
 	return s.keep(now), nil
 }
 

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -121,9 +120,6 @@ func (s *Store) RecordLogEvent(ctx context.Context, r LogEventRequest) error {
 	err := retry(ctx, fmt.Errorf("record an event of log %s: %w", r.Writer.Log, ErrConflict), func() (bool, error) {
 		return s.tryRecord(ctx, r, hash)
 	})
-	if errors.Is(err, ErrUnavailable) {
-		s.dropLeases()
-	}
 	return err
 }
 

@@ -31,8 +31,8 @@ func (s *Store) shared(ctx context.Context, l *sharedLease, keep time.Duration) 
 	return id, nil
 }
 
-// dropLeases makes the next keys take new leases. It is called when a
-// transaction failed, which is how a lease that etcd lost shows.
+// dropLeases makes the next keys take new leases. It is called when a write
+// failed, which is how a lease that etcd has lost shows, and when another life begins.
 func (s *Store) dropLeases() {
 	for _, l := range []*sharedLease{&s.idem, &s.journalLease, &s.operatorLease} {
 		l.mu.Lock()

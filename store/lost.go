@@ -52,9 +52,6 @@ func (s *Store) tryGiveUp(ctx context.Context, id string, ifMatch int64) (bool, 
 			put(prefixGone+id, goneRecord{version: current(), At: time.Now().UTC(), PoolID: rec.PoolID, Lost: true}),
 			entry,
 		})
-	if err != nil {
-		s.dropLeases()
-	}
 	return ok, err
 }
 

@@ -50,10 +50,7 @@ func (s *Store) start(ctx context.Context, st *starting) (*Log, error) {
 		}
 		return log != nil, err
 	})
-	switch {
-	case errors.Is(err, ErrUnavailable):
-		s.dropLeases()
-	case errors.Is(err, ErrConflict) && unfit != nil:
+	if errors.Is(err, ErrConflict) && unfit != nil {
 		return nil, unfit // it says which daemon and why
 	}
 	return log, err
@@ -228,9 +225,6 @@ func (s *Store) AbandonReplacement(ctx context.Context, idOrName string, ifMatch
 	err = retry(ctx, fmt.Errorf("abandon the replacement of log %s: %w", idOrName, ErrConflict), func() (bool, error) {
 		return s.tryAbandon(ctx, id, ifMatch)
 	})
-	if errors.Is(err, ErrUnavailable) {
-		s.dropLeases()
-	}
 	return err
 }
 

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -37,9 +36,6 @@ func (s *Store) SetReplicas(ctx context.Context, r SetReplicasRequest) (*Log, er
 		log, err = s.trySetReplicas(ctx, r)
 		return log != nil, err
 	})
-	if errors.Is(err, ErrUnavailable) {
-		s.dropLeases()
-	}
 	return log, err
 }
 

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -22,9 +21,6 @@ func (s *Store) takeTasks(ctx context.Context, daemonID string, results []StepRe
 		err := retry(ctx, fmt.Errorf("result of operator %s: %w", r.OperatorID, ErrConflict), func() (bool, error) {
 			return s.takeTask(ctx, daemonID, r)
 		})
-		if errors.Is(err, ErrUnavailable) {
-			s.dropLeases()
-		}
 		if err != nil {
 			return err
 		}

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -154,8 +153,5 @@ func (s *Store) setPlanner(ctx context.Context, ifMatch int64, kind JournalKind,
 		out.ModRevision = rev
 		return ok, err
 	})
-	if errors.Is(err, ErrUnavailable) {
-		s.dropLeases()
-	}
 	return out, err
 }

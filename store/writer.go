@@ -97,9 +97,6 @@ func (s *Store) OpenLog(ctx context.Context, r OpenLogRequest) (*OpenAnswer, err
 	if !o.leaseTaken && (r.IdempotencyKey == "" || !errors.Is(err, ErrUnavailable)) {
 		s.revokeLease(ctx, o.lease)
 	}
-	if errors.Is(err, ErrUnavailable) {
-		s.dropLeases()
-	}
 	return answer, err
 }
 
@@ -182,6 +179,10 @@ func (s *Store) tryOpen(ctx context.Context, o *opening) (*OpenAnswer, error) {
 	_, ok, err := s.commit(ctx,
 		append(o.unchanged(l), rememberIf...),
 		append([]clientv3.Op{told, put(l.log.key, rec), put(l.writer.key, writer, clientv3.WithLease(o.lease))}, rememberOp...))
+	if errors.Is(err, errLeaseLost) {
+		s.revokeLease(ctx, o.lease) // it may be this one
+		o.lease = 0
+	}
 	if err != nil || !ok {
 		return nil, err
 	}

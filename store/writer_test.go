@@ -2,6 +2,7 @@ package store
 
 import (
 	"errors"
+	"fmt"
 	"sync"
 	"testing"
 	"time"
@@ -207,6 +208,26 @@ func TestRenew(t *testing.T) {
 	}
 	if _, err := s.Renew(t.Context(), WriterRef{Log: "nothing", Epoch: 1}); !errors.Is(err, ErrNotFound) {
 		t.Errorf("an unknown log: %v", err)
+	}
+}
+
+// An etcd that was set back does not have the leases that servers keep to share:
+// nobody who asks them for something hears of that.
+func TestALostSharedLeaseIsReplaced(t *testing.T) {
+	t.Parallel()
+	s := second(t, Options{})
+	l := makeLog(t, s)
+	key := uuid.NewString()
+	for i, lease := range []*sharedLease{&s.journalLease, &s.idem} {
+		open(t, s, l.Name, func(o *OpenLogRequest) { o.Takeover, o.IdempotencyKey = true, fmt.Sprint(key, i) })
+		lost := lease.id
+		if _, err := s.client.Revoke(t.Context(), lost); err != nil {
+			t.Fatal(err)
+		}
+		open(t, s, l.Name, func(o *OpenLogRequest) { o.Takeover, o.IdempotencyKey = true, fmt.Sprint(key, i, "again") })
+		if lease.id == lost {
+			t.Errorf("lease %d is still the one that is lost", i)
+		}
 	}
 }
 

@@ -2,7 +2,10 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -127,6 +130,25 @@ func TestBenchPMemFlags(t *testing.T) {
 		if err := fl.check(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)
 		}
+	}
+}
+
+// A disk that takes longer for a write than --duration is measured all the same.
+func TestFioIsGivenTimeForAWrite(t *testing.T) {
+	t.Parallel()
+	slow := func(write time.Duration) func(context.Context, time.Duration) (work, error) {
+		return patiently(func(_ context.Context, d time.Duration) (work, error) {
+			if d < write {
+				return work{}, fmt.Errorf("%w: none in %v", errNoWrites, d)
+			}
+			return work{ops: 1, elapsed: d}, nil
+		})
+	}
+	if w, err := slow(5*time.Millisecond)(t.Context(), time.Millisecond); err != nil || w.elapsed != 8*time.Millisecond {
+		t.Errorf("a slow disk: %+v, %v", w, err)
+	}
+	if _, err := slow(time.Hour)(t.Context(), time.Millisecond); !errors.Is(err, errNoWrites) {
+		t.Errorf("a stuck disk: %v", err)
 	}
 }
 

@@ -104,7 +104,7 @@ func (b *pmemBench) fio(size, jobs int) baseline {
 	if jobs > 1 {
 		file = appenderRing
 	}
-	out.measure = func(ctx context.Context, d time.Duration) (work, error) {
+	out.measure = patiently(func(ctx context.Context, d time.Duration) (work, error) {
 		text, err := output(exec.CommandContext(ctx, path,
 			fmt.Sprintf("--name=fio-%d-%d", size, jobs), "--directory="+b.dir, "--rw=write", "--ioengine=psync", "--fdatasync=1",
 			fmt.Sprintf("--bs=%d", size), fmt.Sprintf("--size=%d", file/int64(size)*int64(size)), fmt.Sprintf("--numjobs=%d", jobs),
@@ -114,8 +114,25 @@ func (b *pmemBench) fio(size, jobs int) baseline {
 			return work{}, err
 		}
 		return parseFio(text)
-	}
+	})
 	return out
+}
+
+var errNoWrites = errors.New("fio reported no writes")
+
+// fioPatience bounds how long fio is given for its first write.
+const fioPatience = 4 * time.Second
+
+// patiently measures for longer where the disk takes longer for a write than was given.
+func patiently(measure func(context.Context, time.Duration) (work, error)) func(context.Context, time.Duration) (work, error) {
+	return func(ctx context.Context, d time.Duration) (w work, err error) {
+		for {
+			if w, err = measure(ctx, d); !errors.Is(err, errNoWrites) || 2*d > fioPatience {
+				return w, err
+			}
+			d *= 2
+		}
+	}
 }
 
 // parseFio reads what fio reports of all its jobs.
@@ -138,8 +155,11 @@ func parseFio(text []byte) (work, error) {
 	if err := json.Unmarshal(text[start:], &report); err != nil {
 		return work{}, fmt.Errorf("fio's report: %w", err)
 	}
-	if len(report.Jobs) != 1 || report.Jobs[0].Error != 0 || report.Jobs[0].Write.Ops < 1 || report.Jobs[0].Write.PerSec <= 0 {
-		return work{}, fmt.Errorf("fio reported no writes: %+v", report.Jobs)
+	switch {
+	case len(report.Jobs) != 1 || report.Jobs[0].Error != 0:
+		return work{}, fmt.Errorf("fio reported an error: %+v", report.Jobs)
+	case report.Jobs[0].Write.Ops < 1 || report.Jobs[0].Write.PerSec <= 0:
+		return work{}, fmt.Errorf("%w: %+v", errNoWrites, report.Jobs)
 	}
 	w := report.Jobs[0].Write
 	return work{ops: w.Ops, bytes: w.Bytes, elapsed: time.Duration(float64(w.Ops) / w.PerSec * float64(time.Second))}, nil
