@@ -12,6 +12,11 @@
 //
 //   - Last copies are never touched: a step is asked for only where the log could
 //     be opened without anybody's word for what is lost.
+//   - Nothing is begun that could not come to its end: with a writer, an ack quorum
+//     of the replicas that there would be must take writes; without one, an ack quorum
+//     of those that there are. Whether a writer still waits for its open to end is
+//     not known here.
+//   - What is not begun is listed with what it waits for.
 //   - A new replica never shares a failure domain with one that stays. A log is
 //     worked on by one operator at a time.
 //   - No more is begun than the limits allow, for each daemon and in all; while

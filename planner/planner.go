@@ -32,7 +32,7 @@ func (p *Planner) Plan(v *View, l Limits, paused bool, now Duration) Plan {
 	}
 	for _, w := range wanted {
 		step := w.Step
-		if step.WaitsFor = wait; wait == "" {
+		if step.WaitsFor = cmp.Or(w.lacks, wait); step.WaitsFor == "" {
 			step = r.admit(w)
 		}
 		switch {
@@ -89,11 +89,13 @@ type want struct {
 	Step
 
 	log    *Log
-	urgent int // the lower, the sooner
-	spare  int // copies that the log can still lose
+	lacks  string // what keeps it from coming to an end, for people, or ""
+	urgent int    // the lower, the sooner
+	spare  int    // copies that the log can still lose
 }
 
-// wanted are all steps that there is a reason for, the most urgent first.
+// wanted are all steps that there is a reason for, the most urgent first, and last
+// those that could not come to an end.
 func (r *round) wanted() []want {
 	var ws []want
 	for i := range r.v.Logs {
@@ -107,7 +109,7 @@ func (r *round) wanted() []want {
 		}
 	}
 	slices.SortStableFunc(ws, func(a, b want) int {
-		return cmp.Or(cmp.Compare(a.urgent, b.urgent), cmp.Compare(a.spare, b.spare), cmp.Compare(a.ID, b.ID))
+		return cmp.Or(cmp.Compare(a.order(), b.order()), cmp.Compare(a.spare, b.spare), cmp.Compare(a.ID, b.ID))
 	})
 	return ws
 }

@@ -107,7 +107,10 @@ func TestReasons(t *testing.T) {
 		"no room that takes writes": {
 			harm: func(v *View, l *Log) { l.Replicas[1].Missing, v.Daemons[3].ReadOnly = true, true }, first: "replace-l.1 waits", later: "replace-l.1 waits",
 		},
-		"the last copies": {harm: func(v *View, l *Log) { l.Replicas[0].Missing, l.Replicas[1].Missing = true, true }},
+		"the last copies": {
+			harm:  func(_ *View, l *Log) { l.Replicas[0].Missing, l.Replicas[1].Missing = true, true },
+			first: "replace-l.0 waits", later: "replace-l.0 waits",
+		},
 		"a learner there": {harm: func(v *View, l *Log) {
 			l.Replicas[0].Missing = true
 			l.Replicas = append(l.Replicas, Replica{ID: "x", DaemonID: "d3", Learner: true})
@@ -133,6 +136,122 @@ func TestReasons(t *testing.T) {
 				t.Errorf("after the grace time: %q, want %q", got.text(), c.later)
 			}
 		})
+	}
+}
+
+// Nothing is begun that could not come to its end: a log without a writer has to
+// be opened first, for which its ack quorum must be there; with a writer, the ack
+// quorum of the new set. What is not begun says what it waits for.
+func TestWhatCannotEndIsNotBegun(t *testing.T) {
+	t.Parallel()
+	lost := func(at ...int) func(*View, *Log) {
+		return func(_ *View, l *Log) {
+			for _, i := range at {
+				l.Replicas[i].Missing = true
+			}
+		}
+	}
+	both := func(fs ...func(*View, *Log)) func(*View, *Log) {
+		return func(v *View, l *Log) {
+			for _, f := range fs {
+				f(v, l)
+			}
+		}
+	}
+	readOnly := func(at int) func(*View, *Log) { return func(v *View, _ *Log) { v.Daemons[at].ReadOnly = true } }
+	drains := func(at int) func(*View, *Log) { return func(v *View, _ *Log) { v.Daemons[at].Draining = true } }
+	written := func(_ *View, l *Log) { l.Written = true }
+	for name, c := range map[string]struct {
+		replicas, quorum int
+		harm             func(v *View, l *Log)
+		want             string
+		waits            string // a part of what it says
+	}{
+		"2 of 2, one lost":               {2, 2, lost(0), "replace-l.0 waits", "of 2 replicas, 1 is here and takes writes, and 2 must be for the log to be opened"},
+		"2 of 2, one lost, written":      {2, 2, both(lost(0), written), "replace-l.0 missing to d5", ""},
+		"2 of 2, one drains":             {2, 2, drains(0), "drain-l.0 draining to d5", ""},
+		"2 of 2, one drains, written":    {2, 2, both(drains(0), written), "drain-l.0 draining to d5", ""},
+		"2 of 2, one read-only":          {2, 2, readOnly(0), "replace-l.0 waits", "must be for the log to be opened"},
+		"2 of 2, one read-only, written": {2, 2, both(readOnly(0), written), "replace-l.0 read-only to d5", ""},
+		"2 of 2, lost and drained, written": {
+			2, 2, both(lost(0), drains(1), written), "replace-l.0 missing to d5", "",
+		},
+		"3 of 3, one lost":           {3, 3, lost(2), "replace-l.2 waits", "of 3 replicas, 2 are here and take writes, and 3 must be"},
+		"3 of 3, one lost, written":  {3, 3, both(lost(2), written), "replace-l.2 missing to d5", ""},
+		"3 of 3, two lost, written":  {3, 3, both(lost(1, 2), written), "replace-l.1 waits", "of the 2 other replicas, 1 is here and takes writes, and 2 must be for its writer to go on with the new one"},
+		"3 of 3, one damaged":        {3, 3, func(_ *View, l *Log) { l.Replicas[0].Suspect = true }, "replace-l.0 damaged to d5", ""},
+		"3 of 2, one lost":           {3, 2, lost(0), "replace-l.0 missing to d5", ""},
+		"3 of 2, lost and read-only": {3, 2, both(lost(0), readOnly(1)), "replace-l.0 waits", "of 3 replicas, 1 is here and takes writes, and 2 must be"},
+		"3 of 2, lost and read-only, written": {
+			3, 2, both(lost(0), readOnly(1), written), "replace-l.0 missing to d5", "",
+		},
+		"3 of 2, two lost":          {3, 2, lost(0, 1), "replace-l.0 waits", "of 3 replicas, 1 is here, and 2 must be to know what was acknowledged"},
+		"3 of 2, two lost, written": {3, 2, both(lost(0, 1), written), "replace-l.0 waits", "to know what was acknowledged"},
+		"5 of 4, two lost":          {5, 4, lost(0, 1), "replace-l.0 waits", "of 5 replicas, 3 are here and take writes, and 4 must be"},
+		"5 of 4, two lost, written": {5, 4, both(lost(0, 1), written), "replace-l.0 missing to d5", ""},
+		// The more urgent one can't be begun, the other can.
+		"3 of 3, damaged and read-only, written": {
+			3, 3, both(func(_ *View, l *Log) { l.Replicas[0].Suspect = true }, readOnly(1), written), "replace-l.1 read-only to d5", "",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			v := cluster(6)
+			l := v.log("l", []int{0, 1, 2, 3, 4}[:c.replicas]...)
+			l.AckQuorum = c.quorum
+			for i := c.replicas; i < 5; i++ { // what is left is d5
+				v.Daemons[i].FreeBytes = 0
+			}
+			c.harm(v, l)
+			p := New(1)
+			for at := Duration(0); at < 10*Minute; at += 5 * Minute {
+				p.Plan(v, limits(), false, at)
+			}
+			plan := p.Plan(v, limits(), false, 10*Minute)
+			if plan.text() != c.want {
+				t.Errorf("%q, want %q", plan.text(), c.want)
+			}
+			if len(plan.Queue) == 1 && !strings.Contains(plan.Queue[0].WaitsFor, c.waits) {
+				t.Errorf("it waits for %q, want %q", plan.Queue[0].WaitsFor, c.waits)
+			}
+		})
+	}
+}
+
+// Nor is a recovery, which is an open.
+func TestARecoveryThatCannotEndIsNotBegun(t *testing.T) {
+	t.Parallel()
+	v := cluster(3)
+	l := v.log("l", 0, 1, 2)
+	l.AckQuorum, l.Vanished, l.Replicas[0].DurableLSN = 3, true, 8
+	v.Daemons[2].Up = false
+	p := New(1)
+	p.Plan(v, limits(), false, 0)
+	if plan := p.Plan(v, limits(), false, Minute); plan.text() != "recover-l waits" || !strings.Contains(plan.Queue[0].WaitsFor, "for the log to be opened") {
+		t.Errorf("with one away: %q, %+v", plan.text(), plan.Queue)
+	}
+	v.Daemons[2].Up = true
+	if plan := p.Plan(v, limits(), false, Minute); plan.text() != "recover-l no-writer" {
+		t.Errorf("with all here: %q", plan.text())
+	}
+}
+
+// What can't be begun is shown after what can.
+func TestWhatCannotEndComesLast(t *testing.T) {
+	t.Parallel()
+	v := cluster(4)
+	for i := range MaxQueue + 1 {
+		l := v.log(fmt.Sprintf("a%03d", i), 0, 1)
+		l.AckQuorum, l.Replicas[0].Missing = 2, true
+	}
+	v.log("z", 0, 1, 2)
+	v.Daemons[2].Draining = true
+	plan := New(1).Plan(v, limits(), true, 0)
+	if len(plan.Queue) != MaxQueue || plan.Queue[0].ID != "drain-z.2" || plan.Queue[0].WaitsFor != "operators are paused" {
+		t.Errorf("%d wait, first %+v", len(plan.Queue), plan.Queue[0])
+	}
+	if !strings.Contains(plan.Queue[1].WaitsFor, "more replicas") {
+		t.Errorf("what waits for more than the pause: %+v", plan.Queue[1])
 	}
 }
 

@@ -15,6 +15,7 @@ const (
 	urgentDomain        // copies may fail together
 	urgentDrain
 	urgentScrub
+	urgentNever // and what comes after it
 )
 
 // urgency of a replacement.
@@ -30,36 +31,51 @@ func (r Reason) urgency() int {
 	return urgentDrain
 }
 
-// wantForLog is the one step that a log needs most, if none is under way.
-func (r *round) wantForLog(l *Log) (want, bool) {
+// wantForLog is the one step that a log needs most, if none is under way. One that
+// could not come to its end is the log's only if there is no other.
+func (r *round) wantForLog(l *Log) (best want, found bool) {
 	if l.learner() != nil || r.room.logs[l.ID] {
 		return want{}, false
 	}
-	var best want
-	found := false
+	take := func(w want) {
+		if !r.resting(w.ID) && (!found || w.order() < best.order()) {
+			best, found = w, true
+		}
+	}
 	for i := range l.Replicas {
-		rep := &l.Replicas[i]
-		reason := r.reason(l, rep)
-		if reason == "" || found && reason.urgency() >= best.urgent {
-			continue
+		if w, ok := r.wantReplacement(l, &l.Replicas[i]); ok {
+			take(w)
 		}
-		kind := Replace
-		if reason == Draining {
-			kind = Drain
-		}
-		id := string(kind) + "-" + rep.ID
-		if r.resting(id) {
-			continue
-		}
-		best, found = want{Step: Step{
-			ID: id, Kind: kind, Reason: reason, LogID: l.ID, ReplicaID: rep.ID, DaemonID: rep.DaemonID,
-		}, urgent: reason.urgency()}, true
 	}
-	if rec, needed := r.wantRecovery(l); needed && (!found || rec.urgent < best.urgent) && !r.resting(rec.ID) {
-		best, found = rec, true
+	if w, ok := r.wantRecovery(l); ok {
+		take(w)
 	}
-	best.log, best.spare = l, r.known(l)-l.needed()
-	return best, found && best.spare >= 0
+	best.log, best.spare = l, r.readable(l)-l.needed()
+	return best, found
+}
+
+// order is the step's place among a log's, and the cluster's: what could not come
+// to its end is last.
+func (w *want) order() int {
+	if w.lacks != "" {
+		return urgentNever + w.urgent
+	}
+	return w.urgent
+}
+
+// wantReplacement is the step for a replica that is to be replaced.
+func (r *round) wantReplacement(l *Log, rep *Replica) (want, bool) {
+	reason := r.reason(l, rep)
+	if reason == "" {
+		return want{}, false
+	}
+	kind := Replace
+	if reason == Draining {
+		kind = Drain
+	}
+	return want{Step: Step{
+		ID: string(kind) + "-" + rep.ID, Kind: kind, Reason: reason, LogID: l.ID, ReplicaID: rep.ID, DaemonID: rep.DaemonID,
+	}, urgent: reason.urgency(), lacks: r.lacks(l, rep)}, true
 }
 
 // reason is why the replica is to be replaced, or "".
@@ -119,7 +135,7 @@ func (r *round) wantRecovery(l *Log) (want, bool) {
 	}
 	return want{Step: Step{
 		ID: string(Recover) + "-" + l.ID, Kind: Recover, Reason: NoWriter, LogID: l.ID, ReplicaID: rep.ID, DaemonID: rep.DaemonID,
-	}, urgent: urgentRepair}, true
+	}, urgent: urgentRepair, lacks: r.lacks(l, nil)}, true
 }
 
 // worker is the replica whose daemon can recover the log, one with room if there
@@ -176,35 +192,6 @@ func (r *round) wantScrub(d *Daemon) (want, bool) {
 func (r *round) running(id string) bool {
 	o := r.ops[id]
 	return o != nil && o.State == Running
-}
-
-// known counts the copies whose contents can be known.
-func (r *round) known(l *Log) int {
-	n := 0
-	for i := range l.Replicas {
-		if r.here(&l.Replicas[i]) {
-			n++
-		}
-	}
-	return n
-}
-
-// here says whether a replica can be read.
-func (r *round) here(rep *Replica) bool {
-	d := r.daemons[rep.DaemonID]
-	return d != nil && d.Up && !rep.Learner && !rep.Missing
-}
-
-// needed is how many copies must be known for the log to be opened: fewer must
-// be unknown than an acknowledged record is on.
-func (l *Log) needed() int {
-	set := 0
-	for i := range l.Replicas {
-		if !l.Replicas[i].Learner {
-			set++
-		}
-	}
-	return set - l.AckQuorum + 1
 }
 
 func (l *Log) learner() *Replica {

@@ -36,6 +36,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 		first := w.rnd.IntN(len(w.v.Daemons) - n)
 		l := w.v.log(fmt.Sprint("l", i), first, first+1, first+2)
 		l.FailureDomain = []placement.FailureDomain{placement.Host, placement.Rack}[w.rnd.IntN(2)]
+		l.AckQuorum, l.Written = 2+w.rnd.IntN(2), w.rnd.IntN(2) == 0
 	}
 	return w
 }
@@ -51,14 +52,16 @@ func (w *world) harm() {
 			unwell++
 		}
 	}
-	switch kind := w.rnd.IntN(6); {
+	switch kind := w.rnd.IntN(7); {
 	case kind == 0:
 		l.Replicas[w.rnd.IntN(len(l.Replicas))].Missing = true
 	case kind == 1:
-		l.Vanished, l.Replicas[0].DurableLSN = true, 7
+		l.Written, l.Vanished, l.Replicas[0].DurableLSN = false, true, 7
 	case kind == 2:
 		d.Up, d.Draining, d.ReadOnly = true, false, false
 		d.Session++
+	case kind == 6:
+		l.Written, l.Vanished = !l.Written, false
 	case unwell >= 2:
 	case kind == 3:
 		d.Up = false
@@ -147,8 +150,11 @@ func (w *world) start(s *Step) {
 	if l.learner() != nil {
 		w.t.Fatalf("%s begins while the log has a learner", s.ID)
 	}
-	if known := (&round{daemons: w.index()}).known(l); known < l.needed() {
+	if known := (&round{daemons: w.index()}).readable(l); known < l.needed() {
 		w.t.Fatalf("%s touches the last copies: %d known, %d needed", s.ID, known, l.needed())
+	}
+	if !w.ends(l, &o) {
+		w.t.Fatalf("%s can't end: %+v", s.ID, l)
 	}
 	if s.To != "" {
 		w.made++
@@ -156,6 +162,33 @@ func (w *world) start(s *Step) {
 		l.Replicas = append(l.Replicas, Replica{ID: o.LearnerID, DaemonID: s.To, Learner: true, Operator: s.ID})
 	}
 	w.v.Operators = append(w.v.Operators, o)
+}
+
+// ends says whether the protocol brings an operator to its end, with the daemons
+// as they are: the log has to be opened by an ack quorum of its set unless a writer
+// has done that, and then one of the set to come has to hold what there is.
+func (w *world) ends(l *Log, o *Operator) bool {
+	set, fenced, next := 0, 0, 0
+	for i := range l.Replicas {
+		rep := &l.Replicas[i]
+		d := w.daemon(rep.DaemonID)
+		takes := d.Up && !d.ReadOnly && !rep.Missing
+		if !rep.Learner {
+			set++
+		}
+		if takes && !rep.Learner {
+			fenced++
+		}
+		if takes && (rep.Learner || rep.ID != o.ReplicaID) {
+			next++
+		}
+	}
+	if to := w.index()[o.To]; o.LearnerID == "" && to != nil && to.Up && !to.ReadOnly {
+		next++ // it is made there
+	}
+	unknown := set - fenced
+	opened := l.Written && o.Kind != Recover || unknown < l.AckQuorum && fenced >= l.AckQuorum
+	return opened && (o.Kind == Recover || next >= l.AckQuorum)
 }
 
 func (w *world) index() map[string]*Daemon {
@@ -193,6 +226,7 @@ func (w *world) work() {
 		}
 		l := w.logOf(o.LogID)
 		switch learner := l.replica(o.LearnerID); {
+		case !w.ends(l, o):
 		case o.Kind == Recover:
 			l.Vanished, o.State = false, Done
 			for i := range l.Replicas {
@@ -293,15 +327,30 @@ func TestSimulation(t *testing.T) {
 	}
 }
 
+// anyWell is a daemon that takes writes.
+func (w *world) anyWell() string {
+	for i := range w.v.Daemons {
+		if d := &w.v.Daemons[i]; d.Up && !d.ReadOnly {
+			return d.ID
+		}
+	}
+	w.t.Fatal("no daemon takes writes")
+	return ""
+}
+
 // atRest says that whatever could be repaired has been.
 func (w *world) atRest() {
 	w.t.Helper()
+	known := &round{daemons: w.index()}
 	for i := range w.v.Logs {
 		l := &w.v.Logs[i]
-		if (&round{daemons: w.index()}).known(l) < l.needed() {
-			continue // for people
+		if known.readable(l) < l.needed() {
+			continue // the last copies are for people, even if a writer is at work
 		}
 		for _, r := range l.Replicas {
+			if !r.Learner && !w.ends(l, &Operator{Kind: Replace, ReplicaID: r.ID, To: w.anyWell()}) {
+				continue // for people
+			}
 			if d := w.daemon(r.DaemonID); d.Draining || d.ReadOnly || r.Missing || r.Learner {
 				w.t.Errorf("replica %s of log %s is left on %s: draining %v, read-only %v, missing %v, learner %v; %+v",
 					r.ID, l.ID, d.ID, d.Draining, d.ReadOnly, r.Missing, r.Learner, w.v.Operators)

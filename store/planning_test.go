@@ -235,6 +235,39 @@ func TestMissingDownAndLost(t *testing.T) {
 	}
 }
 
+// A log that is acknowledged by both of its replicas lacks one: closed, it can't be
+// opened, so nothing is begun, and the operator says why; with a writer that has it
+// open, the replica is replaced.
+func TestALostReplicaOfAFullQuorum(t *testing.T) {
+	t.Parallel()
+	c := newPlanned(t, 3)
+	l, err := c.s.CreateLog(t.Context(), on(t, c.daemons[0].DaemonID, c.daemons[1].DaemonID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := open(t, c.s, l.LogID)
+	if _, err := c.s.SetReplicas(t.Context(), SetReplicasRequest{
+		Log: l.LogID, Epoch: a.Epoch, Nonce: a.Nonce, SetVersion: 1, Present: []string{l.Replicas[0].ReplicaID, l.Replicas[1].ReplicaID},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.s.CloseLog(t.Context(), ref(a)); err != nil {
+		t.Fatal(err)
+	}
+	c.daemons[0].Incarnation++ // with an empty pool
+	if _, err := c.s.Register(t.Context(), c.daemons[0]); err != nil {
+		t.Fatal(err)
+	}
+	id := "replace-" + l.Replicas[0].ReplicaID
+	if o := c.operator(id, planner.Planned); !strings.Contains(o.WaitsFor, "2 must be for the log to be opened") || o.Attempts != 0 {
+		t.Errorf("closed: %+v", o)
+	}
+	open(t, c.s, l.LogID)
+	if o := c.operator(id, planner.Running); o.To != c.daemons[2].DaemonID {
+		t.Errorf("written: %+v", o)
+	}
+}
+
 // A lost daemon's replicas stay unknown, and its pool is not let in again. The
 // last copies are not given up.
 func TestLostDaemon(t *testing.T) {
