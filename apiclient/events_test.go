@@ -61,6 +61,32 @@ func TestEventsGoOn(t *testing.T) {
 	}
 }
 
+// Events of kinds that this client does not know are passed over, and it goes on
+// behind them.
+func TestEventsOfOtherKinds(t *testing.T) {
+	t.Parallel()
+	s := &seen{}
+	url := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		after := r.Header.Get("Last-Event-ID")
+		s.add(after)
+		w.Header().Set("Content-Type", "text/event-stream")
+		if after == "7" {
+			_, _ = fmt.Fprint(w, "event: weather\nid: 8\ndata: {\"revision\":8,\"kind\":\"weather\",\"id\":\"rain\"}\n\n")
+			return
+		}
+		_, _ = fmt.Fprint(w, "event: daemon\nid: 9\ndata: {\"revision\":9,\"kind\":\"daemon\",\"id\":\"d1\"}\n\n")
+	})
+	e := client(t, Options{}, url).Events(7)
+	defer e.Close()
+	e.OnBreak = func(err error) { t.Errorf("it is no break: %v", err) }
+	if ev, err := e.Next(t.Context()); err != nil || ev.ID != "d1" || e.LastEventID() != 9 {
+		t.Errorf("%+v, %v", ev, err)
+	}
+	if got := strings.Join(s.take(), ","); got != "7,8" {
+		t.Errorf("asked behind %s, want 7,8", got)
+	}
+}
+
 // What the cluster refuses is for the caller, and so is what fails at once; a
 // cancelled wait ends.
 func TestEventsEnd(t *testing.T) {

@@ -185,6 +185,11 @@ type ClientInterface interface {
 	// twice, each with the object as it is, so that this does no harm. Comment lines keep the connection alive. An
 	// end of the stream is no error: connect again.
 	//
+	// An operator comes when it is queued, when what it waits for changes, when it begins and when it ends; it is
+	// `deleted` when it is listed no more: it is not wanted any more, it ended long ago, or the condemned replica has
+	// been removed. There will be other kinds of events: a client ignores those that it does not know, and goes on
+	// behind their `id:` all the same.
+	//
 	// Corresponds with GET /v1/events (the `GetEvents` operationId).
 	GetEvents(ctx context.Context, params *GetEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
@@ -677,6 +682,11 @@ func (c *Client) UndrainDaemon(ctx context.Context, daemonID DaemonRef, params *
 // with an `id:` line of its own. Several events may share a revision; after a reconnect some of them may come
 // twice, each with the object as it is, so that this does no harm. Comment lines keep the connection alive. An
 // end of the stream is no error: connect again.
+//
+// An operator comes when it is queued, when what it waits for changes, when it begins and when it ends; it is
+// `deleted` when it is listed no more: it is not wanted any more, it ended long ago, or the condemned replica has
+// been removed. There will be other kinds of events: a client ignores those that it does not know, and goes on
+// behind their `id:` all the same.
 //
 // Corresponds with GET /v1/events (the `GetEvents` operationId).
 func (c *Client) GetEvents(ctx context.Context, params *GetEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -3334,6 +3344,11 @@ type ClientWithResponsesInterface interface {
 	// with an `id:` line of its own. Several events may share a revision; after a reconnect some of them may come
 	// twice, each with the object as it is, so that this does no harm. Comment lines keep the connection alive. An
 	// end of the stream is no error: connect again.
+	//
+	// An operator comes when it is queued, when what it waits for changes, when it begins and when it ends; it is
+	// `deleted` when it is listed no more: it is not wanted any more, it ended long ago, or the condemned replica has
+	// been removed. There will be other kinds of events: a client ignores those that it does not know, and goes on
+	// behind their `id:` all the same.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -6467,6 +6482,11 @@ func (c *ClientWithResponses) UndrainDaemonWithResponse(ctx context.Context, dae
 // with an `id:` line of its own. Several events may share a revision; after a reconnect some of them may come
 // twice, each with the object as it is, so that this does no harm. Comment lines keep the connection alive. An
 // end of the stream is no error: connect again.
+//
+// An operator comes when it is queued, when what it waits for changes, when it begins and when it ends; it is
+// `deleted` when it is listed no more: it is not wanted any more, it ended long ago, or the condemned replica has
+// been removed. There will be other kinds of events: a client ignores those that it does not know, and goes on
+// behind their `id:` all the same.
 //
 // Returns a wrapper object for the known response body format(s).
 //

@@ -12,8 +12,8 @@ import (
 	"strings"
 )
 
-// maxEventBytes bounds one line of an event stream; an event carries one
-// daemon or one log, which is far less.
+// maxEventBytes bounds one line of an event stream; an event carries one object,
+// which is far less.
 const maxEventBytes = 4 << 20
 
 // ErrEventStream says that a stream of events is not what the contract says.
@@ -54,7 +54,8 @@ func (r *EventReader) LastEventID() int64 { return r.last }
 // Close ends the stream; a blocked Next returns an error.
 func (r *EventReader) Close() error { return r.body.Close() }
 
-// Next blocks until the next event. It returns io.EOF when the server ended the
+// Next blocks until the next event of a kind that this version knows; others are
+// passed over, but for their ID. It returns io.EOF when the server ended the
 // stream (connect again), an error that wraps ErrEventStream for bytes that are
 // no event, and what the connection says otherwise.
 func (r *EventReader) Next() (Event, error) {
@@ -67,7 +68,11 @@ func (r *EventReader) Next() (Event, error) {
 				r.name(id) // an ID alone: all of that revision has been sent
 				continue
 			}
-			return r.decode(data, id)
+			if e, err := r.decode(data, id); err != nil || e.Kind.Valid() {
+				return e, err
+			}
+			data, id = "", -1
+			continue
 		}
 		field, value, _ := strings.Cut(line, ":")
 		value = strings.TrimPrefix(value, " ")
@@ -100,8 +105,8 @@ func (r *EventReader) decode(data string, id int64) (Event, error) {
 	if err := json.Unmarshal([]byte(data), &e); err != nil {
 		return Event{}, fmt.Errorf("%w: %w", ErrEventStream, err)
 	}
-	if !e.Kind.Valid() || e.ID == "" {
-		return Event{}, fmt.Errorf("%w: event of kind %.40q has no meaning here", ErrEventStream, e.Kind)
+	if e.Kind == "" || e.ID == "" {
+		return Event{}, fmt.Errorf("%w: an event of kind %.40q about %.40q", ErrEventStream, e.Kind, e.ID)
 	}
 	r.name(id)
 	return e, nil

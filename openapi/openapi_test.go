@@ -144,11 +144,28 @@ func TestEventReader(t *testing.T) {
 	}
 }
 
+// A newer server has kinds of events that this client does not know. It goes on
+// behind them.
+func TestEventReaderIgnoresOtherKinds(t *testing.T) {
+	t.Parallel()
+	const other = "event: weather\ndata: {\"revision\":7,\"kind\":\"weather\",\"id\":\"x\",\"weather\":{\"rain\":true}}\nid: 7\n\n"
+	r := readEvents(io.NopCloser(strings.NewReader(other +
+		"data: {\"revision\":8,\"kind\":\"daemon\",\"id\":\"d1\"}\n\n" + strings.Replace(other, "id: 7", "id: 9", 1))))
+	e, err := r.Next()
+	if err != nil || e.ID != "d1" || r.LastEventID() != 7 {
+		t.Errorf("first: %+v, last %d, %v", e, r.LastEventID(), err)
+	}
+	if _, err := r.Next(); !errors.Is(err, io.EOF) || r.LastEventID() != 9 {
+		t.Errorf("end: last %d, %v", r.LastEventID(), err)
+	}
+}
+
 func TestEventReaderRefusesGarbage(t *testing.T) {
 	t.Parallel()
 	for name, stream := range map[string]string{
 		"no JSON":      "data: {\n\n",
-		"unknown kind": "data: {\"revision\":1,\"kind\":\"x\",\"id\":\"a\"}\n\n",
+		"no kind":      "data: {\"revision\":1,\"id\":\"a\"}\n\n",
+		"no ID":        "data: {\"revision\":1,\"kind\":\"x\"}\n\n",
 		"bad id":       "id: -3\n\n",
 		"endless line": "data: " + strings.Repeat("x", maxEventBytes),
 		"endless data": strings.Repeat("data: "+strings.Repeat("x", maxEventBytes/2)+"\n", 3),

@@ -105,9 +105,10 @@ func (e DaemonState) Valid() bool {
 
 // Defines values for EventKind.
 const (
-	EventDaemon  EventKind = "daemon"
-	EventJournal EventKind = "journal"
-	EventLog     EventKind = "log"
+	EventDaemon   EventKind = "daemon"
+	EventJournal  EventKind = "journal"
+	EventLog      EventKind = "log"
+	EventOperator EventKind = "operator"
 )
 
 // Valid indicates whether the value is a known member of the EventKind enum.
@@ -118,6 +119,8 @@ func (e EventKind) Valid() bool {
 	case EventJournal:
 		return true
 	case EventLog:
+		return true
+	case EventOperator:
 		return true
 	default:
 		return false
@@ -888,15 +891,18 @@ type Event struct {
 	Daemon  *Daemon `json:"daemon,omitempty"`
 	Deleted bool    `json:"deleted,omitempty,omitzero"`
 
-	// ID The `daemon_id`, the `log_id`, or the entry's own ID, which sorts by time.
-	ID       string        `json:"id"`
-	Journal  *JournalEntry `json:"journal,omitempty"`
-	Kind     EventKind     `json:"kind"`
-	Log      *Log          `json:"log,omitempty"`
-	Revision int64         `json:"revision"`
+	// ID The `daemon_id`, the `log_id`, the `operator_id`, or the journal entry's own ID, which sorts by time.
+	ID      string        `json:"id"`
+	Journal *JournalEntry `json:"journal,omitempty"`
+
+	// Kind What `id` names, and which of the objects comes with it. Ignore an event of a kind that you do not know.
+	Kind     EventKind       `json:"kind"`
+	Log      *Log            `json:"log,omitempty"`
+	Operator *OperatorStatus `json:"operator,omitempty"`
+	Revision int64           `json:"revision"`
 }
 
-// EventKind defines model for Event.Kind.
+// EventKind What `id` names, and which of the objects comes with it. Ignore an event of a kind that you do not know.
 type EventKind string
 
 // EventID A revision.

@@ -106,6 +106,10 @@ func (e *eventStream) event(ev *store.Event) error {
 		l := log(ev.Log)
 		out.Log = &l
 	}
+	if ev.Operator != nil {
+		o := operator(ev.Operator)
+		out.Operator = &o
+	}
 	data, err := json.Marshal(out)
 	if err != nil {
 		return fmt.Errorf("encode event: %w", err)

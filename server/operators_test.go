@@ -82,6 +82,43 @@ func TestOperators(t *testing.T) {
 	c.refuses(openapi.ProblemNotFound, http.MethodPost, "/v1/daemons/d9/drain", "")
 }
 
+// What operators do is in the event stream, as the API lists it, and a stream goes
+// on behind what was seen when the server has been started again.
+func TestOperatorEvents(t *testing.T) {
+	t.Parallel()
+	c := start(t, setup{})
+	c.three()
+	l := c.createLog("l1")
+	c.register(daemonSpec{id: "d4", n: 4, labels: map[string]string{"host": "d4"}})
+	events := c.follow(c.store.View().Revision())
+	old := l.Replicas[0]
+	id := "drain-" + old.ReplicaID
+	state := func(want openapi.OperatorState) openapi.OperatorStatus {
+		t.Helper()
+		e := until(t, events, id+" is "+string(want), func(e openapi.Event) bool {
+			return e.ID == id && e.Operator != nil && e.Operator.State == want
+		})
+		if e.Kind != openapi.EventOperator || e.Operator.OperatorID != id || e.Operator.LogName != "l1" || e.Deleted {
+			t.Errorf("%s: %+v", want, e)
+		}
+		return *e.Operator
+	}
+	post[openapi.Daemon](c, "/v1/daemons/"+old.DaemonID+"/drain", "")
+	if o := state(openapi.OperatorRunning); o.To != "d4" || o.Kind != openapi.PurposeDrain || o.Reason != openapi.ReasonDraining {
+		t.Errorf("running: %+v", o)
+	}
+	seen := events.LastEventID()
+	if a := c.do(http.MethodDelete, "/v1/operators/"+id, ""); a.status != http.StatusNoContent {
+		t.Fatalf("cancel: %d %s", a.status, a.body)
+	}
+	c.stop()
+	c.restart()
+	events = c.follow(seen)
+	if o := state(openapi.OperatorCancelled); o.Error == "" || o.EndedAt.IsZero() {
+		t.Errorf("cancelled: %+v", o)
+	}
+}
+
 // Limits are changed as a whole, by whoever has seen them last.
 func TestOperatorLimits(t *testing.T) {
 	t.Parallel()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -15,28 +16,33 @@ type EventKind string
 
 // The kinds of events.
 const (
-	EventDaemon  EventKind = "daemon"
-	EventLog     EventKind = "log"
-	EventJournal EventKind = "journal"
+	EventDaemon   EventKind = "daemon"
+	EventLog      EventKind = "log"
+	EventOperator EventKind = "operator"
+	EventJournal  EventKind = "journal"
 )
 
 // Event says that something has changed at a revision. The object it carries
 // is the one the view has when the event is sent: the state at Revision or
-// later. One that is deleted carries none. A log's state also follows from its
-// daemons: their events are not repeated as events of all their logs. An entry
-// of the journal comes once, when it is written, and not when its time is over.
+// later. One that is deleted carries none; an operator is when it is listed no more.
+// A log's state also follows from its daemons: their events are not repeated as
+// events of all their logs. An entry of the journal comes once, when it is written,
+// and not when its time is over.
 type Event struct {
 	Revision int64 `json:"revision"`
 	// Resume is the revision to go on after when this is the last event that
 	// was seen. It is Revision, or one less if more events of that revision
 	// follow.
-	Resume  int64         `json:"resume"`
-	Kind    EventKind     `json:"kind"`
-	ID      string        `json:"id"`
-	Deleted bool          `json:"deleted,omitempty"`
-	Daemon  *Daemon       `json:"daemon,omitempty"`
-	Log     *Log          `json:"log,omitempty"`
-	Journal *JournalEntry `json:"journal,omitempty"`
+	Resume   int64         `json:"resume"`
+	Kind     EventKind     `json:"kind"`
+	ID       string        `json:"id"`
+	Deleted  bool          `json:"deleted,omitempty"`
+	Daemon   *Daemon       `json:"daemon,omitempty"`
+	Log      *Log          `json:"log,omitempty"`
+	Operator *Operator     `json:"operator,omitempty"`
+	Journal  *JournalEntry `json:"journal,omitempty"`
+
+	on string // the daemon of a removal, which has no record of its own
 }
 
 // Subscription is a stream of events.
@@ -146,13 +152,16 @@ func (s *Store) pump(ctx context.Context, watch clientv3.WatchChan, c chan<- Eve
 	}
 }
 
-// collect names the daemons and logs that changed, each once per revision, and
-// what was written into the journal.
+// subject is what an event is about.
+type subject struct {
+	kind EventKind
+	id   string
+	on   string
+}
+
+// collect names what changed, each once per revision, and what was written into
+// the journal.
 func collect(changes []*clientv3.Event) []Event {
-	type subject struct {
-		kind EventKind
-		id   string
-	}
 	var events []Event
 	seen := make(map[subject]bool)
 	for _, ch := range changes {
@@ -160,13 +169,12 @@ func collect(changes []*clientv3.Event) []Event {
 		if n := len(events); n > 0 && events[n-1].Revision != rev {
 			clear(seen)
 		}
-		kind, id := subjectOf(string(ch.Kv.Key))
-		sub := subject{kind, id}
-		if kind == "" || seen[sub] {
+		sub := subjectOf(string(ch.Kv.Key))
+		if sub.kind == "" || seen[sub] {
 			continue
 		}
 		var journal *JournalEntry
-		if kind == EventJournal {
+		if sub.kind == EventJournal {
 			if journal = written(ch); journal == nil {
 				continue
 			}
@@ -175,7 +183,7 @@ func collect(changes []*clientv3.Event) []Event {
 		if n := len(events); n > 0 && events[n-1].Revision == rev {
 			events[n-1].Resume = rev - 1
 		}
-		events = append(events, Event{Revision: rev, Resume: rev, Kind: kind, ID: id, Journal: journal})
+		events = append(events, Event{Revision: rev, Resume: rev, Kind: sub.kind, ID: sub.id, on: sub.on, Journal: journal})
 	}
 	return events
 }
@@ -195,16 +203,21 @@ func written(ch *clientv3.Event) *JournalEntry {
 	return &rec.JournalEntry
 }
 
-func subjectOf(key string) (EventKind, string) {
+func subjectOf(key string) subject {
 	switch table, id := splitKey(key); table {
 	case tableDaemons, tableLive, tableSpace:
-		return EventDaemon, id
+		return subject{kind: EventDaemon, id: id}
 	case tableLogs, tableWriters:
-		return EventLog, id
+		return subject{kind: EventLog, id: id}
+	case tableOperators:
+		return subject{kind: EventOperator, id: id}
+	case tableCondemned:
+		daemonID, replicaID, _ := strings.Cut(id, "/")
+		return subject{kind: EventOperator, id: removalID(replicaID), on: daemonID}
 	case tableEvents:
-		return EventJournal, id
+		return subject{kind: EventJournal, id: id}
 	}
-	return "", ""
+	return subject{}
 }
 
 // complete adds the objects, from a view that is new enough.
@@ -226,6 +239,11 @@ func (s *Store) complete(ctx context.Context, events []Event) error {
 			l, ok := s.view.Log(ev.ID)
 			if ev.Deleted = !ok; ok {
 				ev.Log = &l
+			}
+		case EventOperator:
+			o, ok := s.view.operator(ev.ID, ev.on)
+			if ev.Deleted = !ok; ok {
+				ev.Operator = &o
 			}
 		}
 	}

@@ -153,6 +153,26 @@ func (v *View) Operator(id string) (Operator, bool) {
 	return Operator{}, false
 }
 
+// operator is a recorded one, or the removal of a replica that is condemned on the
+// daemon.
+func (v *View) operator(id, on string) (Operator, bool) {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	if o := v.t.operators[id]; o != nil {
+		return o.rec.Operator, true
+	}
+	replicaID, _ := strings.CutPrefix(id, string(OperatorRemoveReplica)+"-")
+	d := v.t.daemons[on]
+	if d == nil {
+		return Operator{}, false
+	}
+	c, ok := d.condemned[replicaID]
+	if !ok {
+		return Operator{}, false
+	}
+	return v.t.removal(on, d, replicaID, &c), true
+}
+
 // removal is what a condemned replica asks of its daemon.
 func (t *tables) removal(daemonID string, d *daemonRow, replicaID string, c *condemnedRecord) Operator {
 	o := Operator{

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"strconv"
 	"time"
 
@@ -63,11 +65,7 @@ func newOperatorLs(a *app) *cobra.Command {
 func operatorRows(t *table, ops []openapi.OperatorStatus) {
 	t.row("OPERATOR", "STATE", "REASON", "LOG", "DAEMON", "TO", "TRIES", "NOTE")
 	for _, o := range ops {
-		log := o.LogName
-		if log == "" {
-			log = o.LogID
-		}
-		t.row(o.OperatorID, o.State, o.Reason, log, o.DaemonID, o.To, o.Attempts, operatorNote(&o))
+		t.row(o.OperatorID, o.State, o.Reason, cmp.Or(o.LogName, o.LogID), o.DaemonID, o.To, o.Attempts, operatorNote(&o))
 	}
 }
 
@@ -80,6 +78,21 @@ func operatorNote(o *openapi.OperatorStatus) string {
 		return ""
 	}
 	return o.Error
+}
+
+// operatorLine is an operator in a line.
+func operatorLine(o *openapi.OperatorStatus) string {
+	text := fmt.Sprintf("operator %s %s (%s)", o.OperatorID, o.State, o.Reason)
+	for _, f := range [][2]string{{" of log ", cmp.Or(o.LogName, o.LogID)}, {" on ", o.DaemonID}, {" to ", o.To}, {": ", operatorNote(o)}} {
+		if f[1] != "" {
+			text += f[0] + f[1]
+		}
+	}
+	return text
+}
+
+func operatorEnded(o *openapi.OperatorStatus) bool {
+	return o.State != openapi.OperatorPlanned && o.State != openapi.OperatorRunning
 }
 
 func newOperatorShow(a *app) *cobra.Command {

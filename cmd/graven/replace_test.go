@@ -216,7 +216,7 @@ func TestALearnerIsShownAndNotCounted(t *testing.T) {
 func TestWatchShowsTheJournal(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
-	w := &watcher{app: &app{streams: streams{out: &out}}, shown: map[string]string{}}
+	w := &watcher{app: &app{streams: streams{out: &out}}, shown: map[string]shownLine{}}
 	entry := openapi.Event{Revision: 9, Kind: openapi.EventJournal, ID: "e1", Journal: &openapi.JournalEntry{
 		At: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Kind: openapi.JournalDataLossAccepted, LogName: "l1", Detail: "opened without d2",
 		GivenUp: []openapi.GivenUpReplica{{ReplicaID: "r2", Detail: "no answer"}},

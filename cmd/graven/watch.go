@@ -18,11 +18,13 @@ func newWatch(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "watch",
 		Short: "Follow what changes in the cluster",
-		Long: `Follow what changes in the cluster and what is written into its journal, from now
-on or from a revision, until interrupted. What was before: graven events ls. A broken connection is taken up where it ended. With -o json each
-line is one event of the API.`,
+		Long: `Follow what changes in the cluster, its daemons, logs and operators, and what is
+written into its journal, from now on or from a revision, until interrupted. What
+was before: graven events ls. A broken connection is taken up where it ended. With
+-o json each line is one event of the API.`,
 		Example: `  graven watch
-  graven watch -o json | jq -r 'select(.kind == "daemon") | .daemon.state'`,
+  graven watch -o json | jq -r 'select(.kind == "daemon") | .daemon.state'
+  graven watch -o json | jq -r 'select(.operator.state == "failed") | .operator.error'`,
 		Args: exactly(),
 	}
 	cmd.Flags().Int64Var(&since, "since", since, "begin behind this `REVISION` instead of now (-1)")
@@ -31,7 +33,7 @@ line is one event of the API.`,
 		if err != nil {
 			return err
 		}
-		w := &watcher{app: a, client: client, api: client.API(), rev: since, shown: map[string]string{}}
+		w := &watcher{app: a, client: client, api: client.API(), rev: since, shown: map[string]shownLine{}}
 		err = w.follow(cmd.Context())
 		if cmd.Context().Err() != nil {
 			return nil // being interrupted is how a watch ends
@@ -48,7 +50,14 @@ type watcher struct {
 	api    *openapi.ClientWithResponses
 	events *apiclient.Events
 	rev    int64
-	shown  map[string]string // the last line for each object that exists
+	shown  map[string]shownLine // the last one for each object that exists
+}
+
+// shownLine is what was shown of an object. One that is over is an operator that has
+// ended: that it is listed no more, hours later, is no news.
+type shownLine struct {
+	text string
+	over bool
 }
 
 // follow returns only for an error that trying again does not cure.
@@ -89,48 +98,82 @@ func (w *watcher) follow(ctx context.Context) error {
 // snapshot prints everything as it is, because the events up to now are gone.
 func (w *watcher) snapshot(ctx context.Context) error {
 	note(w.app.err, "watch: the events behind revision %d are no longer kept; this is how everything is now", w.rev)
-	var rev int64 = -1
-	saw := func(revision *int64) {
-		if revision != nil && (rev < 0 || *revision < rev) {
-			rev = *revision
-		}
-	}
-	daemons, err := fetchAll(func(from *string, limit *int32) (openapi.Response, error) {
-		rsp, err := w.api.ListDaemonsWithResponse(ctx, &openapi.ListDaemonsParams{Continue: from, Limit: limit})
-		if err == nil && rsp.Headers200 != nil {
-			saw(&rsp.Headers200.GravenRevision)
-		}
-		return rsp, err
-	})
-	if err != nil {
-		return err
-	}
-	logs, err := fetchAll(func(from *string, limit *int32) (openapi.Response, error) {
-		return w.api.ListLogsWithResponse(ctx, &openapi.ListLogsParams{Continue: from, Limit: limit})
-	})
-	if err != nil {
-		return err
-	}
-	ds, err := decoded[openapi.DaemonList](daemons)
-	if err != nil {
-		return err
-	}
-	ls, err := decoded[openapi.LogList](logs)
+	now, rev, err := w.everything(ctx)
 	if err != nil {
 		return err
 	}
 	w.rev = max(w.rev, rev)
-	for _, d := range ds.Items {
-		if err := w.print(openapi.Event{Revision: w.rev, Kind: openapi.EventDaemon, ID: d.DaemonID, Daemon: &d}); err != nil {
-			return err
-		}
-	}
-	for _, l := range ls.Items {
-		if err := w.print(openapi.Event{Revision: w.rev, Kind: openapi.EventLog, ID: l.LogID, Log: &l}); err != nil {
+	for i := range now {
+		now[i].Revision = w.rev
+		if err := w.print(now[i]); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// everything lists what there is as events would, and a revision that none of it is
+// older than, or 0.
+func (w *watcher) everything(ctx context.Context) (now []openapi.Event, rev int64, err error) {
+	saw := func(revision int64) {
+		if revision > 0 && (rev == 0 || revision < rev) {
+			rev = revision
+		}
+	}
+	daemons, err := allItems[openapi.DaemonList](func(from *string, limit *int32) (openapi.Response, error) {
+		rsp, err := w.api.ListDaemonsWithResponse(ctx, &openapi.ListDaemonsParams{Continue: from, Limit: limit})
+		if err == nil && rsp.Headers200 != nil {
+			saw(rsp.Headers200.GravenRevision)
+		}
+		return rsp, err
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	logs, err := allItems[openapi.LogList](func(from *string, limit *int32) (openapi.Response, error) {
+		rsp, err := w.api.ListLogsWithResponse(ctx, &openapi.ListLogsParams{Continue: from, Limit: limit})
+		if err == nil && rsp.Headers200 != nil {
+			saw(rsp.Headers200.GravenRevision)
+		}
+		return rsp, err
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	operators, err := allItems[openapi.OperatorList](func(from *string, limit *int32) (openapi.Response, error) {
+		rsp, err := w.api.ListOperatorsWithResponse(ctx, &openapi.ListOperatorsParams{Continue: from, Limit: limit})
+		if err == nil && rsp.Headers200 != nil {
+			saw(rsp.Headers200.GravenRevision)
+		}
+		return rsp, err
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	return asEvents(daemons.Items, logs.Items, operators.Items), rev, nil
+}
+
+func asEvents(daemons []openapi.Daemon, logs []openapi.Log, operators []openapi.OperatorStatus) []openapi.Event {
+	var now []openapi.Event
+	for _, d := range daemons {
+		now = append(now, openapi.Event{Kind: openapi.EventDaemon, ID: d.DaemonID, Daemon: &d})
+	}
+	for _, l := range logs {
+		now = append(now, openapi.Event{Kind: openapi.EventLog, ID: l.LogID, Log: &l})
+	}
+	for _, o := range operators {
+		now = append(now, openapi.Event{Kind: openapi.EventOperator, ID: o.OperatorID, Operator: &o})
+	}
+	return now
+}
+
+func allItems[T any](page func(from *string, limit *int32) (openapi.Response, error)) (T, error) {
+	body, err := fetchAll(page)
+	if err != nil {
+		var none T
+		return none, err
+	}
+	return decoded[T](body)
 }
 
 func (w *watcher) print(e openapi.Event) error {
@@ -156,17 +199,19 @@ func (w *watcher) isNew(e *openapi.Event, text string) bool {
 		return true
 	}
 	key := string(e.Kind) + "/" + e.ID
-	if w.shown[key] == text {
-		return false
-	}
-	if w.shown[key] = text; e.Deleted {
+	before := w.shown[key]
+	if e.Deleted {
 		delete(w.shown, key)
+		return !before.over
 	}
-	return true
+	w.shown[key] = shownLine{text: text, over: e.Operator != nil && operatorEnded(e.Operator)}
+	return before.text != text
 }
 
 func eventText(e *openapi.Event) string {
 	switch {
+	case e.Deleted && e.Kind == openapi.EventOperator:
+		return "operator " + e.ID + " is listed no more"
 	case e.Deleted:
 		return string(e.Kind) + " " + e.ID + " deleted"
 	case e.Daemon != nil:
@@ -179,6 +224,8 @@ func eventText(e *openapi.Event) string {
 			text += ", writer " + writerText(l.Writer)
 		}
 		return text
+	case e.Operator != nil:
+		return operatorLine(e.Operator)
 	case e.Journal != nil:
 		return journalText(e.Journal)
 	default:
