@@ -302,7 +302,7 @@ func TestBrakeAndPause(t *testing.T) {
 		if got := min(1, len(plan.Start)); got != want || (plan.Brake != "") != (i == 3) {
 			t.Errorf("%d down: %d begun, brake %q", i, len(plan.Start), plan.Brake)
 		}
-		if paused := p.Plan(v, limits(), true, Hour+1); len(paused.Start) != 0 || i > 0 && len(paused.Queue) == 0 {
+		if paused := p.Plan(v, limits(), true, Hour+1); len(paused.Start) != 0 || (len(paused.Queue) != 0) != (want != 0) {
 			t.Errorf("%d down and paused: %q", i, paused.text())
 		}
 	}
@@ -313,6 +313,36 @@ func TestBrakeAndPause(t *testing.T) {
 	}
 	if brake := Brake(v.Daemons, limits()); brake != "" {
 		t.Errorf("daemons that hold nothing brake: %s", brake)
+	}
+}
+
+// Daemons that were cut off together come back one after the other. When so many are
+// there that the brake is off, nobody has waited for the others yet.
+func TestTheGraceBeginsWithTheBrakesEnd(t *testing.T) {
+	t.Parallel()
+	v := cluster(8)
+	for i := range 8 {
+		v.log(fmt.Sprint("l", i), i, (i+1)%8, (i+2)%8)
+	}
+	p := New(1)
+	step := func(now Duration) string {
+		plan := p.Plan(v, limits(), false, now)
+		return plan.text()
+	}
+	v.Daemons[0].Up, v.Daemons[3].Up, v.Daemons[6].Up = false, false, false
+	for now := Duration(0); now <= Hour; now += 10 * Minute {
+		if got := step(now); got != "" {
+			t.Fatalf("with the brake on for %v: %q", now, got)
+		}
+	}
+	v.Daemons[3].Up = true
+	for _, later := range []Duration{1, 10 * Minute} {
+		if got := step(Hour + later); got != "" {
+			t.Fatalf("%v after the first is back: %q", later, got)
+		}
+	}
+	if got := step(Hour + 10*Minute + 1); !strings.Contains(got, "down to") {
+		t.Errorf("those that do not come back are not replaced: %q", got)
 	}
 }
 
