@@ -12,6 +12,8 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/gravenio/graven/planner"
 )
 
 // Store talks to etcd. Make it with New, and have Run running.
@@ -24,7 +26,8 @@ type Store struct {
 
 	idem, journalLease, operatorLease sharedLease
 
-	markOnly       bool // the leader plans nothing; for tests that share an etcd
+	markOnly       bool                // the leader plans nothing; for tests that share an etcd
+	planned        func(*planner.Plan) // told of each plan; for tests
 	refusals       *refusals
 	journalTrimmed atomic.Uint64
 
