@@ -240,9 +240,7 @@ func (l *lease) heartbeat(ctx context.Context) error {
 	if err != nil {
 		l.a.log.Error("what the control plane says of grants can't be read; what is known goes on", "err", err)
 	}
-	if keep {
-		l.a.chores.keep()
-	}
+	l.a.chores.keep(keep, l.a.marks.take(r.EtcdMark, false))
 	return nil
 }
 
