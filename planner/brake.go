@@ -4,7 +4,9 @@ import "fmt"
 
 // Brake says why nothing may be begun, or "". Many daemons that go down at once
 // are the network's trouble, or etcd's, and moving their data would be another.
-// A daemon that is down and holds nothing is no sign of that.
+// They come back one after the other, so the grace time of those that are still
+// down begins when the brake is off again. A daemon that is down and holds nothing
+// is no sign of that.
 func Brake(daemons []Daemon, l Limits) string {
 	down, all := 0, 0
 	for i := range daemons {

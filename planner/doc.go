@@ -20,7 +20,8 @@
 //   - A new replica never shares a failure domain with one that stays. A log is
 //     worked on by one operator at a time.
 //   - No more is begun than the limits allow, for each daemon and in all; while
-//     too many daemons are down, or operators are paused, nothing is.
+//     too many daemons are down, or operators are paused, nothing is. No grace time
+//     of a daemon that is down runs while too many are.
 //   - Times run from the first sight of a condition, and begin anew when it goes
 //     away: a daemon that blips causes nothing. A new Planner has seen nothing
 //     yet, so that its election starts every grace time again.

@@ -23,7 +23,7 @@ func (p *Planner) Plan(v *View, l Limits, paused bool, now Duration) Plan {
 	p.sights.begin(now)
 	p.seed++
 	r := newRound(p, v, l)
-	plan := Plan{Brake: Brake(v.Daemons, l), Ends: r.ends()}
+	plan := Plan{Brake: r.brake, Ends: r.ends()}
 	wanted := r.wanted()
 	plan.Drop = r.unwanted(wanted)
 	wait := plan.Brake
@@ -52,6 +52,7 @@ type round struct {
 	*Planner
 	v       *View
 	limits  Limits
+	brake   string
 	all     []Daemon
 	daemons map[string]*Daemon
 	logs    map[string]*Log
@@ -62,7 +63,7 @@ type round struct {
 
 func newRound(p *Planner, v *View, l Limits) *round {
 	r := &round{
-		Planner: p, v: v, limits: l,
+		Planner: p, v: v, limits: l, brake: Brake(v.Daemons, l),
 		daemons: make(map[string]*Daemon, len(v.Daemons)),
 		logs:    make(map[string]*Log, len(v.Logs)),
 		ops:     make(map[string]*Operator, len(v.Operators)),

@@ -302,7 +302,7 @@ func TestBrakeAndPause(t *testing.T) {
 		if got := min(1, len(plan.Start)); got != want || (plan.Brake != "") != (i == 3) {
 			t.Errorf("%d down: %d begun, brake %q", i, len(plan.Start), plan.Brake)
 		}
-		if paused := p.Plan(v, limits(), true, Hour+1); len(paused.Start) != 0 || i > 0 && len(paused.Queue) == 0 {
+		if paused := p.Plan(v, limits(), true, Hour+1); len(paused.Start) != 0 || (len(paused.Queue) != 0) != (want != 0) {
 			t.Errorf("%d down and paused: %q", i, paused.text())
 		}
 	}
@@ -313,6 +313,36 @@ func TestBrakeAndPause(t *testing.T) {
 	}
 	if brake := Brake(v.Daemons, limits()); brake != "" {
 		t.Errorf("daemons that hold nothing brake: %s", brake)
+	}
+}
+
+// Daemons that were cut off together come back one after the other. When so many are
+// there that the brake is off, nobody has waited for the others yet.
+func TestTheGraceBeginsWithTheBrakesEnd(t *testing.T) {
+	t.Parallel()
+	v := cluster(8)
+	for i := range 8 {
+		v.log(fmt.Sprint("l", i), i, (i+1)%8, (i+2)%8)
+	}
+	p := New(1)
+	step := func(now Duration) string {
+		plan := p.Plan(v, limits(), false, now)
+		return plan.text()
+	}
+	v.Daemons[0].Up, v.Daemons[3].Up, v.Daemons[6].Up = false, false, false
+	for now := Duration(0); now <= Hour; now += 10 * Minute {
+		if got := step(now); got != "" {
+			t.Fatalf("with the brake on for %v: %q", now, got)
+		}
+	}
+	v.Daemons[3].Up = true
+	for _, later := range []Duration{1, 10 * Minute} {
+		if got := step(Hour + later); got != "" {
+			t.Fatalf("%v after the first is back: %q", later, got)
+		}
+	}
+	if got := step(Hour + 10*Minute + 1); !strings.Contains(got, "down to") {
+		t.Errorf("those that do not come back are not replaced: %q", got)
 	}
 }
 
@@ -369,48 +399,6 @@ func TestRests(t *testing.T) {
 		if plan := p.Plan(v, limits(), false, c.rests); (len(plan.Start) == 0) != (c.state == Running) {
 			t.Errorf("%s, attempt %d, after %v: %q", c.state, c.attempts, c.rests, plan.text())
 		}
-	}
-}
-
-// What ends a replacement that is under way.
-func TestEnds(t *testing.T) {
-	t.Parallel()
-	for name, c := range map[string]struct {
-		reason Reason
-		change func(v *View)
-		want   State
-		after  Duration
-	}{
-		"nothing":            {Missing, func(*View) {}, "", 15*Minute - 1},
-		"no progress":        {Missing, func(*View) {}, Failed, 15 * Minute},
-		"log deleted":        {Missing, func(v *View) { v.Logs = nil }, Cancelled, 0},
-		"given up by others": {Missing, func(v *View) { v.Logs[0].Replicas = v.Logs[0].Replicas[:3] }, Failed, 0},
-		"promoted":           {Missing, func(v *View) { v.Logs[0].Replicas = v.Logs[0].Replicas[1:]; v.Logs[0].Replicas[2].Learner = false }, Done, 0},
-		"its daemon lost":    {Missing, func(v *View) { v.Daemons = v.Daemons[:3] }, Failed, 0},
-		"its daemon drains":  {Missing, func(v *View) { v.Daemons[3].Draining = true }, Failed, 0},
-		"undrained":          {Draining, func(*View) {}, Cancelled, 0},
-		"drains still":       {Draining, func(v *View) { v.Daemons[0].Draining = true }, "", 0},
-		"back":               {Down, func(*View) {}, Cancelled, 0},
-		"down still":         {Down, func(v *View) { v.Daemons[0].Up = false }, "", 0},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			v := cluster(4)
-			l := v.log("l", 0, 1, 2)
-			l.Replicas = append(l.Replicas, Replica{ID: "new", DaemonID: "d3", Learner: true, Operator: "op"})
-			v.Operators = []Operator{{ID: "op", Kind: Replace, Reason: c.reason, State: Running, LogID: "l", ReplicaID: "l.0", DaemonID: "d0", To: "d3", LearnerID: "new", Attempts: 1}}
-			c.change(v)
-			p := New(1)
-			p.Plan(v, limits(), false, 0)
-			plan := p.Plan(v, limits(), false, c.after)
-			var got State
-			if len(plan.Ends) == 1 {
-				got = plan.Ends[0].State
-			}
-			if got != c.want || len(plan.Start) != 0 && c.want == "" {
-				t.Errorf("%q, want %q; %q", got, c.want, plan.text())
-			}
-		})
 	}
 }
 

@@ -86,7 +86,7 @@ func (r *round) reason(l *Log, rep *Replica) Reason {
 	case d == nil:
 		return Lost
 	case !d.Up:
-		if after(fmt.Sprintf("down/%s/%d", d.ID, d.Session)) {
+		if r.brake == "" && after(fmt.Sprintf("down/%s/%d", d.ID, d.Session)) {
 			return Down
 		}
 		if d.Draining {

@@ -64,16 +64,20 @@ func (s *Session) Append(lsn uint64, p []byte) (uint64, error) {
 		}
 		return s.Flush()
 	}
-	r.flush.Lock()
-	defer r.endTurn()
 	r.op.Lock()
 	defer r.op.Unlock()
 	if err := s.admit(lsn, p); err != nil {
 		return 0, err
 	}
-	f, err := r.feed(p, true) // all before lsn is persistent since it was written
+	return r.persistNow(p)
+}
+
+// persistNow makes records persistent and acknowledges them with all before, on a
+// medium where that is persistent since it was written. op is held.
+func (r *Replica) persistNow(p []byte) (uint64, error) {
+	f, err := r.feed(p, true)
 	if err == nil {
-		return r.appended(f.chain, f.hint, f.lags), nil
+		return r.appended(&f.chain, f.hint, f.lags), nil
 	}
 	if f.lags && f.err != nil { // only the records are refused
 		r.publish(func() { r.hintWritten(f.hint) })
@@ -90,19 +94,22 @@ func (r *Replica) persistWithHint(spans []Span) (format.Position, bool, error) {
 	return hint, lags, r.pool.dev.persist(spans)
 }
 
-// appended makes what has been persisted the replica's tail and durable LSN.
-func (r *Replica) appended(chain format.Chain, hint format.Position, lags bool) uint64 {
+// appended makes what has been persisted the replica's tail and durable LSN. Until
+// the lock is taken, which waits for what was stored before, what needs no lock
+// costs nothing. op is held.
+func (r *Replica) appended(chain *format.Chain, hint format.Position, lags bool) uint64 {
+	r.foresee(chain, lags)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if lags {
 		r.hintWritten(hint)
 	}
-	r.chain, r.durable = chain, chain.LSN
+	r.chain, r.durable = *chain, chain.LSN
 	if r.sealed {
 		r.acked = format.Position{Epoch: chain.Epoch, LSN: chain.LSN}
 	}
 	r.reviewDamage()
-	return r.durable
+	return chain.LSN
 }
 
 // admit checks that bytes may be written at lsn, whatever they are. op is held.

@@ -14,8 +14,6 @@ import (
 // nobody can store.
 func (s *Session) Arrived(lsn, n uint64) (uint64, error) {
 	r := s.r
-	r.flush.Lock()
-	defer r.endTurn()
 	r.op.Lock()
 	defer r.op.Unlock()
 	if err := s.writer(); err != nil {
@@ -48,7 +46,7 @@ func (r *Replica) arrived(lsn, n uint64) (uint64, error) {
 		}
 		return 0, err
 	}
-	return r.appended(chain, hint, lags), nil
+	return r.appended(&chain, hint, lags), nil
 }
 
 // ringParts returns where in the ring [lsn, lsn+n) lies; the second part is

@@ -101,12 +101,12 @@ func (d *device) persist(spans []Span) error {
 	return d.wrote("write", err, 0, d.medium.Size())
 }
 
-// persistFeed is persist of what a feed hands out, on a medium with a persister.
-func (d *device) persistFeed(f Feed) error {
+// persistFeed is persist of what a feed makes of p, on a medium with a persister.
+func (d *device) persistFeed(p []byte, f Feed) error {
 	if err := d.failure(); err != nil {
 		return err
 	}
-	return d.wrote("write", d.persister.PersistFeed(f), 0, d.medium.Size())
+	return d.wrote("write", d.persister.PersistFeed(p, f), 0, d.medium.Size())
 }
 
 func (d *device) writeAndSync(spans []Span) error {

@@ -11,13 +11,16 @@ import (
 // more than the torn end of a log. What its header says is checked before, so
 // that nothing reaches the ring, even if it is refused, that could be taken for a
 // record of another term, place or version.
+//
+// It keeps no pointer to the records, nor any other that changes: while garbage is
+// collected, each store of one would cost as much as a record's CRC.
 type feed struct {
 	r     *Replica
-	left  []byte       // records that have not been handed out
+	next  int          // where the first record begins that has not been handed out, in bytes
 	chain format.Chain // behind the one that was handed out last
-	rec   []byte       // that one, whose CRC has not been checked; nil when it has
+	due   int          // that one's size, if its CRC has not been checked, else 0
 	of    format.Outline
-	sum   format.Sum // of rec
+	sum   format.Sum // of that one
 	err   error      // why the last record is refused
 
 	hinting bool // a hint line may go along
@@ -31,13 +34,14 @@ type feed struct {
 const alone = 16 << 10
 
 // feed persists records and, if it may, beside them the hint of what was
-// acknowledged before them: then flush is held, too. op is held.
+// acknowledged before them. op is held, which also keeps the pool open.
 func (r *Replica) feed(p []byte, hinting bool) (*feed, error) {
 	f := &r.fed
-	f.r, f.left, f.chain, f.hinting = r, p, r.chain, hinting
-	f.rec, f.err, f.lags = nil, nil, false
-	err := r.pool.dev.persistFeed(f)
-	f.left, f.rec = nil, nil // they are the caller's
+	f.next, f.due, f.chain, f.hinting, f.lags = 0, 0, r.chain, hinting, false
+	if f.err != nil {
+		f.err = nil
+	}
+	err := r.pool.dev.persistFeed(p, f)
 	if errors.Is(err, ErrUnwritable) {
 		return f, f.again(p, hinting)
 	}
@@ -64,7 +68,7 @@ func (f *feed) again(p []byte, hinting bool) (err error) {
 
 // Next implements [Feed]. The hint line comes first: it takes as long to arrive
 // as a record, and would be waited for if it were the last to leave.
-func (f *feed) Next() (Span, bool) {
+func (f *feed) Next(p []byte) (Span, bool) {
 	if f.hinting {
 		f.hinting = false
 		var line Span
@@ -72,37 +76,42 @@ func (f *feed) Next() (Span, bool) {
 			return line, true
 		}
 	}
-	if f.check(); f.err != nil || len(f.left) == 0 {
+	if f.check(p); f.err != nil || f.next == len(p) {
 		return Span{}, false
 	}
-	at := f.chain.LSN
-	o, err := f.chain.FollowUnchecked(f.left) // rule: records follow
+	at, left := f.chain.LSN, p[f.next:]
+	o, err := f.chain.FollowUnchecked(left) // rule: records follow
 	if err != nil {
-		f.err = refused(at, len(f.left), err)
+		f.err = refused(at, len(left), err)
 		return Span{}, false
 	}
 	size := o.Size()
-	if f.err = f.r.may(o.LSN, size, o.Epoch); f.err != nil {
+	if err := f.r.may(o.LSN, size, o.Epoch); err != nil {
+		f.err = err
 		return Span{}, false
 	}
-	f.of, f.rec, f.left = o, f.left[:size], f.left[size:]
+	f.of, f.due = o, int(size)
+	f.next += f.due
 	f.sum.Taken = false
-	return Span{Off: f.r.ringOffset(at), Bytes: f.rec}, true
+	return Span{Off: f.r.ringOffset(at), Bytes: left[:size]}, true
 }
 
+// last is the record that was handed out last.
+func (f *feed) last(p []byte) []byte { return p[f.next-f.due : f.next] }
+
 // Sum implements [Feed].
-func (f *feed) Sum() *format.Sum {
-	if f.rec == nil || len(f.left) == 0 && len(f.rec) < alone {
+func (f *feed) Sum(p []byte) *format.Sum {
+	if f.due == 0 || f.next == len(p) && f.due < alone {
 		return nil
 	}
-	f.sum = f.of.Sum(f.rec)
+	f.sum = f.of.Sum(f.last(p))
 	return &f.sum
 }
 
 // check refuses the record that was handed out last, unless its CRC is right.
-func (f *feed) check() {
-	if f.rec != nil && !f.of.CheckSum(f.rec, &f.sum) { // rule: crc of what is on its way
-		f.err = refused(f.of.LSN, len(f.rec)+len(f.left), format.ErrCRC)
+func (f *feed) check(p []byte) {
+	if f.due > 0 && !f.of.CheckSum(f.last(p), &f.sum) { // rule: crc of what is on its way
+		f.err = refused(f.of.LSN, len(p)-f.next+f.due, format.ErrCRC)
 	}
-	f.rec = nil
+	f.due = 0
 }

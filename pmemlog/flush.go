@@ -1,6 +1,10 @@
 package pmemlog
 
-import "github.com/gravenio/graven/pmemlog/format"
+import (
+	"cmp"
+
+	"github.com/gravenio/graven/pmemlog/format"
+)
 
 // Flush makes persistent what was written before the call and returns the LSN
 // up to which everything is. Writes go on meanwhile. The hint that it carries
@@ -9,6 +13,9 @@ import "github.com/gravenio/graven/pmemlog/format"
 // serves all whose writes came before it began.
 func (s *Session) Flush() (uint64, error) {
 	r := s.r
+	if r.pool.dev.persister != nil {
+		return s.acknowledge()
+	}
 	if !r.flush.TryLock() {
 		if durable, done, err := s.awaitTurn(); done {
 			return durable, err
@@ -25,6 +32,20 @@ func (s *Session) Flush() (uint64, error) {
 		}
 	}
 	return s.endFlush(f)
+}
+
+// acknowledge is Flush where what was written is persistent already.
+func (s *Session) acknowledge() (uint64, error) {
+	r := s.r
+	r.op.Lock()
+	defer r.op.Unlock()
+	if err := cmp.Or(s.writer(), r.pool.dev.failure()); err != nil {
+		return 0, err
+	}
+	if r.chain.LSN == r.durable {
+		return r.appended(&r.chain, format.Position{}, false), nil
+	}
+	return r.persistNow(nil)
 }
 
 // awaitTurn waits until it is this flush's turn, which is then taken, or until one

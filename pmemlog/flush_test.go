@@ -81,3 +81,42 @@ func TestFlushThatWaitedBesideAnAlignment(t *testing.T) {
 		}
 	}
 }
+
+// On persistent memory an append takes no turn of a flush. One that goes on beside
+// it must not take back what the append has made durable.
+func TestFlushBesideAppendsOnPMem(t *testing.T) {
+	t.Parallel()
+	_, p := newPMemPool(t, pmemlog.DurabilityFlush)
+	w := openWriter(t, get[*pmemlog.Replica](t)(p.Create(spec(1, ringSize))), 1)
+	ended := make(chan struct{})
+	var flushes sync.WaitGroup
+	for range 2 {
+		flushes.Go(func() {
+			for {
+				select {
+				case <-ended:
+					return
+				default:
+				}
+				if _, err := w.s.Flush(); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	for range 20_000 {
+		if !w.room(64) {
+			must(t, w.s.Trim(w.point()))
+			w.trim = w.point()
+		}
+		must(t, w.write(64)) // for a flush to have something to do
+		w.appendNow(64)
+		if i := w.s.Replica().Info(); i.Durable != w.chain.LSN {
+			t.Errorf("durable is %d behind an append to %d", i.Durable, w.chain.LSN)
+			break
+		}
+	}
+	close(ended)
+	flushes.Wait()
+}

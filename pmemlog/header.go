@@ -68,8 +68,8 @@ func (r *Replica) nextHeader() format.Slot {
 
 // writeHintLine writes what flushes before this one have acknowledged, if that
 // is not in a line or the header yet. It counts after the next sync. op and
-// flush are held, so that the other line is persistent: a torn one loses no
-// more than itself.
+// flush are held, so that the other line is persistent, which on persistent memory
+// it is without a flush: a torn one loses no more than itself.
 func (r *Replica) writeHintLine() error {
 	line, hint, needed := r.nextHintLine()
 	if !needed {
@@ -83,15 +83,40 @@ func (r *Replica) writeHintLine() error {
 }
 
 // nextHintLine encodes the line that writeHintLine would write, and says whether
-// there is one. op and flush are held.
+// there is one. op is held, and flush where lines are not persistent at once.
 func (r *Replica) nextHintLine() (Span, format.Position, bool) {
 	hint := r.acked // rule: hint behind persistence
 	if !hint.After(r.hint) {
 		return Span{}, hint, false
 	}
-	format.EncodeHint(r.line[:], format.HintLine{Generation: r.slot.Generation, Sequence: r.lineSeq, Hint: hint})
+	r.encodeLine(r.slot.Generation, r.lineSeq, hint.Epoch, hint.LSN)
 	off := r.entry.offset + format.HintOffset + int64(r.lineAt)*format.HintStride
 	return Span{Off: off, Bytes: r.line[:]}, hint, true
+}
+
+// encodeLine encodes a hint line, unless it is the one that was encoded last. op is
+// held. The fields are compared one by one: as a whole they would be read in wider
+// words than they were written in, and that waits for all stores before.
+func (r *Replica) encodeLine(generation, sequence, epoch, lsn uint64) {
+	if l := &r.lined; l.Generation == generation && l.Sequence == sequence && l.Hint.Epoch == epoch && l.Hint.LSN == lsn {
+		return
+	}
+	l := format.HintLine{Generation: generation, Sequence: sequence, Hint: format.Position{Epoch: epoch, LSN: lsn}}
+	format.EncodeHint(r.line[:], l)
+	r.lined = l
+}
+
+// foresee encodes the line that the next append will probably write, once this one
+// has acknowledged all below chain. op is held.
+func (r *Replica) foresee(chain *format.Chain, lags bool) {
+	if !r.sealed {
+		return
+	}
+	seq := r.lineSeq
+	if lags {
+		seq++ // this append's is taken
+	}
+	r.encodeLine(r.slot.Generation, seq, chain.Epoch, chain.LSN)
 }
 
 // hintWritten makes the line that was written the newest. mu is held.

@@ -70,8 +70,8 @@ type persister interface {
 	// Persist writes all spans and returns when they are persistent; before, any
 	// part of any of them may be.
 	Persist(spans []Span) error
-	// PersistFeed is Persist of what a feed hands out.
-	PersistFeed(f Feed) error
+	// PersistFeed is Persist of what a feed makes of p.
+	PersistFeed(p []byte, f Feed) error
 	// WriteBack begins to make persistent what another has stored in [off, off+n);
 	// the next Persist completes it.
 	WriteBack(off, n int64) error

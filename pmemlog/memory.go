@@ -81,8 +81,12 @@ func (m *PMem) begin() (panicked bool) {
 
 func (m *PMem) end(panicked bool, err *error) {
 	fault := recover()
-	debug.SetPanicOnFault(panicked)
 	m.use.RUnlock()
+	m.caught(fault, panicked, err)
+}
+
+func (m *PMem) caught(fault any, panicked bool, err *error) {
+	debug.SetPanicOnFault(panicked)
 	if fault != nil {
 		*err = m.fault(fault)
 	}
@@ -125,32 +129,35 @@ func (m *PMem) Persist(spans []Span) (err error) {
 }
 
 // Feed hands out what is to be persisted together, a span at a time. What it does
-// between two spans goes on while the first is on its way to the memory.
+// between two spans goes on while the first is on its way to the memory. It is
+// handed p, of which most spans are, each time: so it need not keep it.
 type Feed interface {
 	// Next returns the next span, and false when there is none. None may depend on
 	// another.
-	Next() (Span, bool)
+	Next(p []byte) (Span, bool)
 	// Sum returns what is to be summed on the way of the span that Next returned
 	// last; nil for nothing. It is asked for spans of SumFrom bytes or more.
-	Sum() *format.Sum
+	Sum(p []byte) *format.Sum
 }
 
 // SumFrom is the size of a span, in bytes, from which on it can pay to sum it on
 // its way.
 const SumFrom = 4 << 10
 
-// PersistFeed is Persist of what a feed hands out.
-func (m *PMem) PersistFeed(f Feed) (err error) {
-	defer m.end(m.begin(), &err)
+// PersistFeed is Persist of what a feed makes of p. Unlike all else, it is for a
+// caller who keeps the medium open meanwhile: it takes no lock, of which each would
+// cost as much as the line of a small record.
+func (m *PMem) PersistFeed(p []byte, f Feed) (err error) {
+	defer func(panicked bool) { m.caught(recover(), panicked, &err) }(debug.SetPanicOnFault(true))
 	if m.closed {
 		return ErrClosed
 	}
-	for s, ok := f.Next(); ok; s, ok = f.Next() {
+	for s, ok := f.Next(p); ok; s, ok = f.Next(p) {
 		var err error
 		if len(s.Bytes) < SumFrom || s.Off%LineSize != 0 {
 			err = m.write(s.Bytes, s.Off)
 		} else {
-			err = m.writeSum(s.Bytes, s.Off, f.Sum())
+			err = m.writeSum(s.Bytes, s.Off, f.Sum(p))
 		}
 		if err != nil {
 			return err
@@ -188,6 +195,9 @@ func (m *PMem) writeSum(p []byte, off int64, sum *format.Sum) error {
 func (m *PMem) write(p []byte, off int64) error {
 	if err := m.check(off, int64(len(p))); err != nil {
 		return err
+	}
+	if len(p) > 0 && (off|int64(len(p)))%LineSize == 0 {
+		return m.mem.Stream(p, off)
 	}
 	head := min(int64(len(p)), -off&(LineSize-1))
 	body := (int64(len(p)) - head) &^ (LineSize - 1)

@@ -18,10 +18,14 @@ const maxLSN = 1 << 62
 // Replica is one region of a pool: a log's copy. All methods may be called from
 // any goroutine.
 //
-// Three locks, taken in this order: flush makes one flush follow the other; op
-// makes one change follow the other, its check, its writes and their sync; mu
-// guards the fields and is never held during I/O, so Info and the end of a flush
-// wait for nobody.
+// Three locks, taken in this order: flush makes one flush follow the other, where
+// what is written waits for one; op makes one change follow the other, its check,
+// its writes and their sync; mu guards the fields and is never held during I/O, so
+// Info and the end of a flush wait for nobody.
+//
+// On persistent memory a change is persistent by its end, and an append takes op
+// alone, and mu for a moment: of what it costs, half is the wait for the memory,
+// which the first locked instruction behind the fence has to take.
 type Replica struct {
 	pool   *Pool
 	entry  entry
@@ -46,9 +50,10 @@ type Replica struct {
 	lineAt  int             // where the next hint line goes
 	lineSeq uint64          // its sequence number
 	line    [format.HintSize]byte
-	fed     feed    // of the write that goes on
-	header  []byte  // to encode a header in; nil until one is written
-	spans   [3]Span // of what is being written: a ring's two ends and a hint line
+	lined   format.HintLine // what is in line; op alone guards the two
+	fed     feed            // of the write that goes on
+	header  []byte          // to encode a header in; nil until one is written
+	spans   [3]Span         // of what is being written: a ring's two ends and a hint line
 
 	tokens uint64 // of the sessions attached so far
 	owner  uint64 // of the session that fenced last; 0 for none
@@ -85,7 +90,7 @@ type Info struct {
 // loadReplica reads a region's header. What is wrong with it goes to damage.
 func loadReplica(p *Pool, e entry, buf *scratch) *Replica {
 	r := &Replica{pool: p, entry: e}
-	r.turned.L = &r.mu
+	r.turned.L, r.fed.r = &r.mu, r
 	if err := r.load(buf.take(format.RingOffset)); err != nil {
 		err = r.corrupt(err)
 		r.damage, r.gone = err, err

@@ -118,5 +118,8 @@ func (l *leader) look(ctx context.Context) {
 	l.mods = v.t.operatorMods()
 	v.mu.RUnlock()
 	plan := l.planner.Plan(view, set.Limits.planner(l.s.opts.RecoverAfter), set.Paused, planner.Duration(time.Since(l.begun)))
+	if l.s.planned != nil {
+		l.s.planned(&plan)
+	}
 	l.carryOut(ctx, view, &plan)
 }

@@ -12,6 +12,8 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/gravenio/graven/planner"
 )
 
 // Store talks to etcd. Make it with New, and have Run running.
@@ -24,13 +26,14 @@ type Store struct {
 
 	idem, journalLease, operatorLease sharedLease
 
-	markOnly       bool // the leader plans nothing; for tests that share an etcd
+	markOnly       bool                // the leader plans nothing; for tests that share an etcd
+	planned        func(*planner.Plan) // told of each plan; for tests
 	refusals       *refusals
 	journalTrimmed atomic.Uint64
 
 	health healthBox
 
-	mu       sync.RWMutex
+	mu       sync.RWMutex // taken before the view's, never while that is held
 	identity *identity
 }
 
@@ -137,6 +140,8 @@ type identity struct {
 	clusterID string
 	etcdID    uint64        // etcd's own cluster ID
 	life      uint64        // how many etcds there have been
+	mod       int64         // ModRevision of the record that says so
+	marks     []byte        // what marks are proved with
 	heard     *atomic.Int64 // the highest revision that etcd was heard to be at in this life
 }
 

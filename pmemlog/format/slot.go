@@ -25,7 +25,6 @@ const (
 	slotCRC     = SlotSize - 4
 	idSize      = 16
 	hintVersion = 1 // of hint lines
-	hintUsed    = 44
 	hintPayload = 8
 )
 
@@ -168,8 +167,11 @@ func EncodeHint(b []byte, h HintLine) {
 	le.PutUint64(b[16:], h.Sequence)
 	le.PutUint64(b[24:], h.Hint.Epoch)
 	le.PutUint64(b[32:], h.Hint.LSN)
-	le.PutUint32(b[40:], hintVersion)
-	clear(b[hintUsed:])
+	// By words of eight bytes, as the checksum reads them: else it would wait for
+	// these stores to reach the cache, which those of an append before may hold up.
+	le.PutUint64(b[40:], hintVersion) // and reserved
+	le.PutUint64(b[48:], 0)
+	le.PutUint64(b[56:], 0)
 	le.PutUint32(b[4:], crc32.Checksum(b[hintPayload:], castagnoli))
 }
 

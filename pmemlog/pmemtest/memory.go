@@ -104,9 +104,9 @@ func (m *Medium) PMem() *pmemlog.PMem { return m.pmem }
 // medium of KindPmem has it, and WriteBack.
 func (m *Medium) Persist(spans []pmemlog.Span) error { return m.pmem.Persist(spans) }
 
-// PersistFeed carries out what the product's medium makes of what a feed hands
-// out.
-func (m *Medium) PersistFeed(f pmemlog.Feed) error { return m.pmem.PersistFeed(f) }
+// PersistFeed carries out what the product's medium makes of what a feed makes
+// of p.
+func (m *Medium) PersistFeed(p []byte, f pmemlog.Feed) error { return m.pmem.PersistFeed(p, f) }
 
 // WriteBack carries out what the product's medium makes of bytes that have
 // arrived.
