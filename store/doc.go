@@ -136,6 +136,15 @@
 // Nothing is written to have a log without a writer recovered: the step for the
 // learner's daemon follows from the record and the absent lease.
 //
+// # Events
+//
+// etcd's history is the change stream: an event for each daemon, log and operator
+// that one of its keys changed, with what the view has of it when the subscriber
+// takes it. What follows from a daemon's sign of life, its logs' states and what it
+// has to remove, is in no key; those events come with the daemon's, at its revision,
+// and are made one by one as they are taken. So all that is kept for a subscriber is
+// Options.SubscriberBuffer changes, however much is on a daemon.
+//
 // # Operators
 //
 // One server, elected through etcd, plans what is to be done (package planner) and
