@@ -207,7 +207,7 @@ func TestADaemonComesWhileAKeyIsToSign(t *testing.T) {
 	t.Parallel()
 	s := rotating(t)
 	ident := s.known()
-	if err := s.changeRing(t.Context(), func(r *keyRing) (bool, error) { return true, r.publish(ident.life) }); err != nil {
+	if err := s.changeRing(t.Context(), func(r *keyRing, _ uint64) (bool, error) { return true, r.publish(ident.life) }); err != nil {
 		t.Fatal(err)
 	}
 	r, err := s.readRing(t.Context())
@@ -246,7 +246,7 @@ func TestAnOpenSeesTheRotation(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.changeRing(t.Context(), func(r *keyRing) (bool, error) {
+	if err := s.changeRing(t.Context(), func(r *keyRing, _ uint64) (bool, error) {
 		if err := r.publish(0); err != nil {
 			return false, err
 		}

@@ -25,7 +25,7 @@ type race struct {
 }
 
 func races() []race {
-	return slices.Concat(daemonRaces(), bookRaces(), createRaces(), writerRaces(), setRaces(), adoptRaces(), deleteRaces(), clusterRaces(),
+	return slices.Concat(daemonRaces(), bookRaces(), createRaces(), writerRaces(), setRaces(), adoptRaces(), deleteRaces(), clusterRaces(), lifeRaces(),
 		lostRaces(), operatorRaces(), leaderRaces())
 }
 
