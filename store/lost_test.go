@@ -74,7 +74,7 @@ func lostAnswers() []lostAnswer {
 		{action: "SetDraining", stage: func(t *testing.T) (func(context.Context, *Store) (any, error), func() error) {
 			r := daemon(t, s)
 			return func(ctx context.Context, s *Store) (any, error) {
-					return nil, s.SetDraining(ctx, r.DaemonID, true, 0)
+					return nil, drain(ctx, s, r.DaemonID, true, 0)
 				}, func() error {
 					rec, _ := recordOf[daemonRecord](t, prefixDaemons+r.DaemonID)
 					return equal("draining", rec.Draining, true)
