@@ -69,9 +69,10 @@ func (s *Store) loadCluster(ctx context.Context, least uint64) (rec clusterRecor
 		if rec.EtcdID != "" {
 			rec.Life = max(rec.Life+1, least)
 			s.dropLeases() // they are the life's that ends
-			told, err := s.entry(ctx, signed(ctx, JournalEntry{Kind: JournalEtcdRestored, Detail: fmt.Sprintf(
+			// Nobody's name: who asked when it showed has not done it.
+			told, err := s.entry(ctx, JournalEntry{At: time.Now().UTC(), Kind: JournalEtcdRestored, Detail: fmt.Sprintf(
 				"etcd is %s and was %s, restored from a backup or set back: life %d begins, and no epoch below %d is handed out",
-				etcdName(etcdID), rec.EtcdID, rec.Life, rec.Life<<lifeShift)}))
+				etcdName(etcdID), rec.EtcdID, rec.Life, rec.Life<<lifeShift)})
 			if err != nil {
 				return false, err
 			}
