@@ -29,6 +29,7 @@ type Agent struct {
 	results results
 	lane    *lane
 	trust   *trust
+	marks   *marks
 	scrubs  *scrubber
 	news    chan struct{} // there is something to tell the control plane soon
 
@@ -61,7 +62,7 @@ func New(opts Options) (*Agent, error) {
 	}
 	a := &Agent{
 		opts: opts, api: api, metrics: newMetrics(), news: make(chan struct{}, 1),
-		trust: newTrust(opts.now), listening: make(chan struct{}), finished: make(chan struct{}),
+		trust: newTrust(opts.now), marks: newMarks(opts.now), listening: make(chan struct{}), finished: make(chan struct{}),
 	}
 	a.watch = &observer{syncs: a.metrics.syncs, begun: time.Now()}
 	a.log = opts.Logger
@@ -88,6 +89,9 @@ func (a *Agent) init() error {
 	a.metrics.badBlocks = a.lookAtBadBlocks(sysfs)
 	if err = a.trust.load(a.opts.Dir, self.Cluster.String()); err != nil {
 		a.log.Warn("grant keys can't be read; writers are served once the agent is registered", "err", err)
+	}
+	if err = a.marks.load(a.opts.Dir, self.Cluster.String()); err != nil {
+		a.log.Warn("how far etcd was can't be read; the daemon can't tell whether it was set back while it was stopped", "err", err)
 	}
 	for _, bad := range a.pool.Unmended() {
 		a.log.Error("a copy of the pool's own structures is bad and can't be written anew; the other one is used, have the replicas replaced elsewhere", "err", &bad)

@@ -30,6 +30,7 @@ type chores struct {
 	mu       sync.Mutex
 	cluster  format.ID // to be written down; zero for nothing
 	keys     bool      // the grant keys are to be kept
+	mark     bool      // the mark is to be kept
 	removals []removal
 }
 
@@ -50,6 +51,7 @@ func (c *chores) registered(cluster format.ID, reg *openapi.Registration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.cluster, c.keys = cluster, true
+	c.mark = c.mark || c.a.marks.take(reg.EtcdMark, true)
 	quarantine := map[format.ID]bool{}
 	for _, v := range reg.Replicas {
 		replica, errR := uuid.Parse(v.ReplicaID)
@@ -74,11 +76,14 @@ func (c *chores) registered(cluster format.ID, reg *openapi.Registration) {
 	signal(c.wake)
 }
 
-// keep has the grant keys written down.
-func (c *chores) keep() {
+// keep has the grant keys written down, or the mark.
+func (c *chores) keep(keys, mark bool) {
+	if !keys && !mark {
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.keys = true
+	c.keys, c.mark = c.keys || keys, c.mark || mark
 	signal(c.wake)
 }
 
@@ -114,12 +119,16 @@ func (c *chores) binding(ctx context.Context) bool {
 	return false
 }
 
-// writeDown binds the pool to its cluster and daemon and keeps the grant keys.
+// writeDown binds the pool to its cluster and daemon and keeps the grant keys and the
+// mark.
 func (c *chores) writeDown() error {
 	c.mu.Lock()
-	cluster, keys := c.cluster, c.keys
-	c.cluster, c.keys = format.ID{}, false
+	cluster, keys, mark := c.cluster, c.keys, c.mark
+	c.cluster, c.keys, c.mark = format.ID{}, false, false
 	c.mu.Unlock()
+	if mark {
+		defer c.a.keepMark()
+	}
 	if keys {
 		defer c.writeKeys()
 	}

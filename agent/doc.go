@@ -57,14 +57,22 @@
 //
 // # On media and on the wire
 //
-// Options.Dir holds the file pool (see pmemlog) and the file grant-keys.json:
+// Options.Dir holds the file pool (see pmemlog) and two more. The file grant-keys.json,
 //
 //	{"version":0,"cluster_id":"…","keys_version":3,
 //	 "grant_keys":{"<key ID>":"<base64>"},"retired_keys":{…}}
 //
 // with the newest keys that it was told of, and those that are good for
 // reconnecting only. A key proves itself by its ID; a
-// damaged file costs no more than waiting for the next registration. Writers
-// speak rdmaio/tcp to the agent, and the agent speaks HTTP to the control plane
+// damaged file costs no more than waiting for the next registration. The file
+// etcd-mark.json,
+//
+//	{"version":0,"cluster_id":"…","etcd_mark":{"life":0,"revision":48213,"proof":"…"}}
+//
+// with the highest mark that the control plane has given out, as openapi has it, or one
+// of up to a minute before. It is shown to every server, which learns by it if etcd
+// was set back meanwhile; a damaged file costs that.
+//
+// Writers speak rdmaio/tcp to the agent, and the agent speaks HTTP to the control plane
 // as openapi says.
 package agent

@@ -55,21 +55,13 @@ func loadKeys(dir, cluster string) (uint64, grant.Ring, error) {
 	if dir == "" {
 		return 0, none, nil
 	}
-	file, err := os.Open(filepath.Join(dir, keysName))
-	if errors.Is(err, fs.ErrNotExist) {
-		return 0, none, nil
-	}
-	if err != nil {
-		return 0, none, err
-	}
-	defer file.Close()
-	b, err := io.ReadAll(io.LimitReader(file, maxKeysFile+1))
-	if err != nil {
+	b, err := readBounded(dir, keysName, maxKeysFile)
+	if b == nil || err != nil {
 		return 0, none, err
 	}
 	f, ring, err := decodeKeys(b)
 	if err != nil {
-		return 0, none, fmt.Errorf("%s: %w", file.Name(), err)
+		return 0, none, fmt.Errorf("%s: %w", filepath.Join(dir, keysName), err)
 	}
 	if f.ClusterID != cluster {
 		return 0, none, nil
@@ -88,17 +80,36 @@ func saveKeys(dir, cluster string, keysVersion uint64, ring grant.Ring) error {
 	if err != nil {
 		return err
 	}
-	name := filepath.Join(dir, keysName)
-	if old, err := os.ReadFile(name); err == nil && bytes.Equal(old, b) {
+	if old, err := os.ReadFile(filepath.Join(dir, keysName)); err == nil && bytes.Equal(old, b) {
 		return nil
 	}
-	if err := writeSynced(name+".new", b); err != nil {
+	return replaceFile(dir, keysName, b)
+}
+
+// replaceFile has a file in a folder hold b, all of it or what it held before.
+func replaceFile(dir, name string, b []byte) error {
+	path := filepath.Join(dir, name)
+	if err := writeSynced(path+".new", b); err != nil {
 		return err
 	}
-	if err := os.Rename(name+".new", name); err != nil {
+	if err := os.Rename(path+".new", path); err != nil {
 		return err
 	}
 	return syncDir(dir)
+}
+
+// readBounded reads a file in a folder that is to hold at most that many bytes; nil
+// if there is none. What is longer is cut off behind one more.
+func readBounded(dir, name string, most int64) ([]byte, error) {
+	file, err := os.Open(filepath.Join(dir, name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return io.ReadAll(io.LimitReader(file, most+1))
 }
 
 func writeSynced(name string, b []byte) error {

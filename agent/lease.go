@@ -240,9 +240,7 @@ func (l *lease) heartbeat(ctx context.Context) error {
 	if err != nil {
 		l.a.log.Error("what the control plane says of grants can't be read; what is known goes on", "err", err)
 	}
-	if keep {
-		l.a.chores.keep()
-	}
+	l.a.chores.keep(keep, l.a.marks.take(r.EtcdMark, false))
 	return nil
 }
 
@@ -274,14 +272,19 @@ func (l *lease) leave(ctx context.Context) {
 	}
 }
 
-// away logs once that the control plane can't be reached.
+// away logs once that the control plane can't be reached, or refuses for now.
 func (l *lease) away(op string, err error) {
+	what := "no answer from the control plane"
+	var problem *openapi.ProblemError
+	if errors.As(err, &problem) {
+		what = "the control plane refuses for now"
+	}
 	if l.silent {
-		l.a.log.Debug("no answer from the control plane", "op", op, "err", err)
+		l.a.log.Debug(what, "op", op, "err", err)
 		return
 	}
 	l.silent = true
-	l.a.log.Warn("no answer from the control plane; replicas are served meanwhile, and it is asked again", "op", op, "err", err)
+	l.a.log.Warn(what+"; replicas are served meanwhile, and it is asked again", "op", op, "err", err)
 }
 
 // sleep waits for a time or for news, nil for none; the error is the context's.

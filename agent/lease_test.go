@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"os"
@@ -295,6 +296,35 @@ func TestKilledBeforeItsStartWasPersistent(t *testing.T) {
 			t.Errorf("the lease is over now: %v", err)
 		}
 	}
+}
+
+// Of two agents that serve copies of one pool, the second is refused, however often
+// it is started, and the first goes on.
+func TestACopiedPoolIsRefused(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	o := c.options("d1")
+	a := start(t, o)
+	a.confirmed()
+	a.end()
+	copied := o
+	copied.Dir = filepath.Join(t.TempDir(), "copy")
+	if err := os.CopyFS(copied.Dir, os.DirFS(o.Dir)); err != nil {
+		t.Fatal(err)
+	}
+	a = start(t, o)
+	a.confirmed()
+	for range 2 {
+		err := start(t, copied).wait()
+		var refused *RefusedError
+		if !errors.As(err, &refused) || refused.Type != openapi.ProblemPoolCloned {
+			t.Errorf("an agent on a copy of the pool ended with %v", err)
+		}
+	}
+	if d := c.untilState(a.ID(), openapi.DaemonUp); !strings.HasSuffix(a.addr.String(), fmt.Sprint(":", d.TCPPort)) {
+		t.Errorf("the daemon is at port %d, and serves at %s", d.TCPPort, a.addr)
+	}
+	a.end()
 }
 
 // What the pool holds and the control plane does not know is kept and served to

@@ -35,6 +35,7 @@ func (a *Agent) registration() openapi.RegisterRequest {
 		Transports: []openapi.Transport{openapi.TransportTCP}, FlushModes: []openapi.FlushMode{openapi.FlushAck},
 		Labels: a.opts.Labels, Health: a.health(), Replicas: a.replicas(), Seals: a.seals(), Version: a.opts.Version,
 		KeysVersion:     a.trust.keptVersion(),
+		EtcdMark:        a.marks.highest(),
 		LeaseTTLSeconds: openapi.LeaseTTL(a.opts.LeaseTTL.Seconds()),
 	}
 }
@@ -43,6 +44,7 @@ func (a *Agent) heartbeat() openapi.HeartbeatRequest {
 	return openapi.HeartbeatRequest{
 		Incarnation: int64(a.Incarnation()), FreeBytes: free(a.pool.Free()), Health: a.health(),
 		Replicas: a.replicas(), Results: a.results.unreported(), KeysVersion: a.trust.keptVersion(),
+		EtcdMark: a.marks.highest(),
 	}
 }
 

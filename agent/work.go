@@ -101,6 +101,7 @@ func (w *work) run(ctx context.Context) error {
 	stopTelling()
 	<-told
 	w.wg.Wait()
+	w.a.keepMark() // of the last heartbeat
 	return err
 }
 

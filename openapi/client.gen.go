@@ -185,6 +185,11 @@ type ClientInterface interface {
 	// twice, each with the object as it is, so that this does no harm. Comment lines keep the connection alive. An
 	// end of the stream is no error: connect again.
 	//
+	// A log's `state` follows from its daemons, too: when one comes or goes, or finds a replica no more or again, the
+	// logs that this may have made `degraded` or whole come right after the daemon, at the same revision, and so do
+	// the removals that wait for it. What else a log says of its replicas, such as `daemon_state` while a daemon
+	// drains and `reported`, is as old as the log's last event; the daemon's own events have the newest.
+	//
 	// An operator comes when it is queued, when what it waits for changes, when it begins and when it ends; it is
 	// `deleted` when it is listed no more: it is not wanted any more, it ended long ago, or the condemned replica has
 	// been removed. There will be other kinds of events: a client ignores those that it does not know, and goes on
@@ -682,6 +687,11 @@ func (c *Client) UndrainDaemon(ctx context.Context, daemonID DaemonRef, params *
 // with an `id:` line of its own. Several events may share a revision; after a reconnect some of them may come
 // twice, each with the object as it is, so that this does no harm. Comment lines keep the connection alive. An
 // end of the stream is no error: connect again.
+//
+// A log's `state` follows from its daemons, too: when one comes or goes, or finds a replica no more or again, the
+// logs that this may have made `degraded` or whole come right after the daemon, at the same revision, and so do
+// the removals that wait for it. What else a log says of its replicas, such as `daemon_state` while a daemon
+// drains and `reported`, is as old as the log's last event; the daemon's own events have the newest.
 //
 // An operator comes when it is queued, when what it waits for changes, when it begins and when it ends; it is
 // `deleted` when it is listed no more: it is not wanted any more, it ended long ago, or the condemned replica has
@@ -3344,6 +3354,11 @@ type ClientWithResponsesInterface interface {
 	// with an `id:` line of its own. Several events may share a revision; after a reconnect some of them may come
 	// twice, each with the object as it is, so that this does no harm. Comment lines keep the connection alive. An
 	// end of the stream is no error: connect again.
+	//
+	// A log's `state` follows from its daemons, too: when one comes or goes, or finds a replica no more or again, the
+	// logs that this may have made `degraded` or whole come right after the daemon, at the same revision, and so do
+	// the removals that wait for it. What else a log says of its replicas, such as `daemon_state` while a daemon
+	// drains and `reported`, is as old as the log's last event; the daemon's own events have the newest.
 	//
 	// An operator comes when it is queued, when what it waits for changes, when it begins and when it ends; it is
 	// `deleted` when it is listed no more: it is not wanted any more, it ended long ago, or the condemned replica has
@@ -6482,6 +6497,11 @@ func (c *ClientWithResponses) UndrainDaemonWithResponse(ctx context.Context, dae
 // with an `id:` line of its own. Several events may share a revision; after a reconnect some of them may come
 // twice, each with the object as it is, so that this does no harm. Comment lines keep the connection alive. An
 // end of the stream is no error: connect again.
+//
+// A log's `state` follows from its daemons, too: when one comes or goes, or finds a replica no more or again, the
+// logs that this may have made `degraded` or whole come right after the daemon, at the same revision, and so do
+// the removals that wait for it. What else a log says of its replicas, such as `daemon_state` while a daemon
+// drains and `reported`, is as old as the log's last event; the daemon's own events have the newest.
 //
 // An operator comes when it is queued, when what it waits for changes, when it begins and when it ends; it is
 // `deleted` when it is listed no more: it is not wanted any more, it ended long ago, or the condemned replica has

@@ -886,6 +886,24 @@ type Endpoint struct {
 // Example: 3
 type Epoch = int64
 
+// EtcdMark How far etcd was once, as a server has told a daemon. The daemon keeps what a registration answers, and after that
+// the highest mark (by `life`, then by `revision`), and shows it with its next registrations and heartbeats, also
+// after a restart. A mark beyond what etcd is at proves that an older copy of etcd was put back: a new life
+// begins, and a heartbeat is answered `lease-expired`. Servers believe only marks that they have made; others
+// are passed over.
+//
+// Example: {"life":0,"proof":"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08","revision":48213}
+type EtcdMark struct {
+	// Life How often etcd had been restored or set back by then.
+	Life int64 `json:"life"`
+
+	// Proof What only the cluster's servers can say of the other two, in hexadecimal.
+	Proof string `json:"proof"`
+
+	// Revision etcd's revision.
+	Revision int64 `json:"revision"`
+}
+
 // Event One change, with the object as it is now unless it was deleted; or one entry of the journal.
 type Event struct {
 	Daemon  *Daemon `json:"daemon,omitempty"`
@@ -1008,6 +1026,16 @@ type HealthState string
 
 // HeartbeatAnswer defines model for HeartbeatAnswer.
 type HeartbeatAnswer struct {
+	// EtcdMark How far etcd was once, as a server has told a daemon. The daemon keeps what a registration answers, and after that
+	// the highest mark (by `life`, then by `revision`), and shows it with its next registrations and heartbeats, also
+	// after a restart. A mark beyond what etcd is at proves that an older copy of etcd was put back: a new life
+	// begins, and a heartbeat is answered `lease-expired`. Servers believe only marks that they have made; others
+	// are passed over.
+	//
+	//
+	// Example: {"life":0,"proof":"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08","revision":48213}
+	EtcdMark EtcdMark `json:"etcd_mark,omitempty,omitzero"`
+
 	// Grants What a daemon judges grants by, with no help of anybody's clock. A grant names the period in which it was
 	// made. It is good for a first fence while its period is the present one or the one before; a term that was
 	// fenced may reconnect for as long as no higher one comes.
@@ -1023,6 +1051,16 @@ type HeartbeatAnswer struct {
 
 // HeartbeatRequest Example: {"free_bytes":4026531840,"health":{"state":"ok"},"incarnation":1,"results":[]}
 type HeartbeatRequest struct {
+	// EtcdMark How far etcd was once, as a server has told a daemon. The daemon keeps what a registration answers, and after that
+	// the highest mark (by `life`, then by `revision`), and shows it with its next registrations and heartbeats, also
+	// after a restart. A mark beyond what etcd is at proves that an older copy of etcd was put back: a new life
+	// begins, and a heartbeat is answered `lease-expired`. Servers believe only marks that they have made; others
+	// are passed over.
+	//
+	//
+	// Example: {"life":0,"proof":"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08","revision":48213}
+	EtcdMark EtcdMark `json:"etcd_mark,omitempty,omitzero"`
+
 	// FreeBytes A size in bytes, at most 1 PiB.
 	//
 	// Example: 4294967296
@@ -1126,7 +1164,7 @@ type JournalEntry struct {
 	// | `operators-paused`, `operators-resumed`, `operator-limits`, `operator-cancelled` | somebody stopped what moves data, let it go on, or changed by which limits |
 	// | `grant-key-rotated` | a key that grants are signed with was published, signs from now on, or is retired |
 	// | `set-adopted` | after etcd was set back, a log's newer set was taken from the seals that daemons have reported |
-	// | `etcd-restored` | etcd is another one than before; epochs go on far above the old ones |
+	// | `etcd-restored` | etcd is another one than before, or was set back, which a daemon may have proved; epochs go on far above the old ones |
 	//
 	//
 	// Example: log-taken-over
@@ -1170,7 +1208,7 @@ type JournalEntry struct {
 // | `operators-paused`, `operators-resumed`, `operator-limits`, `operator-cancelled` | somebody stopped what moves data, let it go on, or changed by which limits |
 // | `grant-key-rotated` | a key that grants are signed with was published, signs from now on, or is retired |
 // | `set-adopted` | after etcd was set back, a log's newer set was taken from the seals that daemons have reported |
-// | `etcd-restored` | etcd is another one than before; epochs go on far above the old ones |
+// | `etcd-restored` | etcd is another one than before, or was set back, which a daemon may have proved; epochs go on far above the old ones |
 //
 // Example: log-taken-over
 type JournalKind string
@@ -1684,8 +1722,18 @@ type RegisterRequest struct {
 	// CapacityBytes A size in bytes, at most 1 PiB.
 	//
 	// Example: 4294967296
-	CapacityBytes Bytes       `json:"capacity_bytes"`
-	FlushModes    []FlushMode `json:"flush_modes,omitempty,omitzero"`
+	CapacityBytes Bytes `json:"capacity_bytes"`
+
+	// EtcdMark How far etcd was once, as a server has told a daemon. The daemon keeps what a registration answers, and after that
+	// the highest mark (by `life`, then by `revision`), and shows it with its next registrations and heartbeats, also
+	// after a restart. A mark beyond what etcd is at proves that an older copy of etcd was put back: a new life
+	// begins, and a heartbeat is answered `lease-expired`. Servers believe only marks that they have made; others
+	// are passed over.
+	//
+	//
+	// Example: {"life":0,"proof":"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08","revision":48213}
+	EtcdMark   EtcdMark    `json:"etcd_mark,omitempty,omitzero"`
+	FlushModes []FlushMode `json:"flush_modes,omitempty,omitzero"`
 
 	// FreeBytes A size in bytes, at most 1 PiB.
 	//
@@ -1763,6 +1811,16 @@ type Registration struct {
 	//
 	// Example: 5d3c2f4e-8f5a-4b7e-9a55-0d7f5b0c9a11
 	ClusterID UUID `json:"cluster_id"`
+
+	// EtcdMark How far etcd was once, as a server has told a daemon. The daemon keeps what a registration answers, and after that
+	// the highest mark (by `life`, then by `revision`), and shows it with its next registrations and heartbeats, also
+	// after a restart. A mark beyond what etcd is at proves that an older copy of etcd was put back: a new life
+	// begins, and a heartbeat is answered `lease-expired`. Servers believe only marks that they have made; others
+	// are passed over.
+	//
+	//
+	// Example: {"life":0,"proof":"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08","revision":48213}
+	EtcdMark EtcdMark `json:"etcd_mark,omitempty,omitzero"`
 
 	// Grants What a daemon judges grants by, with no help of anybody's clock. A grant names the period in which it was
 	// made. It is good for a first fence while its period is the present one or the one before; a term that was

@@ -402,48 +402,6 @@ func TestRests(t *testing.T) {
 	}
 }
 
-// What ends a replacement that is under way.
-func TestEnds(t *testing.T) {
-	t.Parallel()
-	for name, c := range map[string]struct {
-		reason Reason
-		change func(v *View)
-		want   State
-		after  Duration
-	}{
-		"nothing":            {Missing, func(*View) {}, "", 15*Minute - 1},
-		"no progress":        {Missing, func(*View) {}, Failed, 15 * Minute},
-		"log deleted":        {Missing, func(v *View) { v.Logs = nil }, Cancelled, 0},
-		"given up by others": {Missing, func(v *View) { v.Logs[0].Replicas = v.Logs[0].Replicas[:3] }, Failed, 0},
-		"promoted":           {Missing, func(v *View) { v.Logs[0].Replicas = v.Logs[0].Replicas[1:]; v.Logs[0].Replicas[2].Learner = false }, Done, 0},
-		"its daemon lost":    {Missing, func(v *View) { v.Daemons = v.Daemons[:3] }, Failed, 0},
-		"its daemon drains":  {Missing, func(v *View) { v.Daemons[3].Draining = true }, Failed, 0},
-		"undrained":          {Draining, func(*View) {}, Cancelled, 0},
-		"drains still":       {Draining, func(v *View) { v.Daemons[0].Draining = true }, "", 0},
-		"back":               {Down, func(*View) {}, Cancelled, 0},
-		"down still":         {Down, func(v *View) { v.Daemons[0].Up = false }, "", 0},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			v := cluster(4)
-			l := v.log("l", 0, 1, 2)
-			l.Replicas = append(l.Replicas, Replica{ID: "new", DaemonID: "d3", Learner: true, Operator: "op"})
-			v.Operators = []Operator{{ID: "op", Kind: Replace, Reason: c.reason, State: Running, LogID: "l", ReplicaID: "l.0", DaemonID: "d0", To: "d3", LearnerID: "new", Attempts: 1}}
-			c.change(v)
-			p := New(1)
-			p.Plan(v, limits(), false, 0)
-			plan := p.Plan(v, limits(), false, c.after)
-			var got State
-			if len(plan.Ends) == 1 {
-				got = plan.Ends[0].State
-			}
-			if got != c.want || len(plan.Start) != 0 && c.want == "" {
-				t.Errorf("%q, want %q; %q", got, c.want, plan.text())
-			}
-		})
-	}
-}
-
 // Scrubs come one after the other, and each daemon's in its time.
 func TestScrubs(t *testing.T) {
 	t.Parallel()

@@ -140,6 +140,12 @@ func TestBadInput(t *testing.T) {
 		{name: "another pool", method: "PUT", path: "/v1/daemons/d1", body: body(), status: 409, typ: openapi.ProblemPoolWiped},
 		{name: "heartbeat of a stranger", method: "POST", path: "/v1/daemons/d9/heartbeat", body: `{"incarnation":1,"free_bytes":1}`, status: 404, typ: openapi.ProblemLeaseExpired},
 		{name: "heartbeat without incarnation", method: "POST", path: "/v1/daemons/d1/heartbeat", body: `{"free_bytes":1}`, status: 400, typ: json400, field: "incarnation"},
+		{name: "a mark of revision 0", method: "PUT", path: "/v1/daemons/d9", body: body("etcd_mark", mark("0", "0", "0a")), status: 400, typ: json400, field: "etcd_mark.revision"},
+		{name: "a mark of the highest number", method: "PUT", path: "/v1/daemons/d9", body: body("etcd_mark", mark("0", "18446744073709551615", "0a")), status: 400, typ: json400, field: "etcd_mark.revision"},
+		{name: "a mark of a life that can't be", method: "PUT", path: "/v1/daemons/d9", body: body("etcd_mark", mark("8192", "1", "0a")), status: 400, typ: json400, field: "etcd_mark.life"},
+		{name: "a mark with a garbled proof", method: "PUT", path: "/v1/daemons/d9", body: body("etcd_mark", mark("0", "1", "0A")), status: 400, typ: json400, field: "etcd_mark.proof"},
+		{name: "a mark without a proof", method: "POST", path: "/v1/daemons/d1/heartbeat", body: `{"incarnation":1,"free_bytes":1,"etcd_mark":{"life":0,"revision":1}}`, status: 400, typ: json400, field: "etcd_mark.proof"},
+		{name: "a heartbeat with an endless life", method: "POST", path: "/v1/daemons/d1/heartbeat", body: `{"incarnation":1,"free_bytes":1,"etcd_mark":` + mark("8192", "1", "0a") + `}`, status: 400, typ: json400, field: "etcd_mark.life"},
 		{name: "delete of a live daemon", method: "DELETE", path: "/v1/daemons/d1", status: 409, typ: openapi.ProblemDaemonInUse},
 		{name: "If-Match of another version", method: "DELETE", path: "/v1/logs/taken", header: []string{"If-Match", `"1"`}, status: 412, typ: openapi.ProblemPreconditionFailed},
 		{name: "If-Match of another form", method: "DELETE", path: "/v1/logs/taken", header: []string{"If-Match", `W/"1"`}, status: 400, typ: json400, field: "If-Match"},
@@ -200,6 +206,11 @@ func TestBadInput(t *testing.T) {
 			c.unchanged(before)
 		})
 	}
+}
+
+// mark is one with a proof of 64 digits.
+func mark(life, revision, digits string) string {
+	return fmt.Sprintf(`{"life":%s,"revision":%s,"proof":%q}`, life, revision, strings.Repeat(digits, 32))
 }
 
 // event is a writer's event with this detail and so many replicas given up.

@@ -45,6 +45,14 @@ func storeSeals(ss []openapi.ReplicaSeal) []store.SealReport {
 	return out
 }
 
+func storeMark(m openapi.EtcdMark) store.EtcdMark {
+	return store.EtcdMark{Life: uint64(m.Life), Revision: m.Revision, Proof: m.Proof}
+}
+
+func etcdMark(m store.EtcdMark) openapi.EtcdMark {
+	return openapi.EtcdMark{Life: int64(m.Life), Revision: m.Revision, Proof: m.Proof}
+}
+
 func summary(r *store.ReplicaSummary) *openapi.ReplicaSummary {
 	if r == nil {
 		return nil

@@ -62,6 +62,7 @@ func (s *Server) RegisterDaemon(ctx context.Context, r openapi.RegisterDaemonReq
 		Media: string(b.Media), Transports: convert[string](transports), FlushModes: convert[string](b.FlushModes),
 		Labels: b.Labels, Version: b.Version, Health: storeHealth(b.Health),
 		Replicas: storeSummaries(b.Replicas), Seals: storeSeals(b.Seals), LeaseTTL: ttl, KeysVersion: uint64(b.KeysVersion),
+		Mark: storeMark(b.EtcdMark),
 	})
 	if err != nil {
 		return nil, err
@@ -74,7 +75,7 @@ func (s *Server) RegisterDaemon(ctx context.Context, r openapi.RegisterDaemonReq
 	}
 	return openapi.RegisterDaemon200JSONResponse{
 		LeaseTTLSeconds: wholeSeconds(got.LeaseTTL), RenewEverySeconds: got.RenewEvery.Seconds(),
-		ClusterID: got.ClusterID, Grants: grantRules(&got.Grants),
+		ClusterID: got.ClusterID, Grants: grantRules(&got.Grants), EtcdMark: etcdMark(got.Mark),
 		Replicas: verdicts, Missing: convert[string](got.Missing),
 	}, nil
 }
@@ -89,13 +90,14 @@ func (s *Server) HeartbeatDaemon(ctx context.Context, r openapi.HeartbeatDaemonR
 			TCPAddr: b.TCPAddr, TCPPort: int(b.TCPPort), RNICAddr: b.RNICAddr, RNICPort: int(b.RNICPort),
 		},
 		Replicas: storeSummaries(b.Replicas), Results: storeResults(b.Results), KeysVersion: uint64(b.KeysVersion),
+		Mark: storeMark(b.EtcdMark),
 	})
 	if err != nil {
 		return nil, err
 	}
 	answer := openapi.HeartbeatDaemon200JSONResponse{
 		LeaseTTLSeconds: wholeSeconds(got.LeaseTTL), RenewEverySeconds: got.RenewEvery.Seconds(),
-		Operators: operators(got.Steps), Grants: grantRules(&got.Grants),
+		Operators: operators(got.Steps), Grants: grantRules(&got.Grants), EtcdMark: etcdMark(got.Mark),
 	}
 	if !b.Leaving {
 		return answer, nil

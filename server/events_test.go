@@ -65,6 +65,28 @@ func TestEventsSince(t *testing.T) {
 	}
 }
 
+// A log that a daemon's going makes degraded says so itself, and that it is whole
+// again when the daemon is back.
+func TestEventsOfALogThatDegrades(t *testing.T) {
+	t.Parallel()
+	c := start(t, setup{})
+	c.three()
+	l := c.createLog("l1")
+	events := c.follow(c.store.View().Revision())
+	a := c.do(http.MethodPost, "/v1/daemons/d1/heartbeat", `{"incarnation":1,"free_bytes":0,"leaving":true}`)
+	if a.status != http.StatusOK {
+		t.Fatalf("leave: %d %s", a.status, a.body)
+	}
+	about := func(e openapi.Event) bool { return e.Kind == openapi.EventLog && e.ID == l.LogID }
+	if e := until(t, events, "the log when d1 has gone", about); e.Log == nil || e.Log.State != openapi.LogDegraded {
+		t.Errorf("d1 has gone: %+v", e)
+	}
+	c.register(daemonSpec{id: "d1", n: 1, labels: map[string]string{"host": "d1", "zone": "zd1"}})
+	if e := until(t, events, "the log when d1 is back", about); e.Log == nil || e.Log.State != openapi.LogClosed {
+		t.Errorf("d1 is back: %+v", e)
+	}
+}
+
 func TestEventsGap(t *testing.T) {
 	t.Parallel()
 	c := start(t, setup{})

@@ -185,7 +185,7 @@ func (t *tables) holders(logID, replicaID string, bytes int64, life uint64) []st
 // Errors: ErrSetBehind, if there is a newer set that can't be taken; ErrConflict,
 // if something changed meanwhile; ErrUnavailable.
 func (s *Store) adopt(ctx context.Context, l *logEntries) (bool, error) {
-	ident, err := s.identityIn(ctx, l.etcdID)
+	ident, err := s.identityIn(ctx, l.asOf)
 	if err != nil {
 		return false, err
 	}
@@ -201,7 +201,7 @@ func (s *Store) adopt(ctx context.Context, l *logEntries) (bool, error) {
 			return false, err
 		}
 	}
-	_, ok, err := s.commit(ctx, append(c.cmps, l.log.unchanged()), append(c.ops, put(l.log.key, l.rec)))
+	_, ok, err := s.commit(ctx, append(c.cmps, l.log.unchanged(), l.asOf.cluster.unchanged()), append(c.ops, put(l.log.key, l.rec)))
 	if err == nil && !ok {
 		err = fmt.Errorf("log %s: take set version %d from its replicas: %w", l.rec.Name, n.version, ErrConflict)
 	}

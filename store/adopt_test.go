@@ -17,13 +17,14 @@ import (
 // set of version 2 that its record does not know any more.
 type behind struct {
 	*patient
+	views []*Store // of servers that are to have seen what is reported
 	newer string   // the replica that the record does not have
 	set   []string // of version 2
 }
 
 func newBehind(t *testing.T, s *Store) *behind {
 	t.Helper()
-	b := &behind{patient: newPatient(t, s, 2), newer: uuid.NewString()}
+	b := &behind{patient: newPatient(t, s, 2), newer: uuid.NewString(), views: []*Store{shared.store, shared.edges}}
 	if err := s.CloseLog(t.Context(), ref(open(t, s, b.LogID))); err != nil {
 		t.Fatal(err)
 	}
@@ -39,7 +40,7 @@ func seal(replicaID string, version uint64, set []string) SealReport {
 // reports registers a daemon again with these regions of the log, and seals.
 func (b *behind) reports(t *testing.T, daemonID string, regions []string, seals ...SealReport) *Registration {
 	t.Helper()
-	rec, _ := recordOf[daemonRecord](t, prefixDaemons+daemonID)
+	rec, _ := recordIn[daemonRecord](t, b.s, prefixDaemons+daemonID)
 	r := RegisterRequest{
 		DaemonID: daemonID, PoolID: rec.PoolID, Incarnation: rec.Incarnation, Addresses: rec.Addresses,
 		Capacity: rec.CapacityBytes, Free: rec.CapacityBytes, Media: rec.Media, Transports: rec.Transports, Labels: rec.Labels, Seals: seals,
@@ -51,7 +52,7 @@ func (b *behind) reports(t *testing.T, daemonID string, regions []string, seals 
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, s := range []*Store{shared.store, shared.edges} {
+	for _, s := range b.views {
 		if err := s.view.WaitRevision(t.Context(), reg.Revision); err != nil {
 			t.Fatal(err)
 		}
@@ -71,7 +72,7 @@ func (b *behind) known(t *testing.T) *behind {
 
 func (b *behind) record(t *testing.T) *logRecord {
 	t.Helper()
-	rec, _ := recordOf[logRecord](t, prefixLogs+b.LogID)
+	rec, _ := recordIn[logRecord](t, b.s, prefixLogs+b.LogID)
 	return rec
 }
 

@@ -23,6 +23,8 @@ type RegisterRequest struct {
 	LeaseTTL time.Duration `json:"lease_ttl"`
 	// KeysVersion is that of the grant keys on the daemon's disk, or 0.
 	KeysVersion uint64 `json:"keys_version,omitempty"`
+	// Mark is the highest one that the daemon was given; zero for none.
+	Mark EtcdMark `json:"etcd_mark,omitzero"`
 }
 
 // Verdict is what a daemon shall do with a replica in its inventory.
@@ -57,6 +59,8 @@ type Registration struct {
 	ClusterID string
 	Grants    GrantRules
 	Revision  int64
+	// Mark is for the daemon to keep in the place of any that it has.
+	Mark EtcdMark
 }
 
 // HeartbeatRequest renews a daemon's lease.
@@ -74,6 +78,8 @@ type HeartbeatRequest struct {
 	// KeysVersion is that of the grant keys on the daemon's disk; 0 leaves the
 	// recorded one.
 	KeysVersion uint64
+	// Mark is the highest one that the daemon was given; zero for none.
+	Mark EtcdMark
 }
 
 // HeartbeatAnswer answers Heartbeat.
@@ -83,6 +89,8 @@ type HeartbeatAnswer struct {
 	Steps      []Step
 	Grants     GrantRules
 	Revision   int64
+	// Mark is for the daemon to keep, if it is higher than what it has.
+	Mark EtcdMark
 }
 
 // CreateLogRequest makes a log on the given daemons.

@@ -65,6 +65,9 @@ func (r *RegisterRequest) check() error {
 	if err := checkInventory(r.Replicas); err != nil {
 		return err
 	}
+	if err := r.Mark.check(); err != nil {
+		return err
+	}
 	return checkSeals(r.Replicas, r.Seals)
 }
 

@@ -100,11 +100,11 @@ func (s *Store) tryCreate(ctx context.Context, c *creation) (*Log, error) {
 	for _, id := range c.req.Daemons {
 		keys = append(keys, prefixDaemons+id, prefixLive+id, prefixSpace+id)
 	}
-	es, header, err := s.readFrom(ctx, keys...)
+	es, at, err := s.readAt(ctx, keys...)
 	if err != nil {
 		return nil, err
 	}
-	ident, err := s.identityIn(ctx, header.ClusterId)
+	ident, err := s.identityIn(ctx, at)
 	if err != nil {
 		return nil, err
 	}
@@ -130,7 +130,7 @@ func (s *Store) tryCreate(ctx context.Context, c *creation) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	cmps = append(append(cmps, name.unchanged()), rememberIf...)
+	cmps = append(append(cmps, name.unchanged(), at.cluster.unchanged()), rememberIf...)
 	ops = append(append(ops, put(prefixLogs+c.id, rec),
 		put(name.key, nameRecord{version: current(), LogID: c.id}), told), rememberOp...)
 	rev, ok, err := s.commit(ctx, cmps, ops)

@@ -74,14 +74,15 @@ func (s *Store) tryDeleteLog(ctx context.Context, id string, ifMatch int64) (boo
 // giveBack is what becomes of replicas that leave the log: their bytes are free
 // at once if no grant can have named them, which is so before the first open.
 func (s *Store) giveBack(ctx context.Context, l *logEntries, gone ...replicaRecord) ([]clientv3.Cmp, []clientv3.Op, error) {
-	ident, err := s.identityIn(ctx, l.etcdID)
+	ident, err := s.identityIn(ctx, l.asOf)
 	if err != nil {
 		return nil, nil, err
 	}
 	if l.rec.Epoch > 0 || l.rec.Life < ident.life { // or it was opened, and the backup is older
 		return s.condemn(ctx, l, gone)
 	}
-	return s.releaseAll(ctx, gone, l.rec.ReplicaBytes)
+	cmps, ops, err := s.releaseAll(ctx, gone, l.rec.ReplicaBytes)
+	return append(cmps, l.asOf.cluster.unchanged()), ops, err
 }
 
 // condemn keeps the bytes reserved until each daemon has said that the region is

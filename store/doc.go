@@ -37,6 +37,8 @@
 //	                                       of schema 1, one seed (keyRing)
 //	/graven/keys/period                    the period of new grants               for ever
 //	                                       (periodRecord)
+//	/graven/keys/marks                     what servers prove marks with          for ever
+//	                                       (markKeyRecord)
 //	/graven/daemons/<id>                   pool, incarnation, facts, draining,    until deleted
 //	                                       down_since, its name (daemonRecord)
 //	/graven/live/<id>                      addresses, free, health, replica       on the daemon's lease
@@ -77,10 +79,13 @@
 //	SetDraining         daemon unchanged
 //	DeleteDaemon        daemon and space unchanged, live absent, nothing condemned on it
 //	GiveUpDaemon        daemon unchanged, live absent
-//	CreateLog           name absent; per daemon: record, live and space unchanged; key absent
+//	CreateLog           name absent; per daemon: record, live and space unchanged; the cluster's record
+//	                    unchanged; key absent
 //	adopt a set         log unchanged; per daemon of a member that comes back: record, live and space
-//	                    unchanged; the daemon of a replica that is condemned not given up
-//	OpenLog             log and grant keys unchanged, writer unchanged or absent; key absent
+//	                    unchanged; the daemon of a replica that is condemned not given up; the
+//	                    cluster's record unchanged
+//	OpenLog             log and grant keys unchanged, writer unchanged or absent; the cluster's record
+//	                    unchanged; key absent
 //	RotateKeys          grant keys unchanged
 //	RetireKey           grant keys unchanged
 //	let a key sign      grant keys unchanged; no live record is newer than the view in which none
@@ -92,11 +97,11 @@
 //	                    that is condemned not given up
 //	StartReplacement    log unchanged; the learner's daemon: record, live and space unchanged; key absent;
 //	                    a planned one: its operator unchanged and the leader's term
-//	AbandonReplacement  log unchanged; space unchanged if the learner's bytes are released, else its daemon
-//	                    not given up
+//	AbandonReplacement  log unchanged; space and the cluster's record unchanged if the learner's bytes are
+//	                    released, else its daemon not given up
 //	RecordLogEvent      log unchanged (and with it the writer); key absent
-//	DeleteLog           log unchanged, writer absent; per daemon whose bytes are released: space unchanged,
-//	                    per other daemon: not given up
+//	DeleteLog           log unchanged, writer absent; per daemon whose bytes are released: space and the
+//	                    cluster's record unchanged, per other daemon: not given up
 //	CancelOperator      operator unchanged, or as AbandonReplacement
 //	operator result     operator unchanged
 //	SetOperatorLimits   the planner's record unchanged
@@ -129,6 +134,15 @@
 //
 // Nothing is written to have a log without a writer recovered: the step for the
 // learner's daemon follows from the record and the absent lease.
+//
+// # Events
+//
+// etcd's history is the change stream: an event for each daemon, log and operator
+// that one of its keys changed, with what the view has of it when the subscriber
+// takes it. What follows from a daemon's sign of life, its logs' states and what it
+// has to remove, is in no key; those events come with the daemon's, at its revision,
+// and are made one by one as they are taken. So all that is kept for a subscriber is
+// Options.SubscriberBuffer changes, however much is on a daemon.
 //
 // # Operators
 //
@@ -172,16 +186,21 @@
 //
 // An etcd that was restored from a backup has forgotten the epochs that it
 // handed out since. The first server to see that raises the life, and OpenLog
-// hands out no epoch below life·2^40. It shows in one of two ways:
+// hands out no epoch below life·2^40. It shows in one of three ways:
 //
 //   - by another cluster ID than the one recorded: etcd derives it from its members'
 //     peer URLs and from --initial-cluster-token, so restore with a token of its own;
 //   - by a lower revision than it has been at before (a copied data folder, or the
-//     old token): a linearizable answer is never behind an earlier one.
+//     old token): a linearizable answer is never behind an earlier one;
+//   - by a daemon's mark, where no server has run through it. Each answer to a daemon
+//     says in which life and how far etcd is, with a proof that only servers can
+//     make, and the daemon shows the highest when it registers and in its heartbeats.
+//     One that is beyond etcd as it is now ends that life, and no other.
 //
-// Both are looked at in every read and write of this package, and once a second.
-// A server that starts after the restore has heard no revision yet. What neither
-// shows still shows by what the replicas know; their epochs come in as min_epoch.
+// The first two are looked at in every read and write of this package, and once a second.
+// What none shows still shows by what the replicas know; their epochs come in as
+// min_epoch. A life that one server has begun the others find in the cluster's record,
+// which is part of every read; what depends on the life compares it.
 //
 // With a new life the view is built anew, since its watch would wait for revisions
 // that are to come; event streams end with ErrCompacted; and every daemon is

@@ -98,7 +98,7 @@ func (x *edgeTxn) Commit() (*clientv3.TxnResponse, error) {
 			return nil, err
 		}
 	}
-	resp, err := x.inner.If(x.p.kept(x.cmps)...).Then(x.ops...).Commit()
+	resp, err := x.inner.If(x.p.kept(x.cmps, meant)...).Then(x.ops...).Commit()
 	if err == nil && meant && resp.Succeeded {
 		err = x.p.answer()
 	}
@@ -117,7 +117,9 @@ func tableOf(key []byte) string {
 	return table
 }
 
-func (p *plan) kept(cmps []clientv3.Cmp) []clientv3.Cmp {
+// kept are the comparisons that are left. Those of a transaction that the plan is not
+// about, such as one that reads the cluster's identity, are not the call's own.
+func (p *plan) kept(cmps []clientv3.Cmp, meant bool) []clientv3.Cmp {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var kept []clientv3.Cmp
@@ -126,7 +128,9 @@ func (p *plan) kept(cmps []clientv3.Cmp) []clientv3.Cmp {
 		if p.compared == nil {
 			p.compared = make(map[string]bool)
 		}
-		p.compared[table] = true
+		if meant {
+			p.compared[table] = true
+		}
 		if table != p.without || p.passed <= p.skip {
 			kept = append(kept, c)
 		}
@@ -282,7 +286,13 @@ func handed(_ clientv3.OpResponse, err error) error { return err }
 // recordOf is a key's value as etcd has it, nil if there is none.
 func recordOf[T interface{ schemaVersion() int }](t *testing.T, key string) (*T, entry) {
 	t.Helper()
-	es, _, err := shared.store.read(context.WithoutCancel(t.Context()), key)
+	return recordIn[T](t, shared.store, key)
+}
+
+// recordIn is recordOf for a store on another etcd than the shared one.
+func recordIn[T interface{ schemaVersion() int }](t *testing.T, s *Store, key string) (*T, entry) {
+	t.Helper()
+	es, _, err := s.read(context.WithoutCancel(t.Context()), key)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -72,25 +72,41 @@ func entryOf(kv *mvccpb.KeyValue) entry {
 
 // read gets the keys at one revision, linearizably.
 func (s *Store) read(ctx context.Context, keys ...string) ([]entry, int64, error) {
-	entries, header, err := s.readFrom(ctx, keys...)
-	if err != nil {
-		return nil, 0, err
-	}
-	return entries, header.Revision, nil
+	entries, at, err := s.readAt(ctx, keys...)
+	return entries, at.revision, err
 }
 
-// readFrom is read with all that etcd says of itself.
-func (s *Store) readFrom(ctx context.Context, keys ...string) ([]entry, *pb.ResponseHeader, error) {
+// moment is when something was read, and where.
+type moment struct {
+	etcdID   uint64
+	revision int64
+	cluster  entry // the cluster's record, which says in which life of etcd
+}
+
+// readAt is read with where that was. What is known of the cluster afterwards is
+// at least as new.
+func (s *Store) readAt(ctx context.Context, keys ...string) ([]entry, moment, error) {
+	entries, at, err := s.ask(ctx, keys)
+	if errors.Is(err, errSetBack) {
+		entries, at, err = s.ask(ctx, keys)
+	}
+	if err != nil {
+		return nil, moment{}, err
+	}
+	return entries, at, nil
+}
+
+// ask is one linearizable read, which also tells whether etcd was set back.
+func (s *Store) ask(ctx context.Context, keys []string) ([]entry, moment, error) {
+	keys = append(slices.Clone(keys), keyCluster)
 	ops := make([]clientv3.Op, len(keys))
 	for i, k := range keys {
 		ops[i] = clientv3.OpGet(k)
 	}
-	resp, err := s.ask(ctx, ops)
-	if errors.Is(err, errSetBack) {
-		resp, err = s.ask(ctx, ops)
-	}
+	before := s.listen()
+	resp, err := s.client.Txn(ctx).Then(ops...).Commit()
 	if err != nil {
-		return nil, nil, err
+		return nil, moment{}, fail(ctx, "read etcd", err)
 	}
 	entries := make([]entry, len(keys))
 	for i, k := range keys {
@@ -99,17 +115,12 @@ func (s *Store) readFrom(ctx context.Context, keys ...string) ([]entry, *pb.Resp
 			entries[i] = entryOf(kvs[0])
 		}
 	}
-	return entries, resp.Header, nil
-}
-
-// ask is one linearizable read, which also tells whether etcd was set back.
-func (s *Store) ask(ctx context.Context, ops []clientv3.Op) (*clientv3.TxnResponse, error) {
-	before := s.listen()
-	resp, err := s.client.Txn(ctx).Then(ops...).Commit()
-	if err != nil {
-		return nil, fail(ctx, "read etcd", err)
+	last := len(keys) - 1
+	at := moment{etcdID: resp.Header.ClusterId, revision: resp.Header.Revision, cluster: entries[last]}
+	if err := s.hear(ctx, before, resp.Header); err != nil {
+		return nil, moment{}, err
 	}
-	return resp, s.hear(ctx, before, resp.Header)
+	return entries[:last], at, s.heed(ctx, before, at.cluster)
 }
 
 // commit runs the operations if the comparisons hold, and waits for the view

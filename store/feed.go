@@ -195,9 +195,12 @@ func (s *Store) probe(ctx context.Context) {
 	ctx, cancel := s.call(ctx)
 	defer cancel()
 	then, before := time.Now(), s.listen()
-	resp, err := s.client.Get(ctx, keyCluster, clientv3.WithKeysOnly())
+	resp, err := s.client.Get(ctx, keyCluster)
 	if err == nil {
 		err = s.hear(ctx, before, resp.Header)
+	}
+	if err == nil && len(resp.Kvs) == 1 {
+		err = s.heed(ctx, before, entryOf(resp.Kvs[0]))
 	}
 	if err != nil {
 		return // the view's age tells

@@ -27,6 +27,9 @@ func (s *Store) Heartbeat(ctx context.Context, r HeartbeatRequest) (*HeartbeatAn
 		s.noteRefusal(ctx, r.DaemonID, err)
 		return nil, err
 	}
+	if err := s.weighMark(ctx, r.DaemonID, r.Incarnation, r.Mark); err != nil {
+		return nil, err
+	}
 	s.view.heard(r.DaemonID)
 	if err := s.takeResults(ctx, r.DaemonID, r.Results); err != nil {
 		return nil, err
@@ -35,6 +38,7 @@ func (s *Store) Heartbeat(ctx context.Context, r HeartbeatRequest) (*HeartbeatAn
 		return nil, err
 	}
 	s.keysHeard(ctx, r.KeysVersion)
+	mark := s.mark() // first: whoever holds the view's lock must not wait for the identity's
 	s.view.mu.RLock()
 	defer s.view.mu.RUnlock()
 	g, err := s.view.t.granting()
@@ -44,6 +48,7 @@ func (s *Store) Heartbeat(ctx context.Context, r HeartbeatRequest) (*HeartbeatAn
 	return &HeartbeatAnswer{
 		LeaseTTL: ttl, RenewEvery: ttl / 3, Grants: g.rules(s.opts.GrantPeriod, r.KeysVersion),
 		Steps: s.view.t.steps(r.DaemonID, s.opts.RecoverAfter), Revision: s.view.revision,
+		Mark: mark,
 	}, nil
 }
 
@@ -64,6 +69,9 @@ func (r *HeartbeatRequest) check() error {
 	}
 	if len(r.Results) > MaxInventory {
 		return invalid("results", "must be at most %d, not %d", MaxInventory, len(r.Results))
+	}
+	if err := r.Mark.check(); err != nil {
+		return err
 	}
 	return checkInventory(r.Replicas)
 }

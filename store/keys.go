@@ -32,6 +32,7 @@ const (
 	keyCluster      = prefix + "cluster"
 	keyGrantKey     = prefix + tableKeys + "/grant"
 	keyPeriod       = prefix + tableKeys + "/period"
+	keyMarks        = prefix + tableKeys + "/marks"
 	prefixDaemons   = prefix + tableDaemons + "/"
 	prefixLive      = prefix + tableLive + "/"
 	prefixSpace     = prefix + tableSpace + "/"

@@ -28,11 +28,21 @@ func recordedCluster(t *testing.T, s *Store) clusterRecord {
 	return rec
 }
 
-// forgetEtcd makes a running store believe that it knew another etcd.
-func forgetEtcd(s *Store) {
-	known := *s.known()
-	known.etcdID++
-	s.keep(&known)
+// setBack makes the record that of another etcd, as a backup would, under stores that
+// have run through it.
+func setBack(t *testing.T, name string, through ...*Store) {
+	t.Helper()
+	before := make([]identity, len(through))
+	for i, s := range through {
+		before[i] = *s.known()
+		before[i].etcdID++
+	}
+	rewriteCluster(t, through[0], func(r *clusterRecord) { r.EtcdID = name })
+	for i, s := range through {
+		s.mu.Lock()
+		s.identity = &before[i]
+		s.mu.Unlock()
+	}
 }
 
 // A restored etcd begins a life: whoever sees it first writes it, and no epoch
@@ -52,9 +62,7 @@ func TestARestoredEtcdBeginsALife(t *testing.T) {
 
 	// Servers that ran through the restore.
 	other := startOwn(t, e, Options{})
-	rewriteCluster(t, s, func(r *clusterRecord) { r.EtcdID = "other" })
-	forgetEtcd(s)
-	forgetEtcd(other)
+	setBack(t, "other", s, other)
 	var wg sync.WaitGroup
 	for _, st := range []*Store{s, other} {
 		wg.Go(func() {
@@ -116,8 +124,7 @@ func TestAllocatedIsNotBelievedOfAnEarlierLife(t *testing.T) {
 	t.Parallel()
 	s := startOwn(t, own(t, t.TempDir()), Options{})
 	old := makeLog(t, s)
-	rewriteCluster(t, s, func(r *clusterRecord) { r.EtcdID = "other" })
-	forgetEtcd(s)
+	setBack(t, "other", s)
 	fresh := makeLog(t, s)
 	for _, c := range []struct {
 		log  string
@@ -132,9 +139,8 @@ func TestAllocatedIsNotBelievedOfAnEarlierLife(t *testing.T) {
 	}
 	// Of one that was never opened as far as the backup knows, a region may be
 	// there all the same: its bytes are free only when its daemon says so.
-	rewriteCluster(t, s, func(r *clusterRecord) { r.EtcdID = "another" })
 	unopened := makeLog(t, s)
-	forgetEtcd(s)
+	setBack(t, "another", s)
 	if err := s.DeleteLog(t.Context(), unopened.Name, 0); err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,8 @@ import (
 // been set back: somebody put an older copy in its place. It need not have another
 // ID. The view can't follow it by its watch, which would wait for a revision that
 // is to come and miss all below.
+//
+// A server that has heard nothing yet learns it from a daemon that has: see marks.
 
 // listening is what was known before a question to etcd.
 type listening struct {
@@ -46,11 +48,30 @@ func (s *Store) hear(ctx context.Context, before listening, h *pb.ResponseHeader
 	}
 	s.log.Error("etcd is not what it was: it was restored from a backup, or set back",
 		"etcd", etcdName(h.ClusterId), "revision", h.Revision, "etcd_before", etcdName(id.etcdID), "revision_before", before.heard)
-	if _, err := s.relearn(ctx, id.life+1); err != nil {
+	if _, err := s.relearn(ctx, newLife{least: id.life + 1}); err != nil {
 		return err
 	}
-	s.view.outdate()
 	return errSetBack
+}
+
+// heed is called after hear with the cluster's record, where the answer has it. It
+// learns of a life that another server has begun, or begins one if this etcd has
+// forgotten the present one.
+func (s *Store) heed(ctx context.Context, before listening, record entry) error {
+	id := before.ident
+	if id == nil || !record.exists() || record.mod == id.mod {
+		return nil
+	}
+	rec, err := decode[clusterRecord](record.key, record.value)
+	if err != nil {
+		return err
+	}
+	due := newLife{least: rec.Life}
+	if rec.Life < id.life || record.mod < id.mod {
+		due.least = id.life + 1
+	}
+	_, err = s.relearn(ctx, due)
+	return err
 }
 
 // hear notes that etcd has been at this revision.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 )
 
@@ -33,19 +34,25 @@ func (r *restartable) stop() {
 
 // through runs a store over the network, which goes on while etcd is away.
 func (r *restartable) through() *Store {
+	s, _ := r.until()
+	return s
+}
+
+// until is through for a store that may end before the test.
+func (r *restartable) until() (s *Store, stop func()) {
 	r.t.Helper()
 	x, err := Dial(r.t.Context(), []string{r.etcd.Endpoint()}, DialOptions{Logger: quiet()})
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	s, err := New(x.Client, Options{Lease: x.Lease, Logger: quiet()})
+	s, err = New(x.Client, Options{Lease: x.Lease, Logger: quiet()})
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
-	r.t.Cleanup(func() {
+	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
 			r.t.Error(err)
@@ -54,10 +61,48 @@ func (r *restartable) through() *Store {
 			r.t.Error(err)
 		}
 	})
+	r.t.Cleanup(stop)
 	if err := s.WaitReady(r.t.Context()); err != nil {
 		r.t.Fatal(err)
 	}
-	return s
+	return s, stop
+}
+
+// copied is what the etcd's folder holds now. It is stopped for that.
+func (r *restartable) copied() (folder string) {
+	r.t.Helper()
+	folder = filepath.Join(r.t.TempDir(), "copy")
+	r.stop()
+	if err := os.CopyFS(folder, os.DirFS(r.dir)); err != nil {
+		r.t.Fatal(err)
+	}
+	r.start()
+	return folder
+}
+
+// putBack starts the etcd, which is stopped, from a copy of its folder.
+func (r *restartable) putBack(folder string) {
+	r.t.Helper()
+	if err := os.RemoveAll(r.dir); err != nil {
+		r.t.Fatal(err)
+	}
+	if err := os.CopyFS(r.dir, os.DirFS(folder)); err != nil {
+		r.t.Fatal(err)
+	}
+	r.start()
+}
+
+// newRestartable is one that is started, and stopped when the test ends.
+func newRestartable(t *testing.T) *restartable {
+	t.Helper()
+	r := &restartable{t: t, dir: filepath.Join(t.TempDir(), "etcd"), port: freePort(t)}
+	r.start()
+	t.Cleanup(func() {
+		if err := r.etcd.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return r
 }
 
 // A copied data folder put back under the same etcd has its ID, so only its
@@ -66,19 +111,13 @@ func (r *restartable) through() *Store {
 // come, and show what is no more.
 func TestACopiedFolderBeginsALife(t *testing.T) {
 	t.Parallel()
-	r := &restartable{t: t, dir: filepath.Join(t.TempDir(), "etcd"), port: freePort(t)}
-	r.start()
+	r := newRestartable(t)
 	first, second := r.through(), r.through()
 	old := makeLog(t, first)
 	open(t, first, old.Name)
 	d := daemon(t, first)
 
-	yesterday := filepath.Join(t.TempDir(), "copy")
-	r.stop()
-	if err := os.CopyFS(yesterday, os.DirFS(r.dir)); err != nil {
-		t.Fatal(err)
-	}
-	r.start()
+	yesterday := r.copied()
 	eventually(t, "the servers are back", func() bool { return first.Ready() == nil && second.Ready() == nil })
 	for range 3 {
 		open(t, first, old.Name, func(o *OpenLogRequest) { o.Takeover = true })
@@ -95,18 +134,7 @@ func TestACopiedFolderBeginsALife(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.stop()
-	if err := os.RemoveAll(r.dir); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.CopyFS(r.dir, os.DirFS(yesterday)); err != nil {
-		t.Fatal(err)
-	}
-	r.start()
-	t.Cleanup(func() {
-		if err := r.etcd.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	r.putBack(yesterday)
 	for i, s := range []*Store{first, second} {
 		eventually(t, "the server notices and shows what there is", func() bool {
 			_, shown := s.View().Log(lost.Name)

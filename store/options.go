@@ -80,7 +80,7 @@ type Options struct {
 	// GrantPeriod is for how long grants made now serve for a first fence, and
 	// twice that at most; 30 min if zero.
 	GrantPeriod time.Duration
-	// SubscriberBuffer is how many events wait for a subscriber before it is
+	// SubscriberBuffer is how many changes wait for a subscriber before it is
 	// told that it is too slow; 256 if zero.
 	SubscriberBuffer int
 	// Lease is how keep-alives reach etcd. It is needed for a client that has

@@ -343,8 +343,8 @@ func clusterRaces() []race {
 		return func(t *testing.T, p *plan) error {
 			edge, other := fresh(t)
 			p.at = at
-			p.before = func() error { return loaded(other.loadIdentity(t.Context(), 0)) }
-			if err := loaded(edge.loadIdentity(p.in(t.Context()), 0)); err != nil {
+			p.before = func() error { return loaded(other.loadIdentity(t.Context(), newLife{})) }
+			if err := loaded(edge.loadIdentity(p.in(t.Context()), newLife{})); err != nil {
 				return err
 			}
 			return equal("writes of "+key, versionOf(t, other, key), writes)
@@ -360,8 +360,8 @@ func clusterRaces() []race {
 				t.Fatal(err)
 			}
 			p.at, p.skip = "cluster", 1 // the first looks whether there is one
-			p.before = func() error { return loaded(other.loadIdentity(t.Context(), 0)) }
-			rec, _, err := edge.loadCluster(p.in(t.Context()), 0)
+			p.before = func() error { return loaded(other.loadIdentity(t.Context(), newLife{})) }
+			rec, _, err := edge.loadCluster(p.in(t.Context()), newLife{})
 			if err != nil {
 				return err
 			}

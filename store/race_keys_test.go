@@ -109,7 +109,7 @@ func rotated(_ *KeyRing, err error) error { return err }
 // published adds a key that is to sign and that nobody lacks.
 func published(t *testing.T, s *Store) {
 	t.Helper()
-	if err := s.changeRing(t.Context(), func(r *keyRing) (bool, error) { return true, r.publish(0) }); err != nil {
+	if err := s.changeRing(t.Context(), func(r *keyRing, life uint64) (bool, error) { return true, r.publish(life) }); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -25,8 +25,8 @@ type race struct {
 }
 
 func races() []race {
-	return slices.Concat(daemonRaces(), bookRaces(), createRaces(), writerRaces(), setRaces(), adoptRaces(), deleteRaces(), clusterRaces(), keyRaces(),
-		lostRaces(), operatorRaces(), leaderRaces())
+	return slices.Concat(daemonRaces(), bookRaces(), createRaces(), writerRaces(), setRaces(), adoptRaces(), deleteRaces(), clusterRaces(),
+		lifeRaces(), keyRaces(), lostRaces(), operatorRaces(), leaderRaces())
 }
 
 func (r *race) title() string {

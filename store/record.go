@@ -24,6 +24,12 @@ type clusterRecord struct {
 	Life   uint64 `json:"life,omitempty"`
 }
 
+// markKeyRecord is what servers prove marks to each other with.
+type markKeyRecord struct {
+	version
+	Secret []byte `json:"secret"`
+}
+
 // keyRecord is schema 1 of the grant keys: one, which signs.
 type keyRecord struct {
 	version

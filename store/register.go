@@ -50,6 +50,7 @@ func (s *Store) Register(ctx context.Context, r RegisterRequest) (*Registration,
 	// Read after the daemon is live: a key that is published later waits for it.
 	reg.ClusterID = ident.clusterID
 	reg.Grants, err = s.rules(ctx)
+	reg.Mark = s.mark()
 	s.keysHeard(ctx, r.KeysVersion)
 	return reg, err
 }
@@ -85,6 +86,9 @@ func (s *Store) tryRegister(ctx context.Context, r RegisterRequest, lease client
 	}
 	if err := s.barred(g.gone, &r); err != nil {
 		return nil, err
+	}
+	if proved, err := s.outrun(ctx, r.DaemonID, r.Mark, ident, rev); proved || err != nil {
+		return nil, err // in the new life, from a new read
 	}
 	cmps := []clientv3.Cmp{
 		g.daemon.unchanged(), g.live.unchanged(), g.pool.unchanged(), g.addr.unchanged(),

@@ -375,6 +375,7 @@ func TestHeartbeatsWriteNothing(t *testing.T) {
 		fleet[i].Replicas = []ReplicaSummary{{ReplicaID: uuid.NewString(), LogID: uuid.NewString(), Bytes: 4096}}
 	}
 	register(t, fleet, s)
+	writer := open(t, s, makeLog(t, s).Name)
 	applied, committed := e.etcd.Server.AppliedIndex(), e.etcd.Server.CommittedIndex()
 	const beats = 50
 	for n := range beats {
@@ -388,8 +389,11 @@ func TestHeartbeatsWriteNothing(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		if _, err := s.Renew(t.Context(), ref(writer)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if a, c := e.etcd.Server.AppliedIndex(), e.etcd.Server.CommittedIndex(); a != applied || c != committed {
-		t.Errorf("%d heartbeats: %d entries applied, %d committed", beats*len(fleet), a-applied, c-committed)
+		t.Errorf("%d heartbeats and %d renewals: %d entries applied, %d committed", beats*len(fleet), beats, a-applied, c-committed)
 	}
 }

@@ -100,17 +100,13 @@ func (v *View) withoutKeys(keysVersion uint64) ([]string, int64) {
 // Errors: ErrKeyInUse (there are MaxKeys of them and none is retired),
 // ErrConflict (retry), ErrUnavailable.
 func (s *Store) RotateKeys(ctx context.Context) (*KeyRing, error) {
-	ident, err := s.mustKnow()
-	if err != nil {
-		return nil, err
-	}
 	ctx, cancel := s.call(ctx)
 	defer cancel()
-	if err := s.changeRing(ctx, func(r *keyRing) (bool, error) {
+	if err := s.changeRing(ctx, func(r *keyRing, life uint64) (bool, error) {
 		if r.in(KeyPublished) != nil {
 			return false, nil
 		}
-		return true, r.publish(ident.life)
+		return true, r.publish(life)
 	}); err != nil {
 		return nil, err
 	}
@@ -129,13 +125,9 @@ func (s *Store) RotateKeys(ctx context.Context) (*KeyRing, error) {
 // Errors: ErrNotFound, ErrKeyInUse as a KeyError (it signs, or is to), ErrConflict
 // (retry), ErrUnavailable.
 func (s *Store) RetireKey(ctx context.Context, id string) (*KeyRing, error) {
-	ident, err := s.mustKnow()
-	if err != nil {
-		return nil, err
-	}
 	ctx, cancel := s.call(ctx)
 	defer cancel()
-	if err := s.changeRing(ctx, func(r *keyRing) (bool, error) { return r.retire(id, ident.life) }); err != nil {
+	if err := s.changeRing(ctx, func(r *keyRing, life uint64) (bool, error) { return r.retire(id, life) }); err != nil {
 		return nil, err
 	}
 	r, err := s.readRing(ctx)
@@ -145,15 +137,20 @@ func (s *Store) RetireKey(ctx context.Context, id string) (*KeyRing, error) {
 	return s.describe(ctx, r)
 }
 
-// changeRing writes what change makes of the ring, if it is still that one.
-func (s *Store) changeRing(ctx context.Context, change func(*keyRing) (bool, error)) error {
+// changeRing writes what change makes of the ring in this life of etcd, if it is
+// still that one.
+func (s *Store) changeRing(ctx context.Context, change func(r *keyRing, life uint64) (bool, error)) error {
 	return retry(ctx, fmt.Errorf("change the grant keys: %w", ErrConflict), func() (bool, error) {
 		r, err := s.readRing(ctx)
 		if err != nil {
 			return false, err
 		}
+		ident, err := s.mustKnow() // as of that read
+		if err != nil {
+			return false, err
+		}
 		next := r.clone()
-		if changed, err := change(&next); err != nil || !changed {
+		if changed, err := change(&next, ident.life); err != nil || !changed {
 			return err == nil, err
 		}
 		told, err := s.ringEntryOf(ctx, &r.keyRing, &next)
@@ -170,10 +167,6 @@ func (s *Store) changeRing(ctx context.Context, change func(*keyRing) (bool, err
 // changed since the view was looked at: one that comes later is given the key
 // when it registers.
 func (s *Store) promoteKey(ctx context.Context) error {
-	ident, err := s.mustKnow()
-	if err != nil {
-		return err
-	}
 	return retry(ctx, fmt.Errorf("let the published key sign: %w", ErrConflict), func() (bool, error) {
 		r, err := s.readRing(ctx)
 		if err != nil {
@@ -189,6 +182,10 @@ func (s *Store) promoteKey(ctx context.Context) error {
 		waiting, seen := s.view.withoutKeys(p.Since)
 		if len(waiting) > 0 {
 			return true, nil
+		}
+		ident, err := s.mustKnow()
+		if err != nil {
+			return false, err
 		}
 		next := r.clone()
 		next.promote(ident.life)

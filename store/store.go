@@ -33,7 +33,7 @@ type Store struct {
 
 	health healthBox
 
-	mu       sync.RWMutex
+	mu       sync.RWMutex // taken before the view's, never while that is held
 	identity *identity
 }
 
@@ -140,6 +140,8 @@ type identity struct {
 	clusterID string
 	etcdID    uint64        // etcd's own cluster ID
 	life      uint64        // how many etcds there have been
+	mod       int64         // ModRevision of the record that says so
+	marks     []byte        // what marks are proved with
 	heard     *atomic.Int64 // the highest revision that etcd was heard to be at in this life
 }
 

@@ -22,7 +22,7 @@ type logEntries struct {
 	extra       []entry
 	rec         logRecord
 	writerRec   *writerRecord // nil if no writer's lease lives
-	etcdID      uint64        // the etcd that they were read from
+	asOf        moment
 }
 
 // readLog reads a log by ID or name, with more keys at the same revision.
@@ -31,11 +31,11 @@ func (s *Store) readLog(ctx context.Context, idOrName string, more ...string) (*
 	if err != nil {
 		return nil, err
 	}
-	es, header, err := s.readFrom(ctx, append([]string{prefixLogs + id, prefixWriters + id}, more...)...)
+	es, at, err := s.readAt(ctx, append([]string{prefixLogs + id, prefixWriters + id}, more...)...)
 	if err != nil {
 		return nil, err
 	}
-	l := &logEntries{id: id, log: es[0], writer: es[1], extra: es[2:], etcdID: header.ClusterId}
+	l := &logEntries{id: id, log: es[0], writer: es[1], extra: es[2:], asOf: at}
 	if !l.log.exists() {
 		return nil, fmt.Errorf("log %s: %w", clip(idOrName), ErrNotFound)
 	}
@@ -145,7 +145,7 @@ func (s *Store) tryOpen(ctx context.Context, o *opening) (*OpenAnswer, error) {
 	if w := l.writerRec; w != nil && !o.req.Takeover && (!w.Recovering || o.req.Recovering) {
 		return nil, &InUseError{LogID: l.id, Writer: w.Writer}
 	}
-	if o.ident, err = s.identityIn(ctx, l.etcdID); err != nil {
+	if o.ident, err = s.identityIn(ctx, l.asOf); err != nil {
 		return nil, err
 	}
 	if adopted, err := s.adopt(ctx, l); adopted || err != nil {
@@ -191,10 +191,10 @@ func (s *Store) tryOpen(ctx context.Context, o *opening) (*OpenAnswer, error) {
 	return answer, nil
 }
 
-// unchanged is what the open was decided on: the log, its writer, and the keys
-// that its grant is signed with.
+// unchanged is what the open was decided on: the log, its writer, the keys
+// that its grant is signed with, and the life of etcd.
 func (*opening) unchanged(l *logEntries) []clientv3.Cmp {
-	return []clientv3.Cmp{l.log.unchanged(), l.writer.unchanged(), l.extra[1].unchanged()}
+	return []clientv3.Cmp{l.log.unchanged(), l.writer.unchanged(), l.extra[1].unchanged(), l.asOf.cluster.unchanged()}
 }
 
 // next is the log's record in the new epoch, and its writer. Each life of etcd

@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gravenio/graven/identity"
 	"github.com/gravenio/graven/openapi"
 )
 
@@ -182,6 +183,7 @@ type cluster struct {
 	dev  *process
 	data string
 	api  string
+	own  identity.Files // what the test proves who it is by; none without --tls
 }
 
 // startDev starts a cluster in the folder and waits until it is ready.
@@ -190,11 +192,26 @@ func startDev(t tester, data string, args ...string) *cluster {
 	c := &cluster{t: t, data: data}
 	c.dev = start(t, nil, append([]string{"dev", "--data", data, "--api", "127.0.0.1:0"}, args...)...)
 	c.api = c.dev.await(t, `(?m)^ready (https?://\S+)`)[1]
+	if strings.HasPrefix(c.api, "https:") {
+		c.own = c.files("admin")
+	}
 	t.Cleanup(func() {
 		_ = c.stop()
 		c.checkLogs()
 	})
 	return c
+}
+
+// files are those of somebody whose certificate is in the cluster's folder.
+func (c *cluster) files(name string) identity.Files {
+	in := func(file string) string { return filepath.Join(c.data, "tls", file) }
+	return identity.Files{CA: in("ca.crt"), Cert: in(name + ".crt"), Key: in(name + ".key")}
+}
+
+// as are the flags by which a command is somebody's.
+func (c *cluster) as(name string) []string {
+	f := c.files(name)
+	return []string{"--api", c.api, "--tls-ca", f.CA, "--tls-cert", f.Cert, "--tls-key", f.Key}
 }
 
 // checkLogs looks for what no process of the cluster may ever say.
@@ -263,7 +280,7 @@ func (c *cluster) killAll(ids ...string) {
 // awaitState waits until the API shows a daemon in a state.
 func (c *cluster) awaitState(id string, want openapi.DaemonState) {
 	c.t.Helper()
-	client, err := (&app{endpoints: c.api}).dialer()
+	client, err := (&app{endpoints: c.api, credentials: credentials{files: c.own}}).dialer()
 	if err != nil {
 		c.t.Fatalf("%v", err)
 	}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/gravenio/graven/internal/fleet"
 	"github.com/gravenio/graven/openapi"
@@ -15,7 +16,7 @@ import (
 	"github.com/gravenio/graven/replog"
 )
 
-// etcd is lost and yesterday's copy is put in its place, in both ways that people
+// etcd is lost and yesterday's copy is put in its place, in the ways that people
 // do it. Between the copy and the loss the cluster has worked: everything that etcd
 // then knew nothing of is found again, or told.
 func TestDisaster(t *testing.T) {
@@ -39,19 +40,49 @@ func TestDisaster(t *testing.T) {
 	t.Run("a copied data folder", func(t *testing.T) {
 		t.Parallel()
 		s := newSite(t, 5)
-		m := s.Etcd()[0]
-		disaster(s,
-			func(copied string) {
-				s.ok(m.Stop())
-				s.ok(os.CopyFS(copied, os.DirFS(m.Dir)))
-				s.ok(s.StartEtcd(s.ctx()))
-			},
-			func(copied string) {
-				s.ok(m.Kill())
-				s.removeAll(m.Dir)
-				s.ok(os.CopyFS(m.Dir, os.DirFS(copied)))
-			})
+		disaster(s, s.copyEtcd, s.putEtcdBack)
 	})
+	// The servers have heard nothing of what is lost, and the daemons have.
+	t.Run("a copied data folder and new servers", func(t *testing.T) {
+		t.Parallel()
+		s := newSite(t, 5)
+		disaster(s, s.copyEtcd, func(copied string) {
+			s.putEtcdBack(copied)
+			for _, srv := range s.Servers() {
+				s.ok(srv.Kill())
+				s.ok(srv.Start())
+			}
+		})
+		for _, e := range s.journal("etcd-restored") {
+			if !strings.Contains(e.Detail, "daemon "+e.DaemonID+" proves") {
+				t.Errorf("it was not a daemon that knew: %+v", e)
+			}
+		}
+	})
+}
+
+// copyEtcd copies the data folder of the site's etcd.
+func (s *site) copyEtcd(to string) {
+	s.t.Helper()
+	m := s.Etcd()[0]
+	s.ok(m.Stop())
+	s.ok(os.CopyFS(to, os.DirFS(m.Dir)))
+	s.ok(s.StartEtcd(s.ctx()))
+}
+
+// putEtcdBack ends the site's etcd and puts a copy in the place of its data folder.
+func (s *site) putEtcdBack(copied string) {
+	s.t.Helper()
+	m := s.Etcd()[0]
+	s.ok(m.Kill())
+	s.removeAll(m.Dir)
+	s.ok(os.CopyFS(m.Dir, os.DirFS(copied)))
+}
+
+// journal are the entries of a kind.
+func (s *site) journal(kind string) []openapi.JournalEntry {
+	s.t.Helper()
+	return shown[openapi.JournalList](s, "events", "ls", "--kind", kind).Items
 }
 
 // firstEpochOfLife is the first epoch of a cluster's second life.
@@ -95,11 +126,18 @@ func disaster(s *site, backUp, restore func(copied string)) {
 	s.ok(again.Start())
 	s.up()
 
+	restored := time.Now()
 	restore(copied)
 	s.write(live, "while etcd is away")
 	s.ok(s.StartEtcd(s.ctx()))
 	for _, srv := range s.Servers() {
 		s.ok(srv.Ready(s.ctx()))
+	}
+	s.until("the restore is in the journal, once", func() bool { return len(s.journal("etcd-restored")) == 1 })
+	for _, a := range s.Agents() { // the copy may show it as up
+		s.until(a.ID+" has registered anew", func() bool {
+			return shown[openapi.Daemon](s, "daemon", "show", a.ID).RegisteredAt.After(restored)
+		})
 	}
 	s.up()
 

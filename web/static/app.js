@@ -9,6 +9,7 @@ let source = null;
 let retryMs = 1000;
 let reload = 0;
 let retry = 0;
+let drawing = 0;
 
 // ---- reading ----
 
@@ -73,7 +74,7 @@ async function connect() {
 function apply(items, event, kind) {
   if (event.deleted) items.delete(event.id);
   else if (event[kind]) items.set(event.id, event[kind]);
-  draw();
+  drawSoon();
   reloadSoon();
 }
 
@@ -249,6 +250,15 @@ function draw() {
   byID("summary").replaceChildren(...summary(s));
   drawDaemons();
   drawLogs();
+}
+
+// A daemon that goes brings an event of each of its logs: they are drawn together,
+// and in a tab that nobody sees not before somebody does.
+function drawSoon() {
+  drawing ||= requestAnimationFrame(() => {
+    drawing = 0;
+    draw();
+  });
 }
 
 connect();
