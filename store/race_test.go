@@ -92,19 +92,7 @@ func TestMutation(t *testing.T) {
 // TestEveryGuardHasARace holds doc.go's table against the races.
 func TestEveryGuardHasARace(t *testing.T) {
 	t.Parallel()
-	src, err := os.ReadFile("doc.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, table, ok := strings.Cut(string(src), "//\ttransaction         compares\n")
-	if !ok {
-		t.Fatal("doc.go has no table of guards")
-	}
-	table, _, _ = strings.Cut(table, "//\n")
-	var rows []string
-	for _, m := range regexp.MustCompile(`(?m)^//\t(\S+(?: \S+)*)  +\S`).FindAllStringSubmatch(table, -1) {
-		rows = append(rows, m[1])
-	}
+	rows := guards(t)
 	all := races()
 	for _, row := range rows {
 		if !slices.ContainsFunc(all, func(r race) bool { return r.action == row }) {
@@ -116,6 +104,24 @@ func TestEveryGuardHasARace(t *testing.T) {
 			t.Errorf("a race is played for %q, which doc.go's table does not have", r.action)
 		}
 	}
+}
+
+// guards are the transactions of doc.go's table.
+func guards(t *testing.T) (rows []string) {
+	t.Helper()
+	src, err := os.ReadFile("doc.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, ok := strings.Cut(string(src), "//\ttransaction         compares\n")
+	if !ok {
+		t.Fatal("doc.go has no table of guards")
+	}
+	table, _, _ = strings.Cut(table, "//\n")
+	for _, m := range regexp.MustCompile(`(?m)^//\t(\S+(?: \S+)*)  +\S`).FindAllStringSubmatch(table, -1) {
+		rows = append(rows, m[1])
+	}
+	return rows
 }
 
 // reg registers a daemon through the other server.
