@@ -36,7 +36,7 @@ func TestTheJournalIsBounded(t *testing.T) {
 	t.Parallel()
 	s := startOwn(t, own(t, t.TempDir()), Options{JournalEntries: 8, RefusalWindow: time.Hour})
 	r := daemon(t, s)
-	if err := s.SetDraining(t.Context(), r.DaemonID, true, 0); err != nil {
+	if err := drain(t.Context(), s, r.DaemonID, true, 0); err != nil {
 		t.Fatal(err)
 	}
 	l := makeLog(t, s)

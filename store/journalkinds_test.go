@@ -97,10 +97,10 @@ func tellingsOfDaemons() []telling {
 	drains := func(to bool) func(t *testing.T, s *Store) (acts, string) {
 		return func(t *testing.T, s *Store) (acts, string) {
 			r := daemon(t, s)
-			if err := s.SetDraining(t.Context(), r.DaemonID, !to, 0); err != nil {
+			if err := drain(t.Context(), s, r.DaemonID, !to, 0); err != nil {
 				t.Fatal(err)
 			}
-			return func(ctx context.Context) error { return s.SetDraining(ctx, r.DaemonID, to, 0) }, r.DaemonID
+			return func(ctx context.Context) error { return drain(ctx, s, r.DaemonID, to, 0) }, r.DaemonID
 		}
 	}
 	goes := func(lost bool) func(t *testing.T, s *Store) (acts, string) {

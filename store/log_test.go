@@ -63,11 +63,11 @@ func TestPlacementFollowsTheView(t *testing.T) {
 			t.Errorf("%v, want the rule %s", err, rule)
 		}
 	}
-	if err := s.SetDraining(t.Context(), ids[0], true, 0); err != nil {
+	if err := drain(t.Context(), s, ids[0], true, 0); err != nil {
 		t.Fatal(err)
 	}
 	fails(placement.RuleDraining)
-	if err := s.SetDraining(t.Context(), ids[0], false, 0); err != nil {
+	if err := drain(t.Context(), s, ids[0], false, 0); err != nil {
 		t.Fatal(err)
 	}
 	l, err := s.CreateLog(t.Context(), CreateLogRequest{Name: logName(t), Daemons: ids, AckQuorum: 2, CapacityBytes: 1<<30 - 1<<20})

@@ -83,7 +83,7 @@ func lostOfDaemons() []lostAnswer {
 		{action: "SetDraining", stage: func(t *testing.T, s *Store) (lostCall, func() error) {
 			r := daemon(t, s)
 			return func(ctx context.Context, s *Store) (any, error) {
-					return nil, s.SetDraining(ctx, r.DaemonID, true, 0)
+					return nil, drain(ctx, s, r.DaemonID, true, 0)
 				}, func() error {
 					rec, _ := recordOf[daemonRecord](t, prefixDaemons+r.DaemonID)
 					return equal("draining", rec.Draining, true)

@@ -14,7 +14,7 @@ func daemonRaces() []race {
 		{"Register", "drained meanwhile", tableDaemons, func(t *testing.T, p *plan) error {
 			r := daemon(t, s)
 			r.Incarnation++
-			p.before = func() error { return s.SetDraining(t.Context(), r.DaemonID, true, 0) }
+			p.before = func() error { return drain(t.Context(), s, r.DaemonID, true, 0) }
 			_, err := shared.edges.Register(p.in(t.Context()), r)
 			rec, _ := recordOf[daemonRecord](t, prefixDaemons+r.DaemonID)
 			return errors.Join(answered(err, nil), equal("draining", rec.Draining, true), equal("incarnation", rec.Incarnation, 2))
@@ -155,7 +155,7 @@ func daemonRaces() []race {
 				t.Fatal(err)
 			}
 			_, e := recordOf[daemonRecord](t, key)
-			p.before = func() error { return s.SetDraining(t.Context(), r.DaemonID, true, 0) }
+			p.before = func() error { return drain(t.Context(), s, r.DaemonID, true, 0) }
 			err := (&leader{s: shared.edges}).mark(p.in(t.Context()), downMark{id: r.DaemonID, rec: rec, mod: e.mod, since: time.Now()})
 			now, _ := recordOf[daemonRecord](t, key)
 			return errors.Join(answered(err, nil), equal("draining", now.Draining, true))
@@ -173,7 +173,7 @@ func daemonRaces() []race {
 			later := r
 			later.Incarnation++
 			p.before = func() error { return reg(t.Context(), later) }
-			err := shared.edges.SetDraining(p.in(t.Context()), r.DaemonID, true, 0)
+			err := drain(p.in(t.Context()), shared.edges, r.DaemonID, true, 0)
 			rec, _ := recordOf[daemonRecord](t, prefixDaemons+r.DaemonID)
 			return errors.Join(answered(err, nil), equal("incarnation", rec.Incarnation, 2), equal("draining", rec.Draining, true))
 		}},
@@ -210,7 +210,7 @@ func bookRaces() []race {
 		{"DeleteDaemon", "undrained meanwhile", tableDaemons, func(t *testing.T, p *plan) error {
 			r := away(t)
 			d, _ := s.View().Daemon(r.DaemonID)
-			p.before = func() error { return s.SetDraining(t.Context(), r.DaemonID, true, 0) }
+			p.before = func() error { return drain(t.Context(), s, r.DaemonID, true, 0) }
 			return remains(t, r, shared.edges.DeleteDaemon(p.in(t.Context()), r.DaemonID, false, d.ModRevision), ErrPrecondition)
 		}},
 		{"DeleteDaemon", "back meanwhile", "", func(t *testing.T, p *plan) error {

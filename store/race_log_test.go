@@ -27,7 +27,7 @@ func createRaces() []race {
 	}
 	return []race{
 		{"CreateLog", "drained meanwhile", tableDaemons, refused("draining", func(t *testing.T, id string) func() error {
-			return func() error { return s.SetDraining(t.Context(), id, true, 0) }
+			return func() error { return drain(t.Context(), s, id, true, 0) }
 		})},
 		{"CreateLog", "expired meanwhile", tableLive, refused("down", func(t *testing.T, id string) func() error {
 			return diesUnmarked(t, id)
@@ -355,7 +355,7 @@ func setRaces() []race {
 			return errors.Join(answered(err, nil), equal("reserved bytes", reserved(t, s, l.spare[0]), l.ReplicaBytes))
 		}},
 		{"StartReplacement", "drained meanwhile", tableDaemons, unplaced("draining", func(t *testing.T, id string) func() error {
-			return func() error { return s.SetDraining(t.Context(), id, true, 0) }
+			return func() error { return drain(t.Context(), s, id, true, 0) }
 		})},
 		{"StartReplacement", "expired meanwhile", tableLive, unplaced("down", func(t *testing.T, id string) func() error {
 			return diesUnmarked(t, id)

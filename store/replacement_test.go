@@ -193,7 +193,7 @@ func TestStartReplacementGuards(t *testing.T) {
 		"volatile": p.daemon(t, func(r *RegisterRequest) { r.Media = "volatile" }),
 		"unlike":   daemon(t, s).DaemonID,
 	}
-	if err := s.SetDraining(t.Context(), at["draining"], true, 0); err != nil {
+	if err := drain(t.Context(), s, at["draining"], true, 0); err != nil {
 		t.Fatal(err)
 	}
 	expire(t, s, prefixLive+at["down"])
@@ -319,7 +319,7 @@ func TestPlacedAgainWhenTheViewWasBehind(t *testing.T) {
 	t.Parallel()
 	s := shared.store
 	p := newPatient(t, s, 2)
-	if err := s.SetDraining(t.Context(), p.spare[0], true, 0); err != nil {
+	if err := drain(t.Context(), s, p.spare[0], true, 0); err != nil {
 		t.Fatal(err)
 	}
 	behind := second(t, Options{})
@@ -556,7 +556,7 @@ func TestReplacementRacesAtTheTransaction(t *testing.T) {
 		{"start, deleted", false, start, deleted},
 		{"start, started", false, start, started},
 		{"start, target drained", false, start, func(t *testing.T, w *world) error {
-			return s.SetDraining(t.Context(), w.p.spare[0], true, 0)
+			return drain(t.Context(), s, w.p.spare[0], true, 0)
 		}},
 		{"start, target down", false, start, func(t *testing.T, w *world) error {
 			expire(t, s, prefixLive+w.p.spare[0])
