@@ -244,17 +244,7 @@ func writerRaces() []race {
 
 // retiredUnderAnOpen has an etcd of its own, since the keys are everybody's.
 func retiredUnderAnOpen(t *testing.T, p *plan) error {
-	e := own(t, t.TempDir())
-	edge, stopEdge, err := startOn(edgeClient(e.Client, nil), e.Lease, Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(stopEdge)
-	s, stop, err := start(e, Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(stop)
+	s := rotating(t)
 	r := daemon(t, s)
 	l, err := s.CreateLog(t.Context(), on(t, r.DaemonID))
 	if err != nil {
@@ -277,7 +267,7 @@ func retiredUnderAnOpen(t *testing.T, p *plan) error {
 		_, err = s.RetireKey(t.Context(), before.in(KeySigning).ID)
 		return err
 	}
-	a, err := edge.OpenLog(p.in(t.Context()), OpenLogRequest{Log: l.LogID})
+	a, err := edgeOf(t, s, Options{}).OpenLog(p.in(t.Context()), OpenLogRequest{Log: l.LogID})
 	if err != nil {
 		return err
 	}
