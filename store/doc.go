@@ -119,8 +119,7 @@
 // what is decided about one log never hits another that has its name meanwhile.
 //
 // Each row is played as a race at its transaction's edge, and each comparison
-// taken away on its way to etcd, by TestRaces and TestMutation; those of the grant
-// keys are played in grants_test.go.
+// taken away on its way to etcd, by TestRaces and TestMutation.
 //
 // # Replacing a replica
 //

@@ -104,7 +104,7 @@ func TestDrainOutlivesAServer(t *testing.T) {
 	old := l.Replicas[0]
 	id := "drain-" + old.ReplicaID
 	a := open(t, c.s, l.LogID)
-	if err := c.s.SetDraining(t.Context(), old.DaemonID, true, 0); err != nil {
+	if err := drain(t.Context(), c.s, old.DaemonID, true, 0); err != nil {
 		t.Fatal(err)
 	}
 	began := c.operator(id, planner.Running)
@@ -154,7 +154,7 @@ func TestCancelledAndUndrained(t *testing.T) {
 	c := newPlanned(t, 4)
 	l := c.log()
 	ids := []string{"drain-" + l.Replicas[0].ReplicaID, "drain-" + l.Replicas[1].ReplicaID}
-	if err := c.s.SetDraining(t.Context(), l.Replicas[0].DaemonID, true, 0); err != nil {
+	if err := drain(t.Context(), c.s, l.Replicas[0].DaemonID, true, 0); err != nil {
 		t.Fatal(err)
 	}
 	c.operator(ids[0], planner.Running)
@@ -166,14 +166,14 @@ func TestCancelledAndUndrained(t *testing.T) {
 	if now, _ := c.s.View().Log(l.LogID); len(now.Replicas) != 3 {
 		t.Errorf("the log after the cancel: %+v", now.Replicas)
 	}
-	if err := c.s.SetDraining(t.Context(), l.Replicas[1].DaemonID, true, 0); err != nil {
+	if err := drain(t.Context(), c.s, l.Replicas[1].DaemonID, true, 0); err != nil {
 		t.Fatal(err)
 	}
 	c.operator(ids[1], planner.Running) // and the first was not begun before it
 	if o, _ := c.s.View().Operator(ids[0]); o.State != planner.Cancelled || o.Attempts != 1 {
 		t.Errorf("the cancelled one: %+v", o)
 	}
-	if err := c.s.SetDraining(t.Context(), l.Replicas[1].DaemonID, false, 0); err != nil {
+	if err := drain(t.Context(), c.s, l.Replicas[1].DaemonID, false, 0); err != nil {
 		t.Fatal(err)
 	}
 	c.operator(ids[1], planner.Cancelled)

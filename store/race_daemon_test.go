@@ -14,7 +14,7 @@ func daemonRaces() []race {
 		{"Register", "drained meanwhile", tableDaemons, func(t *testing.T, p *plan) error {
 			r := daemon(t, s)
 			r.Incarnation++
-			p.before = func() error { return s.SetDraining(t.Context(), r.DaemonID, true, 0) }
+			p.before = func() error { return drain(t.Context(), s, r.DaemonID, true, 0) }
 			_, err := shared.edges.Register(p.in(t.Context()), r)
 			rec, _ := recordOf[daemonRecord](t, prefixDaemons+r.DaemonID)
 			return errors.Join(answered(err, nil), equal("draining", rec.Draining, true), equal("incarnation", rec.Incarnation, 2))
@@ -155,7 +155,7 @@ func daemonRaces() []race {
 				t.Fatal(err)
 			}
 			_, e := recordOf[daemonRecord](t, key)
-			p.before = func() error { return s.SetDraining(t.Context(), r.DaemonID, true, 0) }
+			p.before = func() error { return drain(t.Context(), s, r.DaemonID, true, 0) }
 			err := (&leader{s: shared.edges}).mark(p.in(t.Context()), downMark{id: r.DaemonID, rec: rec, mod: e.mod, since: time.Now()})
 			now, _ := recordOf[daemonRecord](t, key)
 			return errors.Join(answered(err, nil), equal("draining", now.Draining, true))
@@ -173,7 +173,7 @@ func daemonRaces() []race {
 			later := r
 			later.Incarnation++
 			p.before = func() error { return reg(t.Context(), later) }
-			err := shared.edges.SetDraining(p.in(t.Context()), r.DaemonID, true, 0)
+			err := drain(p.in(t.Context()), shared.edges, r.DaemonID, true, 0)
 			rec, _ := recordOf[daemonRecord](t, prefixDaemons+r.DaemonID)
 			return errors.Join(answered(err, nil), equal("incarnation", rec.Incarnation, 2), equal("draining", rec.Draining, true))
 		}},
@@ -210,7 +210,7 @@ func bookRaces() []race {
 		{"DeleteDaemon", "undrained meanwhile", tableDaemons, func(t *testing.T, p *plan) error {
 			r := away(t)
 			d, _ := s.View().Daemon(r.DaemonID)
-			p.before = func() error { return s.SetDraining(t.Context(), r.DaemonID, true, 0) }
+			p.before = func() error { return drain(t.Context(), s, r.DaemonID, true, 0) }
 			return remains(t, r, shared.edges.DeleteDaemon(p.in(t.Context()), r.DaemonID, false, d.ModRevision), ErrPrecondition)
 		}},
 		{"DeleteDaemon", "back meanwhile", "", func(t *testing.T, p *plan) error {
@@ -328,20 +328,9 @@ func (c *condemnedRegion) removed(t *testing.T, s *Store, p *plan) error {
 
 // clusterRaces are those about what is made once. Each has an etcd of its own.
 func clusterRaces() []race {
-	fresh := func(t *testing.T) (edge, other *Store) {
-		e := own(t, t.TempDir())
-		var err error
-		if edge, err = New(edgeClient(e.Client, nil), Options{Lease: e.Lease, Logger: quiet()}); err != nil {
-			t.Fatal(err)
-		}
-		if other, err = New(e.Client, Options{Lease: e.Lease, Logger: quiet()}); err != nil {
-			t.Fatal(err)
-		}
-		return edge, other
-	}
 	made := func(at, key string, writes int64) func(t *testing.T, p *plan) error {
 		return func(t *testing.T, p *plan) error {
-			edge, other := fresh(t)
+			edge, other := freshPair(t)
 			p.at = at
 			p.before = func() error { return loaded(other.loadIdentity(t.Context(), newLife{})) }
 			if err := loaded(edge.loadIdentity(p.in(t.Context()), newLife{})); err != nil {
@@ -354,11 +343,8 @@ func clusterRaces() []race {
 		{"identity", "another server makes the cluster", "cluster", made("cluster", keyCluster, 2)}, // and etcd's ID
 		{"identity", "another server makes the key", "keys", made("keys", keyGrantKey, 1)},
 		{"new life", "another server begins it", "cluster", func(t *testing.T, p *plan) error {
-			edge, other := fresh(t)
-			old := clusterRecord{version: current(), ClusterID: uuid.NewString(), EtcdID: "1"}
-			if err := handed(other.client.Do(t.Context(), put(keyCluster, old))); err != nil {
-				t.Fatal(err)
-			}
+			edge, other := freshPair(t)
+			ofAnotherEtcd(t, other)
 			p.at, p.skip = "cluster", 1 // the first looks whether there is one
 			p.before = func() error { return loaded(other.loadIdentity(t.Context(), newLife{})) }
 			rec, _, err := edge.loadCluster(p.in(t.Context()), newLife{})
@@ -367,6 +353,30 @@ func clusterRaces() []race {
 			}
 			return errors.Join(equal("life", rec.Life, 1), equal("writes", versionOf(t, other, keyCluster), 2))
 		}},
+	}
+}
+
+// freshPair are two servers, which run no loops yet, on an etcd that nobody has
+// written to. The calls of the first one follow the plans in their contexts.
+func freshPair(t *testing.T) (edge, other *Store) {
+	t.Helper()
+	e := own(t, t.TempDir())
+	var err error
+	if edge, err = New(edgeClient(e.Client, nil), Options{Lease: e.Lease, Logger: quiet()}); err != nil {
+		t.Fatal(err)
+	}
+	if other, err = New(e.Client, Options{Lease: e.Lease, Logger: quiet()}); err != nil {
+		t.Fatal(err)
+	}
+	return edge, other
+}
+
+// ofAnotherEtcd writes the cluster's record as a backup of another etcd has it.
+func ofAnotherEtcd(t *testing.T, s *Store) {
+	t.Helper()
+	old := clusterRecord{version: current(), ClusterID: uuid.NewString(), EtcdID: "1"}
+	if err := handed(s.client.Do(t.Context(), put(keyCluster, old))); err != nil {
+		t.Fatal(err)
 	}
 }
 
