@@ -167,7 +167,8 @@
 // nothing, so theirs are written apart: the first of a host and sort at once, the
 // others counted and written once each RefusalWindow. Every server trims what the
 // view shows to be too many: each class of kinds has bounds of its own in entries
-// and bytes, so that none pushes out another.
+// and bytes, so that none pushes out another. The oldest, which go first, are those of
+// the lowest revisions.
 //
 // # Grants
 //
