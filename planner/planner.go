@@ -11,6 +11,7 @@ import (
 type Planner struct {
 	seed   uint64
 	sights sights
+	scrubs map[string]int // how often each was begun, as of the plan before
 }
 
 // New returns a planner that has seen nothing. The seed is for the choice of
@@ -90,9 +91,10 @@ type want struct {
 	Step
 
 	log    *Log
-	lacks  string // what keeps it from coming to an end, for people, or ""
-	urgent int    // the lower, the sooner
-	spare  int    // copies that the log can still lose
+	lacks  string   // what keeps it from coming to an end, for people, or ""
+	urgent int      // the lower, the sooner
+	spare  int      // copies that the log can still lose
+	waited Duration // since the daemon's last scrub
 }
 
 // wanted are all steps that there is a reason for, the most urgent first, and last
@@ -104,13 +106,9 @@ func (r *round) wanted() []want {
 			ws = append(ws, w)
 		}
 	}
-	for i := range r.all {
-		if w, ok := r.wantScrub(&r.all[i]); ok {
-			ws = append(ws, w)
-		}
-	}
+	ws = append(ws, r.wantScrubs()...)
 	slices.SortStableFunc(ws, func(a, b want) int {
-		return cmp.Or(cmp.Compare(a.order(), b.order()), cmp.Compare(a.spare, b.spare), cmp.Compare(a.ID, b.ID))
+		return cmp.Or(cmp.Compare(a.order(), b.order()), cmp.Compare(a.spare, b.spare), cmp.Compare(b.waited, a.waited), cmp.Compare(a.ID, b.ID))
 	})
 	return ws
 }

@@ -401,25 +401,3 @@ func TestRests(t *testing.T) {
 		}
 	}
 }
-
-// Scrubs come one after the other, and each daemon's in its time.
-func TestScrubs(t *testing.T) {
-	t.Parallel()
-	v, l, p := cluster(3), limits(), New(1)
-	l.ScrubEvery, l.Cluster = Hour, 4
-	if plan := p.Plan(v, l, false, 0); plan.text() != "" {
-		t.Errorf("a new planner begins with %q", plan.text())
-	}
-	plan := p.Plan(v, l, false, Hour)
-	if plan.text() != "scrub-d0 due; scrub-d1 waits; scrub-d2 waits" {
-		t.Fatalf("when they are due: %q", plan.text())
-	}
-	v.Operators = []Operator{{ID: "scrub-d0", Kind: Scrub, State: Running, DaemonID: "d0", Attempts: 1}}
-	if plan = p.Plan(v, l, false, Hour+1); plan.text() != "scrub-d1 waits; scrub-d2 waits" {
-		t.Errorf("while one runs: %q", plan.text())
-	}
-	v.Operators[0].State = Done
-	if plan = p.Plan(v, l, false, Hour+2); plan.text() != "scrub-d1 due; scrub-d2 waits" {
-		t.Errorf("when it is done: %q", plan.text())
-	}
-}

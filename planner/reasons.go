@@ -189,23 +189,6 @@ func (r *round) differs(l *Log) bool {
 	return false
 }
 
-// wantScrub is a scrub that is due.
-func (r *round) wantScrub(d *Daemon) (want, bool) {
-	id := string(Scrub) + "-" + d.ID
-	if r.limits.ScrubEvery <= 0 || !d.Up || r.running(id) {
-		return want{}, false
-	}
-	if r.sights.held("scrub/"+d.ID) < r.limits.ScrubEvery || r.resting(id) {
-		return want{}, false
-	}
-	return want{Step: Step{ID: id, Kind: Scrub, Reason: Due, DaemonID: d.ID}, urgent: urgentScrub}, true
-}
-
-func (r *round) running(id string) bool {
-	o := r.ops[id]
-	return o != nil && o.State == Running
-}
-
 func (l *Log) learner() *Replica {
 	for i := range l.Replicas {
 		if l.Replicas[i].Learner {

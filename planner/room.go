@@ -81,9 +81,6 @@ func (r *round) admit(w want) Step {
 			return s
 		}
 	}
-	if s.Kind == Scrub {
-		r.sights.forget("scrub/" + s.DaemonID)
-	}
 	r.room.take(r, &s)
 	return s
 }
