@@ -70,7 +70,8 @@
 //	transaction         compares
 //	identity            the key is absent
 //	new life            the cluster's record unchanged
-//	Register            daemon, live, pool, address unchanged; space, if it is absent
+//	Register            daemon, live, pool, address and what is left of a deletion unchanged; space,
+//	                    if it is absent
 //	Heartbeat           nothing is written by most; a rewrite of live: live unchanged, and the
 //	                    address unchanged if it moves
 //	removal results     condemned and space unchanged

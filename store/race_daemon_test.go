@@ -47,6 +47,23 @@ func daemonRaces() []race {
 			return errors.Join(answered(err, nil), equal("pool without an owner", owner == nil, false),
 				equal("no books", books == nil, false))
 		}},
+		{"Register", "given up meanwhile", tableGone, func(t *testing.T, p *plan) error {
+			// Its ID has nothing any more, as before, but that replicas of logs were on it:
+			// they would be taken for ones in this pool.
+			r, first := daemonReq(t), daemonReq(t)
+			first.DaemonID = r.DaemonID
+			p.before = func() error {
+				if err := reg(t.Context(), first); err != nil {
+					return err
+				}
+				if err := made(s.CreateLog(t.Context(), on(t, first.DaemonID))); err != nil {
+					return err
+				}
+				return givenUp(t, first.DaemonID)()
+			}
+			_, err := shared.edges.Register(p.in(t.Context()), r)
+			return answered(err, ErrGone)
+		}},
 		{"Register", "its log deleted meanwhile", "", func(t *testing.T, p *plan) error {
 			// It is told to keep what the log's record still named; the next heartbeat
 			// corrects that, and until its word the bytes stay reserved.

@@ -91,7 +91,7 @@ func (s *Store) tryRegister(ctx context.Context, r RegisterRequest, lease client
 		return nil, err // in the new life, from a new read
 	}
 	cmps := []clientv3.Cmp{
-		g.daemon.unchanged(), g.live.unchanged(), g.pool.unchanged(), g.addr.unchanged(),
+		g.daemon.unchanged(), g.live.unchanged(), g.pool.unchanged(), g.addr.unchanged(), g.gone.unchanged(),
 	}
 	owner := ownerRecord{version: current(), DaemonID: r.DaemonID}
 	ops := []clientv3.Op{
