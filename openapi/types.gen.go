@@ -1017,11 +1017,11 @@ type Health struct {
 	// Reason Why, for people.
 	Reason string `json:"reason,omitempty,omitzero"`
 
-	// State `degraded`: serves, but slowly or with errors. `read-only`: takes no new bytes.
+	// State `degraded`: serves, but slowly or with errors. `read-only`: takes no new bytes, and gets no new replicas.
 	State HealthState `json:"state"`
 }
 
-// HealthState `degraded`: serves, but slowly or with errors. `read-only`: takes no new bytes.
+// HealthState `degraded`: serves, but slowly or with errors. `read-only`: takes no new bytes, and gets no new replicas.
 type HealthState string
 
 // HeartbeatAnswer defines model for HeartbeatAnswer.
@@ -1606,7 +1606,9 @@ type PlacementProblem struct {
 	// Replicas Asked for.
 	Replicas int `json:"replicas"`
 
-	// Rule The rule at which fewer daemons than replicas were left.
+	// Rule The rule at which fewer daemons than replicas were left: `daemons` (there are no more), `down`, `draining`,
+	// `read-only`, `exclude`, `media`, `transport`, `label`, `failure-domain-label` (the daemon has none), `space`,
+	// `failure-domain`. For a daemon that was asked for also `unknown`.
 	Rule string `json:"rule"`
 }
 

@@ -97,11 +97,6 @@ func (r *round) place(l *Log, s *Step) string {
 			req.Beside = append(req.Beside, rep.DaemonID)
 		}
 	}
-	for i := range r.all {
-		if d := &r.all[i]; d.ReadOnly {
-			req.Exclude = append(req.Exclude, d.ID)
-		}
-	}
 	if _, err := r.index.Place(req, r.seed); err != nil {
 		return "a daemon that fits: " + err.Error()
 	}
