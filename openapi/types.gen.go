@@ -909,7 +909,7 @@ type Event struct {
 	Daemon  *Daemon `json:"daemon,omitempty"`
 	Deleted bool    `json:"deleted,omitempty,omitzero"`
 
-	// ID The `daemon_id`, the `log_id`, the `operator_id`, or the journal entry's own ID, which sorts by time.
+	// ID The `daemon_id`, the `log_id`, the `operator_id`, or the journal entry's own ID.
 	ID      string        `json:"id"`
 	Journal *JournalEntry `json:"journal,omitempty"`
 
@@ -1134,7 +1134,7 @@ type JournalEntry struct {
 	// Detail What happened, for people.
 	Detail string `json:"detail"`
 
-	// EntryID Sorts by time.
+	// EntryID A UUIDv7, by the clock of the server that wrote the entry. Lists and events are in the order of the changes.
 	//
 	// Example: 0196f0a2-6d5e-7c31-9a55-0d7f5b0c9a11
 	EntryID string `json:"entry_id"`
