@@ -72,7 +72,7 @@ func (m *room) refuses(s *Step) string {
 // admit gives a step its room, and a replacement its daemon, or says what it
 // waits for, and whether a daemon fits.
 func (r *round) admit(w want) (s Step, fits bool) {
-	s, fits = w.Step, true
+	s = w.Step
 	if s.WaitsFor = r.room.refuses(&s); s.WaitsFor != "" {
 		return s, true
 	}
