@@ -24,6 +24,7 @@ func (p *Planner) Plan(v *View, l Limits, paused bool, now Duration) Plan {
 	p.sights.begin(now)
 	p.seed++
 	r := newRound(p, v, l)
+	r.seeEnded()
 	plan := Plan{Brake: r.brake, Ends: r.ends()}
 	wanted := r.wanted()
 	plan.Drop = r.unwanted(wanted)
@@ -134,28 +135,4 @@ func (r *round) planned(id string) []string {
 		return []string{id}
 	}
 	return nil
-}
-
-// Times that no person needs to change.
-const (
-	cancelHold = Hour   // a cancelled operator is not planned again
-	firstRetry = Minute // after a failure, doubled with each
-	lastRetry  = Hour
-)
-
-// resting says whether an operator of this ID is under way, or has ended too
-// short a time ago to be begun again.
-func (r *round) resting(id string) bool {
-	o := r.ops[id]
-	switch {
-	case o == nil || o.State == Planned:
-		return false
-	case o.State == Running:
-		return true
-	}
-	held := r.sights.held("ended/" + id)
-	if o.State == Cancelled {
-		return held < cancelHold
-	}
-	return held < min(lastRetry, firstRetry<<min(max(o.Attempts-1, 0), 10))
 }

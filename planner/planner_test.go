@@ -373,31 +373,3 @@ func TestLimitsHold(t *testing.T) {
 		t.Errorf("with one under way: %q", plan.text())
 	}
 }
-
-// Operators that have ended are not begun again at once.
-func TestRests(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct {
-		state    State
-		attempts int
-		rests    Duration
-	}{
-		{Failed, 1, Minute}, {Failed, 3, 4 * Minute}, {Failed, 50, Hour}, {Cancelled, 1, Hour}, {Running, 1, 100 * Hour},
-	} {
-		v := cluster(4)
-		v.log("l", 0, 1, 2).Replicas[0].Missing = true
-		v.Operators = []Operator{{ID: "replace-l.0", Kind: Replace, State: c.state, Attempts: c.attempts, LogID: "other"}}
-		if c.state == Running {
-			v.Operators[0].Kind = "of another version"
-		}
-		p := New(1)
-		for _, at := range []Duration{0, c.rests - 1} {
-			if plan := p.Plan(v, limits(), false, at); len(plan.Start) != 0 {
-				t.Errorf("%s, attempt %d, after %v: %q", c.state, c.attempts, at, plan.text())
-			}
-		}
-		if plan := p.Plan(v, limits(), false, c.rests); (len(plan.Start) == 0) != (c.state == Running) {
-			t.Errorf("%s, attempt %d, after %v: %q", c.state, c.attempts, c.rests, plan.text())
-		}
-	}
-}

@@ -27,8 +27,8 @@ func (r *round) wantScrub(id string, d *Daemon) (want, bool) {
 	if r.limits.ScrubEvery <= 0 || !d.Up {
 		return want{}, false
 	}
-	waited, rests := r.sights.held("scrub/"+d.ID), r.resting(id) // both times run
-	if waited < r.limits.ScrubEvery || rests {
+	waited := r.sights.held("scrub/" + d.ID)
+	if waited < r.limits.ScrubEvery || r.resting(id) {
 		return want{}, false
 	}
 	return want{Step: Step{ID: id, Kind: Scrub, Reason: Due, DaemonID: d.ID}, urgent: urgentScrub, waited: waited}, true

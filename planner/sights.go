@@ -27,3 +27,9 @@ func (s *sights) held(condition string) Duration {
 	s.next[condition] = since
 	return s.now - since
 }
+
+// had says whether the condition was seen in the plan before, has whether it is in
+// this one.
+func (s *sights) had(condition string) bool { _, seen := s.last[condition]; return seen }
+
+func (s *sights) has(condition string) bool { _, seen := s.next[condition]; return seen }

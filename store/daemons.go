@@ -105,7 +105,7 @@ func (s *Store) Leave(ctx context.Context, daemonID string, incarnation uint64) 
 		key := prefixLive + daemonID
 		_, ok, err := s.commit(ctx,
 			[]clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(key), "=", live.mod)},
-			[]clientv3.Op{clientv3.OpDelete(key), clientv3.OpDelete(addressKey(live.rec.Addresses))})
+			append(leaving(live.rec.Addresses, nil), clientv3.OpDelete(key)))
 		if ok {
 			s.revokeLease(ctx, live.lease)
 		}

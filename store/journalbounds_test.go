@@ -89,6 +89,31 @@ func TestTheJournalsBytes(t *testing.T) {
 	}
 }
 
+// Which entries are the oldest is what etcd says: the clocks of the servers that wrote
+// them, and so their IDs, may be a day apart.
+func TestTheJournalsOrder(t *testing.T) {
+	t.Parallel()
+	table := journalTable{rows: make(map[string]journalRow)}
+	day := time.Date(2026, 5, 1, 0, 0, 0, 0, time.UTC)
+	put := func(id string, at time.Time, mod int64) {
+		rec := journalRecord{version: current(), JournalEntry: JournalEntry{Kind: JournalLogOpened, At: at}}
+		table.set(id, entry{key: "k", value: []byte(encode(rec)), mod: mod})
+	}
+	put("2-by-the-one-ahead", day.Add(24*time.Hour), 7)
+	put("1-a", day, 8)
+	put("1-b", day, 8) // of the same transaction
+	var got []string
+	for _, row := range table.newest(func(*JournalEntry) bool { return true }) {
+		got = append(got, row.entry.EntryID)
+	}
+	if want := []string{"1-b", "1-a", "2-by-the-one-ahead"}; !slices.Equal(got, want) {
+		t.Errorf("the newest first: %v, want %v", got, want)
+	}
+	if got := table.excess(classRoutine, 2, 1<<20); !slices.Equal(got, []string{"2-by-the-one-ahead"}) {
+		t.Errorf("beyond 2 entries are %v", got)
+	}
+}
+
 // A refused pool is in the journal with who brought it and from where, once,
 // however often it comes.
 func TestRefusalsAreCoalesced(t *testing.T) {

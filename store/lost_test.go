@@ -68,9 +68,10 @@ func lostOfDaemons() []lostAnswer {
 			return func(ctx context.Context, s *Store) (any, error) {
 					return s.Heartbeat(ctx, HeartbeatRequest{DaemonID: r.DaemonID, Incarnation: 1, Free: r.Free, Addresses: to})
 				}, func() error {
-					owner, _ := recordOf[ownerRecord](t, addressKey(to))
-					old, _ := recordOf[ownerRecord](t, addressKey(r.Addresses))
-					return errors.Join(equal("owner of the new address", owner.DaemonID, r.DaemonID), equal("the old one taken", old != nil, false))
+					old, _ := recordOf[ownerRecord](t, r.claims()[0].key)
+					moved := r
+					moved.Addresses = to
+					return errors.Join(ownsAll(t, moved), equal("the old one taken", old != nil, false))
 				}
 		}},
 		{action: "Leave", stage: func(t *testing.T, s *Store) (lostCall, func() error) {

@@ -47,6 +47,23 @@ func daemonRaces() []race {
 			return errors.Join(answered(err, nil), equal("pool without an owner", owner == nil, false),
 				equal("no books", books == nil, false))
 		}},
+		{"Register", "given up meanwhile", tableGone, func(t *testing.T, p *plan) error {
+			// Its ID has nothing any more, as before, but that replicas of logs were on it:
+			// they would be taken for ones in this pool.
+			r, first := daemonReq(t), daemonReq(t)
+			first.DaemonID = r.DaemonID
+			p.before = func() error {
+				if err := reg(t.Context(), first); err != nil {
+					return err
+				}
+				if err := made(s.CreateLog(t.Context(), on(t, first.DaemonID))); err != nil {
+					return err
+				}
+				return givenUp(t, first.DaemonID)()
+			}
+			_, err := shared.edges.Register(p.in(t.Context()), r)
+			return answered(err, ErrGone)
+		}},
 		{"Register", "its log deleted meanwhile", "", func(t *testing.T, p *plan) error {
 			// It is told to keep what the log's record still named; the next heartbeat
 			// corrects that, and until its word the bytes stay reserved.
@@ -71,8 +88,8 @@ func daemonRaces() []race {
 			return errors.Join(equal("steps", len(a.Steps), 1), equal("reserved bytes", reserved(t, s, r.DaemonID), oneLog))
 		}},
 		{"Register", "a clone lives meanwhile", tableLive, func(t *testing.T, p *plan) error {
-			// The clone says so in a heartbeat, and only live is written: its address
-			// in the TCP network is the same.
+			// The clone says so in a heartbeat: its address in the TCP network, which is
+			// compared, is the same.
 			r := daemon(t, s)
 			p.before = func() error {
 				return beat(t.Context(), r, func(h *HeartbeatRequest) {
@@ -96,8 +113,15 @@ func daemonRaces() []race {
 			other.Addresses = r.Addresses
 			p.before = func() error { return reg(t.Context(), other) }
 			_, err := shared.edges.Register(p.in(t.Context()), r)
-			owner, _ := recordOf[ownerRecord](t, addressKey(r.Addresses))
-			return errors.Join(answered(err, ErrAddressInUse), equal("owner", owner.DaemonID, other.DaemonID))
+			return errors.Join(answered(err, ErrAddressInUse), ownsAll(t, other))
+		}},
+		{"Register", "the RDMA address taken", tableAddresses, func(t *testing.T, p *plan) error {
+			r, other := daemonReq(t), daemonReq(t)
+			r.RNICAddr, r.RNICPort = r.TCPAddr, r.TCPPort
+			other.RNICAddr, other.RNICPort = r.RNICAddr, r.RNICPort
+			p.before = func() error { return reg(t.Context(), other) }
+			_, err := shared.edges.Register(p.in(t.Context()), r)
+			return errors.Join(answered(err, ErrAddressInUse), ownsAll(t, other))
 		}},
 		{"Register", "books opened", tableSpace, func(t *testing.T, p *plan) error {
 			r := daemonReq(t)
@@ -133,8 +157,16 @@ func daemonRaces() []race {
 			_, err := shared.edges.Heartbeat(p.in(t.Context()), HeartbeatRequest{
 				DaemonID: r.DaemonID, Incarnation: 1, Free: r.Free, Addresses: other.Addresses,
 			})
-			owner, _ := recordOf[ownerRecord](t, addressKey(other.Addresses))
-			return errors.Join(answered(err, ErrAddressInUse), equal("owner", owner.DaemonID, other.DaemonID))
+			return errors.Join(answered(err, ErrAddressInUse), ownsAll(t, other))
+		}},
+		{"Heartbeat", "the new RDMA address taken", tableAddresses, func(t *testing.T, p *plan) error {
+			r, other := daemon(t, s), daemonReq(t)
+			other.RNICAddr, other.RNICPort = r.TCPAddr, r.TCPPort
+			to := r.Addresses
+			to.RNICAddr, to.RNICPort = other.RNICAddr, other.RNICPort
+			p.before = func() error { return reg(t.Context(), other) }
+			_, err := shared.edges.Heartbeat(p.in(t.Context()), HeartbeatRequest{DaemonID: r.DaemonID, Incarnation: 1, Free: r.Free, Addresses: to})
+			return errors.Join(answered(err, ErrAddressInUse), ownsAll(t, other))
 		}},
 		{"Leave", "a later incarnation meanwhile", tableLive, func(t *testing.T, p *plan) error {
 			r := daemon(t, s)
@@ -178,6 +210,19 @@ func daemonRaces() []race {
 			return errors.Join(answered(err, nil), equal("incarnation", rec.Incarnation, 2), equal("draining", rec.Draining, true))
 		}},
 	}
+}
+
+// ownsAll says whether the daemon's addresses are its own.
+func ownsAll(t *testing.T, r RegisterRequest) error {
+	var errs []error
+	for _, c := range r.claims() {
+		owner, _ := recordOf[ownerRecord](t, c.key)
+		if owner == nil {
+			owner = &ownerRecord{}
+		}
+		errs = append(errs, equal("owner of "+c.field, owner.DaemonID, r.DaemonID))
+	}
+	return errors.Join(errs...)
 }
 
 func handedOut(_ *Registration, err error) error { return err }
