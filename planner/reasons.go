@@ -1,7 +1,6 @@
 package planner
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 
@@ -141,26 +140,21 @@ func (r *round) wantRecovery(l *Log) (want, bool) {
 		return want{}, false
 	}
 	rep := r.worker(l)
-	if rep == nil {
-		return want{}, false
-	}
 	return want{Step: Step{
 		ID: string(Recover) + "-" + l.ID, Kind: Recover, Reason: NoWriter, LogID: l.ID, ReplicaID: rep.ID, DaemonID: rep.DaemonID,
 	}, urgent: urgentRepair, lacks: r.lacks(l, nil)}, true
 }
 
-// worker is the replica whose daemon can recover the log, one with room if there
-// is any.
+// worker is the replica whose daemon is to recover the log: one that takes writes,
+// and has room, if there is any. One that differs is here.
 func (r *round) worker(l *Log) (found *Replica) {
 	for i := range l.Replicas {
-		rep := &l.Replicas[i]
-		if !r.here(rep) || r.daemons[rep.DaemonID].ReadOnly {
-			continue
-		}
-		if !r.room.full(rep.DaemonID) {
+		switch rep := &l.Replicas[i]; {
+		case r.serves(rep) && !r.room.full(rep.DaemonID):
 			return rep
+		case r.here(rep) && (found == nil || r.serves(rep) && !r.serves(found)):
+			found = rep
 		}
-		found = cmp.Or(found, rep)
 	}
 	return found
 }
