@@ -282,6 +282,26 @@ func TestWhoRecovers(t *testing.T) {
 	}
 }
 
+// Recoveries that are begun at once are spread, too.
+func TestRecoveriesAreSpread(t *testing.T) {
+	t.Parallel()
+	v, limit := cluster(3), limits()
+	limit.PerDaemon = 1
+	for _, id := range []string{"a", "b", "c", "d"} {
+		v.log(id, 0, 1, 2).Replicas[2].Suspect = true
+	}
+	p := New(1)
+	p.Plan(v, limit, true, 0)
+	plan := p.Plan(v, limit, false, Minute)
+	var on []string
+	for _, s := range plan.Start {
+		on = append(on, s.LogID+" "+s.ReplicaID+" "+s.DaemonID)
+	}
+	if want := []string{"a a.0 d0", "b b.1 d1", "c c.2 d2"}; !slices.Equal(on, want) || len(plan.Queue) != 1 || plan.Queue[0].ID != "recover-d" {
+		t.Errorf("begun are %q, want %q; %+v wait", on, want, plan.Queue)
+	}
+}
+
 // What can't be begun is shown after what can.
 func TestWhatCannotEndComesLast(t *testing.T) {
 	t.Parallel()

@@ -139,10 +139,15 @@ func (r *round) wantRecovery(l *Log) (want, bool) {
 	if l.Written || !r.differs(l) || r.sights.held("differs/"+l.ID) < r.limits.RecoverAfter {
 		return want{}, false
 	}
+	w := want{Step: Step{ID: string(Recover) + "-" + l.ID, Kind: Recover, Reason: NoWriter, LogID: l.ID}, urgent: urgentRepair, lacks: r.lacks(l, nil)}
+	r.assign(l, &w.Step)
+	return w, true
+}
+
+// assign gives a recovery to a daemon.
+func (r *round) assign(l *Log, s *Step) {
 	rep := r.worker(l)
-	return want{Step: Step{
-		ID: string(Recover) + "-" + l.ID, Kind: Recover, Reason: NoWriter, LogID: l.ID, ReplicaID: rep.ID, DaemonID: rep.DaemonID,
-	}, urgent: urgentRepair, lacks: r.lacks(l, nil)}, true
+	s.ReplicaID, s.DaemonID = rep.ID, rep.DaemonID
 }
 
 // worker is the replica whose daemon is to recover the log: one that takes writes,
