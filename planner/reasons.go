@@ -87,10 +87,10 @@ func (r *round) reason(l *Log, rep *Replica) Reason {
 	if d == nil {
 		return Lost
 	}
-	down := r.after(!d.Up && r.brake == "", fmt.Sprintf("down/%s/%d", d.ID, d.Session))
-	damaged := r.after(d.Up && rep.Suspect, "suspect/"+rep.ID)
-	readOnly := r.after(d.Up && d.ReadOnly, "read-only/"+d.ID)
-	shares := r.after(r.shares(l, rep), "domain/"+rep.ID)
+	down := !d.Up && r.brake == "" && r.after(fmt.Sprintf("down/%s/%d", d.ID, d.Session))
+	damaged := d.Up && rep.Suspect && r.after("suspect/"+rep.ID)
+	readOnly := d.Up && d.ReadOnly && r.after("read-only/"+d.ID)
+	shares := r.shares(l, rep) && r.after("domain/"+rep.ID)
 	switch {
 	case down:
 		return Down
@@ -112,10 +112,8 @@ func (r *round) reason(l *Log, rep *Replica) Reason {
 	return ""
 }
 
-// after says whether a condition has held for the grace time.
-func (r *round) after(holds bool, condition string) bool {
-	return holds && r.sights.held(condition) >= r.limits.Grace
-}
+// after says whether a condition that holds has done so for the grace time.
+func (r *round) after(condition string) bool { return r.sights.held(condition) >= r.limits.Grace }
 
 // shares says whether a replica before this one is in the same failure domain:
 // of two that share one, one stays.
