@@ -3,12 +3,14 @@ package apiclient
 import (
 	"context"
 	"net/http"
+	"sync/atomic"
 	"time"
 )
 
 type (
 	repeatableKey struct{}
 	timeoutKey    struct{}
+	lostKey       struct{}
 )
 
 // Repeatable marks the calls made with the context as ones that two servers may
@@ -21,6 +23,22 @@ func Repeatable(ctx context.Context) context.Context {
 // may take, instead of [Options.Timeout].
 func WithTimeout(ctx context.Context, d time.Duration) context.Context {
 	return context.WithValue(ctx, timeoutKey{}, d)
+}
+
+// NoteLost returns a context for calls, and what says after them whether an
+// answer was lost: a server may have carried out what was asked of it before the
+// one whose answer counts. That one finds a DELETE done, which it answers as if
+// nothing had been there. lost may be called at any time, from any goroutine.
+func NoteLost(ctx context.Context) (noted context.Context, lost func() bool) {
+	var said atomic.Bool
+	return context.WithValue(ctx, lostKey{}, &said), said.Load
+}
+
+// noteLost is for an attempt that a server may have carried out.
+func noteLost(ctx context.Context) {
+	if said, ok := ctx.Value(lostKey{}).(*atomic.Bool); ok {
+		said.Store(true)
+	}
 }
 
 // repeatable says whether a request may reach two servers.

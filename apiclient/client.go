@@ -98,6 +98,9 @@ func (c *Client) Do(r *http.Request) (*http.Response, error) {
 			return a.response, nil
 		}
 		c.servers.failed(n, time.Now())
+		if !a.harmless {
+			noteLost(r.Context())
+		}
 		if a.err == nil {
 			answer = a.response
 			c.o.Logger.Debug("an API server can't answer", "url", c.servers.url(n).String(), "status", answer.StatusCode)

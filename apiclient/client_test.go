@@ -199,6 +199,38 @@ func TestFailover(t *testing.T) {
 	}
 }
 
+// TestLostAnswers: what may have been done by a server whose answer did not come is
+// known from what can't have been.
+func TestLostAnswers(t *testing.T) {
+	t.Parallel()
+	s := &seen{}
+	missing := s.answers(t, "missing", 404, openapi.ProblemNotFound)
+	cut := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", "100")
+		_, _ = io.WriteString(w, "half")
+	})
+	unknown, sick := s.answers(t, "unknown", 401, openapi.ProblemUnauthenticated), s.answers(t, "sick", 503, openapi.ProblemUnavailable)
+	for name, tt := range map[string]struct {
+		urls []string
+		lost bool
+	}{
+		"the first answers":              {[]string{missing, cut}, false},
+		"nobody listens":                 {[]string{down(t), missing}, false},
+		"who asks is not known there":    {[]string{unknown, missing}, false},
+		"half an answer":                 {[]string{cut, missing}, true},
+		"unavailable":                    {[]string{sick, missing}, true},
+		"half an answer, and nobody":     {[]string{cut, down(t)}, true},
+		"nobody, and then half of one":   {[]string{down(t), cut, missing}, true},
+		"nobody listens, at any of them": {[]string{down(t), down(t)}, false},
+	} {
+		ctx, lost := NoteLost(t.Context())
+		ask(client(t, Options{}, tt.urls...), ctx, http.MethodDelete, "")
+		if lost() != tt.lost {
+			t.Errorf("%s: lost is %v", name, lost())
+		}
+	}
+}
+
 func TestNoAnswer(t *testing.T) {
 	t.Parallel()
 	s := &seen{}

@@ -23,6 +23,10 @@
 // answer, and no other server is asked for a better one: every other problem,
 // also 409 conflict, where it is for the caller to look again and decide anew.
 //
+// A DELETE may have been carried out by a server whose answer was lost. The next
+// one then finds nothing: to those who asked, 404 means that it is done, and
+// [NoteLost] tells them.
+//
 // Where all servers fail, the answer is the last that one of them gave, or a
 // [NoAnswerError] that says for each why there was none.
 //

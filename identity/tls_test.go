@@ -94,6 +94,39 @@ func TestRefusedHandshakes(t *testing.T) {
 	}
 }
 
+// What an authority has just made is good for those whose clocks are a day from
+// its own, before or after it.
+func TestClocksADayApart(t *testing.T) {
+	t.Parallel()
+	a, root, err := NewAuthority("test", DefaultAuthorityValidity)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := newParty(t, root.Cert, issue(t, a, RoleDaemon, "d1", 0))
+	client := newParty(t, root.Cert, issue(t, a, RoleClient, "alice", 0))
+	for _, off := range []time.Duration{-24 * time.Hour, 24 * time.Hour} {
+		now := func() time.Time { return time.Now().Add(off) }
+		at, err := load(server.files, slog.Default(), now)
+		if err != nil {
+			t.Errorf("a server at %v: %v", off, err)
+			continue
+		}
+		asks, err := load(client.files, slog.Default(), now)
+		if err != nil {
+			t.Errorf("a client at %v: %v", off, err)
+			continue
+		}
+		seen, _, err := shake(t, serverConfig(t, at), asks.ClientOf(RoleDaemon, "d1"))
+		if err != nil {
+			t.Errorf("both at %v: %v", off, err)
+			continue
+		}
+		if p, err := at.Verify(seen.PeerCertificates); err != nil || p.Name != "alice" {
+			t.Errorf("the client, by a clock at %v: %v, %v", off, p, err)
+		}
+	}
+}
+
 func pairOf(t *testing.T, p PEM) *tls.Certificate {
 	t.Helper()
 	pair, err := tls.X509KeyPair(p.Cert, p.Key)

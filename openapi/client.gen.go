@@ -200,8 +200,9 @@ type ClientInterface interface {
 
 	// ListJournal List what happened, the newest first
 	//
-	// The journal is bounded: entries are kept for a week, and the newest of each sort; a peer that is refused over and
-	// over does not push out others. `/v1/events` sends each entry when it is written.
+	// In the order of the changes that the entries tell of, whatever servers' clocks say of their time. The journal is
+	// bounded: entries are kept for a week, and the newest of each sort; a peer that is refused over and over does not
+	// push out others. `/v1/events` sends each entry when it is written.
 	//
 	// Corresponds with GET /v1/journal (the `ListJournal` operationId).
 	ListJournal(ctx context.Context, params *ListJournalParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -713,8 +714,9 @@ func (c *Client) GetEvents(ctx context.Context, params *GetEventsParams, reqEdit
 
 // ListJournal List what happened, the newest first
 //
-// The journal is bounded: entries are kept for a week, and the newest of each sort; a peer that is refused over and
-// over does not push out others. `/v1/events` sends each entry when it is written.
+// In the order of the changes that the entries tell of, whatever servers' clocks say of their time. The journal is
+// bounded: entries are kept for a week, and the newest of each sort; a peer that is refused over and over does not
+// push out others. `/v1/events` sends each entry when it is written.
 //
 // Corresponds with GET /v1/journal (the `ListJournal` operationId).
 func (c *Client) ListJournal(ctx context.Context, params *ListJournalParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -3372,8 +3374,9 @@ type ClientWithResponsesInterface interface {
 
 	// ListJournalWithResponse List what happened, the newest first
 	//
-	// The journal is bounded: entries are kept for a week, and the newest of each sort; a peer that is refused over and
-	// over does not push out others. `/v1/events` sends each entry when it is written.
+	// In the order of the changes that the entries tell of, whatever servers' clocks say of their time. The journal is
+	// bounded: entries are kept for a week, and the newest of each sort; a peer that is refused over and over does not
+	// push out others. `/v1/events` sends each entry when it is written.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -6521,8 +6524,9 @@ func (c *ClientWithResponses) GetEventsWithResponse(ctx context.Context, params 
 
 // ListJournalWithResponse List what happened, the newest first
 //
-// The journal is bounded: entries are kept for a week, and the newest of each sort; a peer that is refused over and
-// over does not push out others. `/v1/events` sends each entry when it is written.
+// In the order of the changes that the entries tell of, whatever servers' clocks say of their time. The journal is
+// bounded: entries are kept for a week, and the newest of each sort; a peer that is refused over and over does not
+// push out others. `/v1/events` sends each entry when it is written.
 //
 // Returns a wrapper object for the known response body format(s).
 //

@@ -909,7 +909,7 @@ type Event struct {
 	Daemon  *Daemon `json:"daemon,omitempty"`
 	Deleted bool    `json:"deleted,omitempty,omitzero"`
 
-	// ID The `daemon_id`, the `log_id`, the `operator_id`, or the journal entry's own ID, which sorts by time.
+	// ID The `daemon_id`, the `log_id`, the `operator_id`, or the journal entry's own ID.
 	ID      string        `json:"id"`
 	Journal *JournalEntry `json:"journal,omitempty"`
 
@@ -1017,11 +1017,11 @@ type Health struct {
 	// Reason Why, for people.
 	Reason string `json:"reason,omitempty,omitzero"`
 
-	// State `degraded`: serves, but slowly or with errors. `read-only`: takes no new bytes.
+	// State `degraded`: serves, but slowly or with errors. `read-only`: takes no new bytes, and gets no new replicas.
 	State HealthState `json:"state"`
 }
 
-// HealthState `degraded`: serves, but slowly or with errors. `read-only`: takes no new bytes.
+// HealthState `degraded`: serves, but slowly or with errors. `read-only`: takes no new bytes, and gets no new replicas.
 type HealthState string
 
 // HeartbeatAnswer defines model for HeartbeatAnswer.
@@ -1134,7 +1134,7 @@ type JournalEntry struct {
 	// Detail What happened, for people.
 	Detail string `json:"detail"`
 
-	// EntryID Sorts by time.
+	// EntryID A UUIDv7, by the clock of the server that wrote the entry. Lists and events are in the order of the changes.
 	//
 	// Example: 0196f0a2-6d5e-7c31-9a55-0d7f5b0c9a11
 	EntryID string `json:"entry_id"`
@@ -1362,6 +1362,9 @@ type OpenLogRequest struct {
 // OpenedLog defines model for OpenedLog.
 type OpenedLog struct {
 	AckQuorum int32 `json:"ack_quorum"`
+
+	// AfterClose The epoch before ended by a close: a replica may have missed something, and nothing else is to be recovered.
+	AfterClose bool `json:"after_close,omitempty,omitzero"`
 
 	// CapacityBytes Size of a log's ring in bytes; a multiple of 4096, 1 MiB to 1 TiB.
 	//
@@ -1606,7 +1609,9 @@ type PlacementProblem struct {
 	// Replicas Asked for.
 	Replicas int `json:"replicas"`
 
-	// Rule The rule at which fewer daemons than replicas were left.
+	// Rule The rule at which fewer daemons than replicas were left: `daemons` (there are no more), `down`, `draining`,
+	// `read-only`, `exclude`, `media`, `transport`, `label`, `failure-domain-label` (the daemon has none), `space`,
+	// `failure-domain`. For a daemon that was asked for also `unknown`.
 	Rule string `json:"rule"`
 }
 
@@ -1699,7 +1704,8 @@ type RecordLogEventRequest struct {
 	GivenUp []GivenUpReplica `json:"given_up,omitempty,omitzero"`
 
 	// Kind `data-loss-accepted`: a person let the log open although records may be missing. `log-recovered`: an open
-	// found that replicas had to be made to agree, and has done so.
+	// found that replicas had to be made to agree, and has done so. A writer sends either once an epoch, under
+	// an idempotency key; not where the writer before has closed the log and a replica had only missed something.
 	Kind RecordLogEventRequestKind `json:"kind"`
 
 	// Nonce Tells two lives of one epoch apart, after etcd was restored from a backup.
@@ -1714,7 +1720,8 @@ type RecordLogEventRequest struct {
 }
 
 // RecordLogEventRequestKind `data-loss-accepted`: a person let the log open although records may be missing. `log-recovered`: an open
-// found that replicas had to be made to agree, and has done so.
+// found that replicas had to be made to agree, and has done so. A writer sends either once an epoch, under
+// an idempotency key; not where the writer before has closed the log and a replica had only missed something.
 type RecordLogEventRequestKind string
 
 // RegisterRequest Example: {"capacity_bytes":4294967296,"flush_modes":["ack"],"free_bytes":4294967296,"incarnation":1,"labels":{"host":"h1","zone":"z1"},"lease_ttl_seconds":10,"media":"file","pool_id":"5d3c2f4e-8f5a-4b7e-9a55-0d7f5b0c9a11","replicas":[],"tcp_addr":"127.0.0.1","tcp_port":7001,"transports":["tcp"],"version":"v0.1.0"}

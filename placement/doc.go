@@ -5,8 +5,8 @@
 // # What it promises
 //
 // No two replicas share a failure domain. Every chosen daemon is up, not
-// draining, not excluded, has the asked-for media, transport and labels, and
-// has at least the asked-for bytes free. For every replica, a few candidates
+// draining, takes writes, is not excluded, has the asked-for media, transport and
+// labels, and has at least the asked-for bytes free. For every replica, a few candidates
 // are drawn with a chance that grows with their free bytes, and the least
 // filled of them wins, so that concurrent requests do not herd on one daemon
 // and the fill evens out; the daemon in first place rotates with the seed. If

@@ -73,7 +73,7 @@ func (x *Index) Delete(id string) {
 // nothing; the unit of 4 KiB keeps the sum over any number of daemons far from
 // overflow.
 func weight(d Daemon) uint64 {
-	if !d.Up || d.Draining || d.FreeBytes <= 0 {
+	if !d.Up || d.Draining || d.ReadOnly || d.FreeBytes <= 0 {
 		return 0
 	}
 	return uint64(d.FreeBytes)>>12 + 1

@@ -33,6 +33,8 @@ type Daemon struct {
 	CapacityBytes int64
 	Up            bool
 	Draining      bool
+	// ReadOnly says that its pool takes no writes any more.
+	ReadOnly bool
 }
 
 // Request says what is wanted.
@@ -64,6 +66,7 @@ type Rule string
 const (
 	RuleDown        Rule = "down"
 	RuleDraining    Rule = "draining"
+	RuleReadOnly    Rule = "read-only"
 	RuleExclude     Rule = "exclude"
 	RuleMedia       Rule = "media"
 	RuleTransport   Rule = "transport"

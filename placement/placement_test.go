@@ -28,6 +28,7 @@ func TestNoPlacementNamesTheRule(t *testing.T) {
 	same := func(*Daemon) {}
 	down := func(d *Daemon) { d.Up = false }
 	draining := func(d *Daemon) { d.Draining = true }
+	readOnly := func(d *Daemon) { d.ReadOnly = true }
 	volatile := func(d *Daemon) { d.Media = MediaVolatile }
 	full := func(d *Daemon) { d.FreeBytes = 99 }
 	noLabels := func(d *Daemon) { d.Labels = nil }
@@ -60,6 +61,12 @@ func TestNoPlacementNamesTheRule(t *testing.T) {
 			[]Daemon{with("a", same), with("b", draining)},
 			base,
 			NoPlacementError{Rule: RuleDraining, Eligible: 1, Domains: 1, Removed: map[Rule]int{RuleDraining: 1}},
+		},
+		{
+			"read-only",
+			[]Daemon{with("a", same), with("b", readOnly), with("c", func(d *Daemon) { draining(d); readOnly(d) })},
+			base,
+			NoPlacementError{Rule: RuleReadOnly, Eligible: 1, Domains: 1, Removed: map[Rule]int{RuleReadOnly: 1, RuleDraining: 1}},
 		},
 		{
 			"excluded",
@@ -196,6 +203,7 @@ func genDaemon(t *rapid.T, i int) Daemon {
 		CapacityBytes: 1 << 40,
 		Up:            rapid.IntRange(0, 5).Draw(t, "up") > 0,
 		Draining:      rapid.IntRange(0, 5).Draw(t, "draining") == 0,
+		ReadOnly:      rapid.IntRange(0, 5).Draw(t, "read-only") == 0,
 	}
 }
 
@@ -248,7 +256,7 @@ func TestPlaceKeepsTheRules(t *testing.T) {
 			return ""
 		}
 		ok := func(d Daemon) bool {
-			return d.Up && !d.Draining && !slices.Contains(r.Exclude, d.ID) &&
+			return d.Up && !d.Draining && !d.ReadOnly && !slices.Contains(r.Exclude, d.ID) &&
 				(r.Media == d.Media || r.Media == "" && d.Media != "volatile") &&
 				(r.Transport == "" || slices.Contains(d.Transports, r.Transport)) &&
 				(r.Labels == nil || d.Labels["zone"] == "zone1") &&

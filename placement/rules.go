@@ -48,6 +48,8 @@ func removedBy(d *Daemon, r *Request) Rule {
 		return RuleDown
 	case d.Draining:
 		return RuleDraining
+	case d.ReadOnly:
+		return RuleReadOnly
 	case slices.Contains(r.Exclude, d.ID):
 		return RuleExclude
 	case !mediaFits(r, d.Media):
@@ -66,8 +68,8 @@ func removedBy(d *Daemon, r *Request) Rule {
 
 // ruleOrder is the order of removedBy; read-only.
 var ruleOrder = [...]Rule{
-	RuleDown, RuleDraining, RuleExclude, RuleMedia, RuleTransport,
-	RuleLabel, RuleDomainLabel, RuleSpace,
+	RuleDown, RuleDraining, RuleReadOnly, RuleExclude, RuleMedia,
+	RuleTransport, RuleLabel, RuleDomainLabel, RuleSpace,
 }
 
 // eligible returns the slots of all daemons that no rule removes.

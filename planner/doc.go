@@ -27,7 +27,7 @@
 //     yet, so that its election starts every grace time again.
 //   - Once nothing else changes and each step is carried out, it comes to rest.
 //   - What failed is tried again later and later, what was cancelled after an
-//     hour.
+//     hour; both without delay when their reason has gone away and come back.
 //
 // # What it assumes
 //

@@ -11,6 +11,7 @@ import (
 type Planner struct {
 	seed   uint64
 	sights sights
+	scrubs map[string]int // how often each was begun, as of the plan before
 }
 
 // New returns a planner that has seen nothing. The seed is for the choice of
@@ -23,6 +24,7 @@ func (p *Planner) Plan(v *View, l Limits, paused bool, now Duration) Plan {
 	p.sights.begin(now)
 	p.seed++
 	r := newRound(p, v, l)
+	r.seeEnded()
 	plan := Plan{Brake: r.brake, Ends: r.ends()}
 	wanted := r.wanted()
 	plan.Drop = r.unwanted(wanted)
@@ -90,9 +92,10 @@ type want struct {
 	Step
 
 	log    *Log
-	lacks  string // what keeps it from coming to an end, for people, or ""
-	urgent int    // the lower, the sooner
-	spare  int    // copies that the log can still lose
+	lacks  string   // what keeps it from coming to an end, for people, or ""
+	urgent int      // the lower, the sooner
+	spare  int      // copies that the log can still lose
+	waited Duration // since the daemon's last scrub
 }
 
 // wanted are all steps that there is a reason for, the most urgent first, and last
@@ -104,13 +107,9 @@ func (r *round) wanted() []want {
 			ws = append(ws, w)
 		}
 	}
-	for i := range r.all {
-		if w, ok := r.wantScrub(&r.all[i]); ok {
-			ws = append(ws, w)
-		}
-	}
+	ws = append(ws, r.wantScrubs()...)
 	slices.SortStableFunc(ws, func(a, b want) int {
-		return cmp.Or(cmp.Compare(a.order(), b.order()), cmp.Compare(a.spare, b.spare), cmp.Compare(a.ID, b.ID))
+		return cmp.Or(cmp.Compare(a.order(), b.order()), cmp.Compare(a.spare, b.spare), cmp.Compare(b.waited, a.waited), cmp.Compare(a.ID, b.ID))
 	})
 	return ws
 }
@@ -136,28 +135,4 @@ func (r *round) planned(id string) []string {
 		return []string{id}
 	}
 	return nil
-}
-
-// Times that no person needs to change.
-const (
-	cancelHold = Hour   // a cancelled operator is not planned again
-	firstRetry = Minute // after a failure, doubled with each
-	lastRetry  = Hour
-)
-
-// resting says whether an operator of this ID is under way, or has ended too
-// short a time ago to be begun again.
-func (r *round) resting(id string) bool {
-	o := r.ops[id]
-	switch {
-	case o == nil || o.State == Planned:
-		return false
-	case o.State == Running:
-		return true
-	}
-	held := r.sights.held("ended/" + id)
-	if o.State == Cancelled {
-		return held < cancelHold
-	}
-	return held < min(lastRetry, firstRetry<<min(max(o.Attempts-1, 0), 10))
 }

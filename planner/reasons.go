@@ -34,11 +34,9 @@ func (r Reason) urgency() int {
 // wantForLog is the one step that a log needs most, if none is under way. One that
 // could not come to its end is the log's only if there is no other.
 func (r *round) wantForLog(l *Log) (best want, found bool) {
-	if l.learner() != nil || r.room.logs[l.ID] {
-		return want{}, false
-	}
+	busy := l.learner() != nil || r.room.logs[l.ID] // which stops no times
 	take := func(w want) {
-		if !r.resting(w.ID) && (!found || w.order() < best.order()) {
+		if !busy && !r.resting(w.ID) && (!found || w.order() < best.order()) {
 			best, found = w, true
 		}
 	}
@@ -46,6 +44,9 @@ func (r *round) wantForLog(l *Log) (best want, found bool) {
 		if w, ok := r.wantReplacement(l, &l.Replicas[i]); ok {
 			take(w)
 		}
+	}
+	if busy { // what works on a log without a writer opens it, and so repairs it
+		return want{}, false
 	}
 	if w, ok := r.wantRecovery(l); ok {
 		take(w)
@@ -65,6 +66,9 @@ func (w *want) order() int {
 
 // wantReplacement is the step for a replica that is to be replaced.
 func (r *round) wantReplacement(l *Log, rep *Replica) (want, bool) {
+	if rep.Learner {
+		return want{}, false
+	}
 	reason := r.reason(l, rep)
 	if reason == "" {
 		return want{}, false
@@ -78,33 +82,41 @@ func (r *round) wantReplacement(l *Log, rep *Replica) (want, bool) {
 	}, urgent: reason.urgency(), lacks: r.lacks(l, rep)}, true
 }
 
-// reason is why the replica is to be replaced, or "".
+// reason is why the replica is to be replaced, or "". All times run, whichever
+// reason comes first.
 func (r *round) reason(l *Log, rep *Replica) Reason {
 	d := r.daemons[rep.DaemonID]
-	after := func(condition string) bool { return r.sights.held(condition) >= r.limits.Grace }
-	switch {
-	case d == nil:
+	if d == nil {
 		return Lost
+	}
+	down := r.after(!d.Up && r.brake == "", fmt.Sprintf("down/%s/%d", d.ID, d.Session))
+	damaged := r.after(d.Up && rep.Suspect, "suspect/"+rep.ID)
+	readOnly := r.after(d.Up && d.ReadOnly, "read-only/"+d.ID)
+	shares := r.after(r.shares(l, rep), "domain/"+rep.ID)
+	switch {
+	case down:
+		return Down
+	case !d.Up && d.Draining:
+		return Draining
 	case !d.Up:
-		if r.brake == "" && after(fmt.Sprintf("down/%s/%d", d.ID, d.Session)) {
-			return Down
-		}
-		if d.Draining {
-			return Draining
-		}
 		return ""
 	case rep.Missing:
 		return Missing
-	case rep.Suspect && after("suspect/"+rep.ID):
+	case damaged:
 		return Damaged
-	case d.ReadOnly && after("read-only/"+d.ID):
+	case readOnly:
 		return ReadOnly
 	case d.Draining:
 		return Draining
-	case r.shares(l, rep) && after("domain/"+rep.ID):
+	case shares:
 		return FailureDomain
 	}
 	return ""
+}
+
+// after says whether a condition has held for the grace time.
+func (r *round) after(holds bool, condition string) bool {
+	return holds && r.sights.held(condition) >= r.limits.Grace
 }
 
 // shares says whether a replica before this one is in the same failure domain:
@@ -175,23 +187,6 @@ func (r *round) differs(l *Log) bool {
 		}
 	}
 	return false
-}
-
-// wantScrub is a scrub that is due.
-func (r *round) wantScrub(d *Daemon) (want, bool) {
-	id := string(Scrub) + "-" + d.ID
-	if r.limits.ScrubEvery <= 0 || !d.Up || r.running(id) {
-		return want{}, false
-	}
-	if r.sights.held("scrub/"+d.ID) < r.limits.ScrubEvery || r.resting(id) {
-		return want{}, false
-	}
-	return want{Step: Step{ID: id, Kind: Scrub, Reason: Due, DaemonID: d.ID}, urgent: urgentScrub}, true
-}
-
-func (r *round) running(id string) bool {
-	o := r.ops[id]
-	return o != nil && o.State == Running
 }
 
 func (l *Log) learner() *Replica {

@@ -81,9 +81,6 @@ func (r *round) admit(w want) Step {
 			return s
 		}
 	}
-	if s.Kind == Scrub {
-		r.sights.forget("scrub/" + s.DaemonID)
-	}
 	r.room.take(r, &s)
 	return s
 }
@@ -98,11 +95,6 @@ func (r *round) place(l *Log, s *Step) string {
 	for i := range l.Replicas {
 		if rep := &l.Replicas[i]; rep.ID != s.ReplicaID {
 			req.Beside = append(req.Beside, rep.DaemonID)
-		}
-	}
-	for i := range r.all {
-		if d := &r.all[i]; d.ReadOnly {
-			req.Exclude = append(req.Exclude, d.ID)
 		}
 	}
 	if _, err := r.index.Place(req, r.seed); err != nil {

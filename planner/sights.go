@@ -12,8 +12,8 @@ func (s *sights) begin(now Duration) {
 	s.now, s.last, s.next = now, s.next, make(map[string]Duration, len(s.next))
 }
 
-// forget begins the time of a condition anew.
-func (s *sights) forget(condition string) { delete(s.next, condition) }
+// forget begins the time of a condition anew, if it is called before held.
+func (s *sights) forget(condition string) { delete(s.last, condition) }
 
 // held is for how long the condition has been seen without a break.
 func (s *sights) held(condition string) Duration {
@@ -27,3 +27,9 @@ func (s *sights) held(condition string) Duration {
 	s.next[condition] = since
 	return s.now - since
 }
+
+// had says whether the condition was seen in the plan before, has whether it is in
+// this one.
+func (s *sights) had(condition string) bool { _, seen := s.last[condition]; return seen }
+
+func (s *sights) has(condition string) bool { _, seen := s.next[condition]; return seen }

@@ -57,8 +57,6 @@ type View struct {
 type Daemon struct {
 	placement.Daemon
 
-	// ReadOnly says that its pool takes no writes any more.
-	ReadOnly bool
 	// Holds says that replicas of logs are on it.
 	Holds bool
 	// Session is another number for each time that it was up.

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -298,4 +299,51 @@ func TestSyscallIsMadeAgainAfterASignal(t *testing.T) {
 			t.Errorf("made %d times: %v, want %v", made, err, want)
 		}
 	}
+}
+
+// A file is looked at where the system has it. Where it ends too early, that is an
+// error of one place, and what a panic of the look's own means is nobody's guess.
+func TestFileView(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "pool")
+	must(t, get[*pmemlog.Pool](t)(pmemlog.CreateFilePool(path, fileOptions(1<<20))).Close())
+	m := get[*pmemlog.File](t)(pmemlog.OpenFile(path))
+	defer m.Close()
+	want := []byte("what is written is what is seen")
+	const off = 600<<10 + 8
+	must(t, m.WriteAt(want, off))
+	must(t, m.View(off, int64(len(want)), func(b []byte) error {
+		if !bytes.Equal(b, want) {
+			t.Errorf("saw %q", b)
+		}
+		return nil
+	}))
+	ours := errors.New("ours")
+	if err := m.View(0, 4096, func([]byte) error { return ours }); !errors.Is(err, ours) {
+		t.Errorf("the look's error became %v", err)
+	}
+	if err := m.View(1<<20-4096, 8192, nil); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("a look beyond the end: %v", err)
+	}
+	must(t, os.Truncate(path, 512<<10))
+	var fault *pmemlog.FaultError
+	err := m.View(500<<10, 200<<10, func(b []byte) error {
+		for i := range b {
+			if b[i] != 0 {
+				t.Errorf("byte %d is %d", i, b[i])
+			}
+		}
+		return nil
+	})
+	if !errors.As(err, &fault) || fault.Off != 512<<10 {
+		t.Errorf("a look at what the file has lost: %v", err)
+	}
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("the look's panic is lost")
+			}
+		}()
+		_ = m.View(0, 4096, func([]byte) error { panic("ours") })
+	}()
 }

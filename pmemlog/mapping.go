@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"os"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -150,10 +149,7 @@ func (m *mapping) Fence() error {
 func (m *mapping) Bytes() []byte { return m.data }
 
 // Place implements faulting.
-func (m *mapping) Place(addr uintptr) (int64, bool) {
-	off := addr - uintptr(unsafe.Pointer(unsafe.SliceData(m.data)))
-	return int64(off), off < uintptr(len(m.data))
-}
+func (m *mapping) Place(addr uintptr) (int64, bool) { return placeIn(m.data, addr) }
 
 // Zero makes a range zeroes. A file gets its blocks by the zeroes being written,
 // which fails, rather than faults, when there are none left.

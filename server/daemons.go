@@ -161,14 +161,7 @@ func (s *Server) setDraining(ctx context.Context, id string, draining bool, ifMa
 	if err != nil {
 		return nil, err
 	}
-	if err := s.store.SetDraining(ctx, id, draining, rev); err != nil {
-		return nil, err
-	}
-	d, ok := s.store.View().Daemon(id)
-	if !ok {
-		return nil, &notFoundError{"daemon", id} // deleted meanwhile
-	}
-	return &d, nil
+	return s.store.SetDraining(ctx, id, draining, rev)
 }
 
 // leaseTTL is the lease asked for; zero leaves it to the store.

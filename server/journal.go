@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/gravenio/graven/openapi"
 	"github.com/gravenio/graven/store"
@@ -15,7 +16,7 @@ func (s *Server) ListJournal(_ context.Context, r openapi.ListJournalRequestObje
 		f.Kinds = append(f.Kinds, store.JournalKind(k))
 	}
 	all, rev := s.store.View().Journal(f)
-	items, next, err := pageBy(all, p.Limit, p.Continue, func(e *store.JournalEntry) string { return e.EntryID }, newestFirst)
+	items, next, err := pageBy(all, p.Limit, p.Continue, placeOf, newestFirst)
 	if err != nil {
 		return nil, err
 	}
@@ -26,5 +27,8 @@ func (s *Server) ListJournal(_ context.Context, r openapi.ListJournalRequestObje
 	return openapi.ListJournal200JSONResponse{Body: body, Headers: openapi.ListJournal200ResponseHeaders{GravenRevision: rev}}, nil
 }
 
-// newestFirst is the order of the journal's IDs.
+// placeOf is an entry's place in the journal, the one of the list.
+func placeOf(e *store.JournalEntry) string { return fmt.Sprintf("%016x/%s", e.Revision, e.EntryID) }
+
+// newestFirst is the order of the journal's places.
 func newestFirst(a, b string) int { return -byKey(a, b) }

@@ -399,7 +399,7 @@ func adoptRaces() []race {
 			return errors.Join(answered(err, ErrNotFound), equal("back", b.record(t) != nil, false))
 		}},
 		{"adopt a set", "drained meanwhile", tableDaemons, played(
-			func(t *testing.T, b *behind) error { return s.SetDraining(t.Context(), b.spare[0], true, 0) },
+			func(t *testing.T, b *behind) error { return drain(t.Context(), s, b.spare[0], true, 0) },
 			func(t *testing.T, b *behind) error {
 				d, _ := recordOf[daemonRecord](t, prefixDaemons+b.spare[0])
 				return errors.Join(b.whole(t), equal("draining", d.Draining, true))

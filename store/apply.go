@@ -173,6 +173,7 @@ func (d *daemonRow) placeable(id string) placement.Daemon {
 		ID: id, Labels: d.rec.Labels, Media: d.rec.Media, Transports: d.rec.Transports,
 		FreeBytes: d.free(), CapacityBytes: d.rec.CapacityBytes,
 		Up: d.live != nil, Draining: d.rec.Draining,
+		ReadOnly: d.live != nil && d.live.rec.Health.readOnly(),
 	}
 }
 

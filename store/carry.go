@@ -160,21 +160,21 @@ func (l *leader) drop(ctx context.Context, id string) error {
 }
 
 // tooMany are the operators that ended first, beyond the bound of those that are
-// kept.
+// kept. Which that are etcd's revisions say, since the clocks of the servers that
+// ended them differ.
 func tooMany(v *View) []string {
-	all, _ := v.Operators()
-	all = slices.DeleteFunc(all, func(o Operator) bool { return !o.State.Ended() })
-	if len(all) <= maxEnded {
-		return nil
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	var ended []string
+	for id, o := range v.t.operators {
+		if o.rec.State.Ended() {
+			ended = append(ended, id)
+		}
 	}
-	slices.SortFunc(all, func(a, b Operator) int {
-		return cmp.Or(a.EndedAt.Compare(b.EndedAt), cmp.Compare(a.OperatorID, b.OperatorID))
+	slices.SortFunc(ended, func(a, b string) int {
+		return cmp.Or(cmp.Compare(v.t.operators[a].mod, v.t.operators[b].mod), cmp.Compare(a, b))
 	})
-	var ids []string
-	for _, o := range all[:len(all)-maxEnded] {
-		ids = append(ids, o.OperatorID)
-	}
-	return ids
+	return ended[:max(0, len(ended)-maxEnded)]
 }
 
 // read returns an operator's key and record, nil if there is none.

@@ -200,6 +200,9 @@ func fit(id string, daemon, live, space entry, bytes int64) (spaceRecord, error)
 	if rec.Draining {
 		return spaceRecord{}, unfit("draining")
 	}
+	if liveRec.Health.readOnly() {
+		return spaceRecord{}, unfit("read-only")
+	}
 	if free := min(unreserved(&rec, books.ReservedBytes), liveRec.FreeBytes); free < bytes {
 		return spaceRecord{}, &UnfitError{DaemonID: id, Rule: "space", NeedBytes: bytes, FreeBytes: max(0, free)}
 	}

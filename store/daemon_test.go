@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"time"
@@ -118,11 +119,17 @@ func TestDeleteDaemonGuards(t *testing.T) {
 	}
 }
 
+// drain is SetDraining for its error.
+func drain(ctx context.Context, s *Store, id string, draining bool, ifMatch int64) error {
+	_, err := s.SetDraining(ctx, id, draining, ifMatch)
+	return err
+}
+
 func TestDraining(t *testing.T) {
 	t.Parallel()
 	s := shared.store
 	r := daemon(t, s)
-	if err := s.SetDraining(t.Context(), r.DaemonID, true, 0); err != nil {
+	if err := drain(t.Context(), s, r.DaemonID, true, 0); err != nil {
 		t.Fatal(err)
 	}
 	d, _ := s.View().Daemon(r.DaemonID)
@@ -134,7 +141,7 @@ func TestDraining(t *testing.T) {
 	if !errors.As(err, &unfit) || unfit.Rule != "draining" {
 		t.Errorf("a create on it: %v", err)
 	}
-	if err := s.SetDraining(t.Context(), r.DaemonID, false, d.ModRevision+1); !errors.Is(err, ErrPrecondition) {
+	if err := drain(t.Context(), s, r.DaemonID, false, d.ModRevision+1); !errors.Is(err, ErrPrecondition) {
 		t.Errorf("wrong revision: %v", err)
 	}
 	// A new incarnation still drains.
@@ -145,7 +152,7 @@ func TestDraining(t *testing.T) {
 	if d, _ := s.View().Daemon(r.DaemonID); d.State != DaemonDraining {
 		t.Errorf("after a restart: %s", d.State)
 	}
-	if err := s.SetDraining(t.Context(), r.DaemonID, false, 0); err != nil {
+	if err := drain(t.Context(), s, r.DaemonID, false, 0); err != nil {
 		t.Fatal(err)
 	}
 	if d, _ := s.View().Daemon(r.DaemonID); d.State != DaemonUp {

@@ -105,7 +105,7 @@ func (s *Store) Leave(ctx context.Context, daemonID string, incarnation uint64) 
 		key := prefixLive + daemonID
 		_, ok, err := s.commit(ctx,
 			[]clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(key), "=", live.mod)},
-			[]clientv3.Op{clientv3.OpDelete(key), clientv3.OpDelete(addressKey(live.rec.Addresses))})
+			append(leaving(live.rec.Addresses, nil), clientv3.OpDelete(key)))
 		if ok {
 			s.revokeLease(ctx, live.lease)
 		}
@@ -117,15 +117,16 @@ func (s *Store) Leave(ctx context.Context, daemonID string, incarnation uint64) 
 	return err
 }
 
-// SetDraining says whether the daemon may be given new replicas. ifMatch is the
-// ModRevision that the daemon must have, or 0. Errors: ErrNotFound,
-// ErrPrecondition, ErrConflict, ErrUnavailable.
-func (s *Store) SetDraining(ctx context.Context, daemonID string, draining bool, ifMatch int64) error {
+// SetDraining says whether the daemon may be given new replicas, and returns it as
+// that leaves it. ifMatch is the ModRevision that the daemon must have, or 0.
+// Errors: ErrNotFound, ErrPrecondition, ErrConflict, ErrUnavailable.
+func (s *Store) SetDraining(ctx context.Context, daemonID string, draining bool, ifMatch int64) (*Daemon, error) {
 	if err := checkID("daemon_id", daemonID); err != nil {
-		return err
+		return nil, err
 	}
 	ctx, cancel := s.call(ctx)
 	defer cancel()
+	var is daemonEntries
 	err := retry(ctx, fmt.Errorf("drain %s: %w", daemonID, ErrConflict), func() (bool, error) {
 		es, _, err := s.read(ctx, prefixDaemons+daemonID, prefixLive+daemonID, prefixSpace+daemonID)
 		if err != nil {
@@ -135,6 +136,7 @@ func (s *Store) SetDraining(ctx context.Context, daemonID string, draining bool,
 		if err != nil {
 			return false, err
 		}
+		is = daemonEntries{id: daemonID, rec: rec, mod: es[0].mod, live: es[1], space: es[2]}
 		if rec.Draining == draining {
 			return true, nil
 		}
@@ -147,10 +149,49 @@ func (s *Store) SetDraining(ctx context.Context, daemonID string, draining bool,
 		if err != nil {
 			return false, err
 		}
-		_, ok, err := s.commit(ctx, []clientv3.Cmp{es[0].unchanged()}, []clientv3.Op{put(es[0].key, rec), told})
+		rev, ok, err := s.commit(ctx, []clientv3.Cmp{es[0].unchanged()}, []clientv3.Op{put(es[0].key, rec), told})
+		is.rec, is.mod = rec, rev
 		return ok, err
 	})
-	return err
+	if err != nil {
+		return nil, err
+	}
+	return s.view.shownDaemon(&is)
+}
+
+// daemonEntries are what etcd has of a daemon.
+type daemonEntries struct {
+	id          string
+	rec         daemonRecord
+	mod         int64 // the record's
+	live, space entry
+}
+
+// shownDaemon is a daemon as these entries have it, whatever the view shows: it may
+// be behind. When the daemon was heard of, and went down, is the view's to know.
+func (v *View) shownDaemon(is *daemonEntries) (*Daemon, error) {
+	d := &daemonRow{rec: &is.rec, recMod: is.mod, spaceMod: is.space.mod}
+	if is.space.exists() {
+		space, err := decode[spaceRecord](is.space.key, is.space.value)
+		if err != nil {
+			return nil, err
+		}
+		d.reserved = space.ReservedBytes
+	}
+	if is.live.exists() {
+		live, err := decode[liveRecord](is.live.key, is.live.value)
+		if err != nil {
+			return nil, err
+		}
+		d.live = newLiveRow(&live, is.live, time.Now())
+	}
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	if seen := v.t.daemons[is.id]; seen != nil {
+		d.heard, d.downAt = seen.heard, seen.downAt
+	}
+	out := v.t.daemon(is.id, d)
+	return &out, nil
 }
 
 // existing decodes the daemon's record, the first of the entries it is made of.

@@ -46,6 +46,7 @@
 //	/graven/space/<id>                     bytes reserved on it (spaceRecord)     as the daemon
 //	/graven/pools/<pool_id>                daemon ID (ownerRecord)                as the daemon
 //	/graven/addresses/<host:port>          daemon ID (ownerRecord)                on the daemon's lease
+//	/graven/addresses/rdma/<host:port>     the same, in the RDMA network          on the daemon's lease
 //	/graven/gone/<id>                      the daemon was deleted (goneRecord)    IdempotencyTTL or longer;
 //	                                                                              for ever if it was lost
 //	/graven/logs/<log_id>                  sizes, placement rules, replicas, set  until deleted
@@ -70,9 +71,10 @@
 //	transaction         compares
 //	identity            the key is absent
 //	new life            the cluster's record unchanged
-//	Register            daemon, live, pool, address unchanged; space, if it is absent
-//	Heartbeat           nothing is written by most; a rewrite of live: live unchanged, and the
-//	                    address unchanged if it moves
+//	Register            daemon, live, pool, addresses and what is left of a deletion unchanged; space,
+//	                    if it is absent
+//	Heartbeat           nothing is written by most; a rewrite of live: live unchanged, and each
+//	                    address unchanged that it moves to
 //	removal results     condemned and space unchanged
 //	Leave               live unchanged, then the lease is revoked
 //	mark down           daemon unchanged, live absent; the leader's term
@@ -119,8 +121,7 @@
 // what is decided about one log never hits another that has its name meanwhile.
 //
 // Each row is played as a race at its transaction's edge, and each comparison
-// taken away on its way to etcd, by TestRaces and TestMutation; those of the grant
-// keys are played in grants_test.go.
+// taken away on its way to etcd, by TestRaces and TestMutation.
 //
 // # Replacing a replica
 //
@@ -168,7 +169,8 @@
 // nothing, so theirs are written apart: the first of a host and sort at once, the
 // others counted and written once each RefusalWindow. Every server trims what the
 // view shows to be too many: each class of kinds has bounds of its own in entries
-// and bytes, so that none pushes out another.
+// and bytes, so that none pushes out another. The oldest, which go first, are those of
+// the lowest revisions.
 //
 // # Grants
 //

@@ -189,7 +189,7 @@ func (e *KeyError) Unwrap() error { return ErrKeyInUse }
 // conflict: place again and retry.
 type UnfitError struct {
 	DaemonID string
-	// Rule is "unknown", "down", "draining", "space" or "contention".
+	// Rule is "unknown", "down", "draining", "read-only", "space" or "contention".
 	Rule string
 	// NeedBytes and FreeBytes are set for "space".
 	NeedBytes, FreeBytes int64

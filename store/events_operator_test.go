@@ -66,7 +66,7 @@ func (f *following) pause(paused bool) {
 
 func (f *following) drain(daemonID string, draining bool) {
 	f.Helper()
-	if err := f.s.SetDraining(f.Context(), daemonID, draining, 0); err != nil {
+	if err := drain(f.Context(), f.s, daemonID, draining, 0); err != nil {
 		f.Fatal(err)
 	}
 }

@@ -129,6 +129,7 @@ func written(ch *clientv3.Event) *JournalEntry {
 		return nil
 	}
 	_, rec.EntryID = splitKey(string(ch.Kv.Key))
+	rec.Revision = ch.Kv.ModRevision
 	return &rec.JournalEntry
 }
 

@@ -10,8 +10,6 @@ import (
 	"testing"
 	"time"
 
-	clientv3 "go.etcd.io/etcd/client/v3"
-
 	"github.com/gravenio/graven/grant"
 )
 
@@ -201,67 +199,6 @@ func retireAndRefuse(t *testing.T, s *Store, now *KeyRing, before string) {
 	}
 }
 
-// A daemon that registers between the look at who is there and the transaction
-// is one that the new key has to wait for.
-func TestADaemonComesWhileAKeyIsToSign(t *testing.T) {
-	t.Parallel()
-	s := rotating(t)
-	ident := s.known()
-	if err := s.changeRing(t.Context(), func(r *keyRing, _ uint64) (bool, error) { return true, r.publish(ident.life) }); err != nil {
-		t.Fatal(err)
-	}
-	r, err := s.readRing(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.view.WaitRevision(t.Context(), r.rev); err != nil {
-		t.Fatal(err)
-	}
-	waiting, seen := s.view.withoutKeys(r.in(KeyPublished).Since)
-	if len(waiting) != 0 {
-		t.Fatalf("waiting for %v", waiting)
-	}
-	late := daemon(t, s) // here it is
-	next := r.clone()
-	next.promote(ident.life)
-	if _, ok, err := s.commit(t.Context(), r.promotion(seen), []clientv3.Op{put(keyGrantKey, next)}); ok || err != nil {
-		t.Fatalf("the key signs though %s lacks it: %v", late.DaemonID, err)
-	}
-	if err := s.promoteKey(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if now, err := s.KeyRing(t.Context()); err != nil || !slices.Equal(now.Waiting, []string{late.DaemonID}) {
-		t.Errorf("%+v, %v", now, err)
-	}
-}
-
-// The keys change between an open's reading and its transaction: its grant is
-// signed with the new one, or there is none.
-func TestAnOpenSeesTheRotation(t *testing.T) {
-	t.Parallel()
-	s := rotating(t)
-	l := makeLog(t, s)
-	o := opening{req: OpenLogRequest{Log: l.Name, Host: "h", LeaseTTL: time.Minute}}
-	entries, err := s.readLog(t.Context(), l.Name, prefixIdem, keyGrantKey, keyPeriod)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.changeRing(t.Context(), func(r *keyRing, _ uint64) (bool, error) {
-		if err := r.publish(0); err != nil {
-			return false, err
-		}
-		r.promote(0)
-		return true, nil
-	}); err != nil {
-		t.Fatal(err)
-	}
-	if _, ok, err := s.commit(t.Context(), o.unchanged(entries), []clientv3.Op{put(prefixIdem+"never", version{})}); ok || err != nil {
-		t.Errorf("an open with the old key went through: %v", err)
-	}
-	a := open(t, s, l.Name)
-	claimsIn(t, s, a.Grant)
-}
-
 // What was written before there were several keys is taken over as it is, and a
 // server of that time refuses what comes after.
 func TestTheOnlyKeyIsCarriedOver(t *testing.T) {
@@ -298,7 +235,7 @@ func TestPeriodsGoOn(t *testing.T) {
 	t.Parallel()
 	e := own(t, t.TempDir())
 	s := startOwn(t, e, Options{GrantPeriod: 50 * time.Millisecond})
-	startOwn(t, e, Options{GrantPeriod: time.Hour}) // sees the same ones, and ends none
+	startOwn(t, e, Options{GrantPeriod: 50 * time.Millisecond}) // sees the same ones, and would end them, too
 	l := makeLog(t, s)
 	old := claimsIn(t, s, open(t, s, l.Name).Grant)
 	d := daemon(t, s)
@@ -316,6 +253,14 @@ func TestPeriodsGoOn(t *testing.T) {
 	}
 	if c := claimsIn(t, s, open(t, s, l.Name, func(r *OpenLogRequest) { r.Takeover = true }).Grant); c.CheckFresh(now) != nil {
 		t.Errorf("a new grant is of period %d, now is %d", c.Period, now)
+	}
+	resp, err := s.client.Get(t.Context(), keyPeriod)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := decode[periodRecord](keyPeriod, resp.Kvs[0].Value)
+	if writes := resp.Kvs[0].Version; err != nil || uint64(writes) != p.Period {
+		t.Errorf("%d writes have made period %d: %v", writes, p.Period, err)
 	}
 }
 

@@ -181,29 +181,25 @@ func (s *Store) rewriteLive(ctx context.Context, r HeartbeatRequest, live *liveR
 	})
 }
 
-// writeLive replaces the live record, and the claim on the address with it.
+// writeLive replaces the live record, and the claims on addresses with it.
 func (s *Store) writeLive(ctx context.Context, id string, old *liveRow, next liveRecord) (bool, error) {
 	key := prefixLive + id
 	cmps := []clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(key), "=", old.mod)}
 	ops := []clientv3.Op{put(key, next, clientv3.WithLease(old.lease))}
-	from, to := addressKey(old.rec.Addresses), addressKey(next.Addresses)
-	if from != to {
-		es, _, err := s.read(ctx, to)
+	if fresh := besides(next.Addresses.claims(), old.rec.Addresses.claims()); len(fresh) > 0 {
+		es, _, err := s.read(ctx, keysOf(fresh)...)
 		if err != nil {
 			return false, err
 		}
-		if owner, err := ownerOf(es[0]); err != nil {
-			return false, err
-		} else if owner != "" && owner != id {
-			return false, &DaemonError{
-				DaemonID: id, Err: ErrAddressInUse,
-				Detail: fmt.Sprintf("%s is daemon %s's", hostPort(next.Addresses), owner),
+		for i, c := range fresh {
+			if err := c.free(es[i], id); err != nil {
+				return false, err
 			}
 		}
-		cmps = append(cmps, es[0].unchanged())
-		ops = append(ops, clientv3.OpDelete(from),
-			put(to, ownerRecord{version: current(), DaemonID: id}, clientv3.WithLease(old.lease)))
+		claimIf, claimOps := claiming(es, id, old.lease)
+		cmps, ops = append(cmps, claimIf...), append(ops, claimOps...)
 	}
+	ops = append(ops, leaving(old.rec.Addresses, next.Addresses.claims())...)
 	_, ok, err := s.commit(ctx, cmps, ops)
 	return ok, err
 }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -201,6 +202,53 @@ func TestReportedLSNsAreRewrittenAfterAWhile(t *testing.T) {
 	}
 	if d, _ := s.View().Daemon(r.DaemonID); d.Replicas[0].DurableLSN != 2 {
 		t.Errorf("view has %+v", d.Replicas)
+	}
+}
+
+// An address in either network is one live daemon's alone, whether it comes with a
+// registration or with a heartbeat; the refusal says which.
+func TestAddressesAreClaimed(t *testing.T) {
+	t.Parallel()
+	s := shared.store
+	for field, take := range map[string]func(r *RegisterRequest, from Addresses){
+		"tcp_addr":  func(r *RegisterRequest, from Addresses) { r.TCPAddr, r.TCPPort = from.TCPAddr, from.TCPPort },
+		"rnic_addr": func(r *RegisterRequest, from Addresses) { r.RNICAddr, r.RNICPort = from.RNICAddr, from.RNICPort },
+	} {
+		t.Run(field, func(t *testing.T) {
+			t.Parallel()
+			both := func(r *RegisterRequest) { r.RNICAddr, r.RNICPort = r.TCPAddr, r.TCPPort }
+			a, b := daemon(t, s, both), daemon(t, s, both)
+			beat := func(r RegisterRequest) error {
+				_, err := s.Heartbeat(t.Context(), HeartbeatRequest{DaemonID: r.DaemonID, Incarnation: 1, Free: r.Free, Addresses: r.Addresses})
+				return err
+			}
+			refused := func(what string, err error) {
+				t.Helper()
+				if !errors.Is(err, ErrAddressInUse) || !strings.Contains(err.Error(), field) || !strings.Contains(err.Error(), a.DaemonID) {
+					t.Errorf("%s: %v, want one that names %s and %s", what, err, field, a.DaemonID)
+				}
+			}
+			moved, c := b, daemonReq(t)
+			take(&moved, a.Addresses)
+			refused("moving there", beat(moved))
+			both(&c)
+			take(&c, a.Addresses)
+			refused("registering there", handedOut(s.Register(t.Context(), c)))
+			if err := beat(b); err != nil {
+				t.Errorf("staying where it is: %v", err)
+			}
+			away := a
+			away.TCPPort, away.RNICPort = a.TCPPort+20000, a.RNICPort+20000
+			if err := errors.Join(beat(away), beat(moved)); err != nil {
+				t.Errorf("moving there when it is free: %v", err)
+			}
+			if err := s.Leave(t.Context(), b.DaemonID, 1); err != nil {
+				t.Fatal(err)
+			}
+			if err := handedOut(s.Register(t.Context(), c)); err != nil {
+				t.Errorf("registering there when that one has left: %v", err)
+			}
+		})
 	}
 }
 

@@ -110,8 +110,12 @@ func (s *Store) beginLife(ctx context.Context, rec *clusterRecord, etcdID uint64
 	s.dropLeases() // they are the life's that ends
 	s.log.Warn("etcd was restored from a backup, or set back: epochs go on far above the old ones",
 		"how", how, "daemon", due.daemonID, "life_before", before, "life", rec.Life)
-	return s.entry(ctx, signed(ctx, JournalEntry{Kind: JournalEtcdRestored, DaemonID: due.daemonID, Detail: fmt.Sprintf(
-		"%s: life %d begins, and no epoch below %d is handed out", how, rec.Life, rec.Life<<lifeShift)}))
+	e := JournalEntry{At: time.Now().UTC(), Kind: JournalEtcdRestored, DaemonID: due.daemonID, Detail: fmt.Sprintf(
+		"%s: life %d begins, and no epoch below %d is handed out", how, rec.Life, rec.Life<<lifeShift)}
+	if due.daemonID != "" {
+		e = signed(ctx, e)
+	} // else whoever asked when it showed has nothing to do with it
+	return s.entry(ctx, e)
 }
 
 func etcdName(id uint64) string { return fmt.Sprintf("%016x", id) }

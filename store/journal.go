@@ -22,11 +22,14 @@ const (
 // JournalEntry is something that happened once and that people must be able to
 // find out. Nothing is decided by it.
 type JournalEntry struct {
-	EntryID string      `json:"-"` // a UUIDv7: it sorts by time; the key says it
-	At      time.Time   `json:"at"`
-	Kind    JournalKind `json:"kind"`
-	LogID   string      `json:"log_id,omitempty"`
-	LogName string      `json:"log_name,omitempty"`
+	EntryID string `json:"-"` // a UUIDv7, by the clock of the server that wrote it; the key says it
+	// Revision is etcd's of the transaction that wrote it, and so its place in the
+	// journal: clocks of servers differ.
+	Revision int64       `json:"-"`
+	At       time.Time   `json:"at"`
+	Kind     JournalKind `json:"kind"`
+	LogID    string      `json:"log_id,omitempty"`
+	LogName  string      `json:"log_name,omitempty"`
 	// DaemonID and ReplicaID are what it is about; for replacements the learner's.
 	DaemonID  string    `json:"daemon_id,omitempty"`
 	ReplicaID string    `json:"replica_id,omitempty"`
@@ -84,7 +87,7 @@ func signed(ctx context.Context, e JournalEntry) JournalEntry {
 }
 
 // entry is the write of a signed entry, for the transaction that it tells of. Its
-// key sorts by time and is nobody else's, so nothing has to be compared.
+// key is nobody else's, so nothing has to be compared.
 func (s *Store) entry(ctx context.Context, e JournalEntry) (clientv3.Op, error) {
 	lease, err := s.shared(ctx, &s.journalLease, s.opts.JournalTTL)
 	if err != nil {

@@ -29,7 +29,7 @@ func (t *journalTable) set(id string, e entry) {
 		return
 	}
 	t.remove(id)
-	rec.EntryID = id
+	rec.EntryID, rec.Revision = id, e.mod
 	row := journalRow{rec.JournalEntry, len(e.value)}
 	t.rows[id] = row
 	sum := &t.sums[row.entry.Kind.class()]
@@ -48,7 +48,8 @@ func (t *journalTable) remove(id string) {
 	sum.bytes -= row.bytes
 }
 
-// newest returns the rows that are wanted, the newest first.
+// newest returns the rows that are wanted, the newest first: as etcd has them, by
+// nobody's clock. Those of one transaction are in the order of their IDs.
 func (t *journalTable) newest(want func(*JournalEntry) bool) []journalRow {
 	var out []journalRow
 	for _, row := range t.rows {
@@ -56,7 +57,9 @@ func (t *journalTable) newest(want func(*JournalEntry) bool) []journalRow {
 			out = append(out, row)
 		}
 	}
-	slices.SortFunc(out, func(a, b journalRow) int { return cmp.Compare(b.entry.EntryID, a.entry.EntryID) })
+	slices.SortFunc(out, func(a, b journalRow) int {
+		return cmp.Or(cmp.Compare(b.entry.Revision, a.entry.Revision), cmp.Compare(b.entry.EntryID, a.entry.EntryID))
+	})
 	return out
 }
 

@@ -97,6 +97,42 @@ func TestALaggingServerRegistersByEtcdsWord(t *testing.T) {
 	})
 }
 
+// What a lagging server is asked to drain, it drains, and shows it as etcd has it:
+// one that it has not seen yet, and one that is live and has been down by its view.
+func TestALaggingServerDrains(t *testing.T) {
+	t.Parallel()
+	s := shared.store
+	late, g := lagging(t, Options{CallTimeout: 20 * time.Second})
+	back := daemon(t, s)
+	expire(t, s, prefixLive+back.DaemonID)
+	if err := late.View().WaitRevision(t.Context(), etcdRevision(t, s)); err != nil {
+		t.Fatal(err)
+	}
+	g.close()
+	fresh := daemon(t, s)
+	back.Incarnation++
+	if err := reg(t.Context(), back); err != nil {
+		t.Fatal(err)
+	}
+	for name, r := range map[string]RegisterRequest{"fresh": fresh, "back": back} {
+		for _, want := range []DaemonState{DaemonDraining, DaemonUp} {
+			got, err := late.SetDraining(t.Context(), r.DaemonID, want == DaemonDraining, 0)
+			if err != nil {
+				t.Errorf("%s, to be %s: %v", name, want, err)
+				continue
+			}
+			_, record := recordOf[daemonRecord](t, prefixDaemons+r.DaemonID)
+			if got.State != want || got.ModRevision != record.mod || got.Incarnation != r.Incarnation || got.FreeBytes != r.Free {
+				t.Errorf("%s is shown as %s at revision %d, incarnation %d with %d bytes free; it was made %s at %d",
+					name, got.State, got.ModRevision, got.Incarnation, got.FreeBytes, want, record.mod)
+			}
+		}
+	}
+	if d, ok := late.View().Daemon(fresh.DaemonID); ok {
+		t.Fatalf("the view was not held back: %+v", d)
+	}
+}
+
 func TestALaggingServerRenewsWriters(t *testing.T) {
 	t.Parallel()
 	s := shared.store

@@ -63,11 +63,27 @@ func TestPlacementFollowsTheView(t *testing.T) {
 			t.Errorf("%v, want the rule %s", err, rule)
 		}
 	}
-	if err := s.SetDraining(t.Context(), ids[0], true, 0); err != nil {
+	if err := drain(t.Context(), s, ids[0], true, 0); err != nil {
 		t.Fatal(err)
 	}
 	fails(placement.RuleDraining)
-	if err := s.SetDraining(t.Context(), ids[0], false, 0); err != nil {
+	if err := drain(t.Context(), s, ids[0], false, 0); err != nil {
+		t.Fatal(err)
+	}
+	says := func(status string) error {
+		_, err := s.Heartbeat(t.Context(), HeartbeatRequest{DaemonID: ids[0], Incarnation: 1, Free: 1 << 30, Health: Health{Status: status}})
+		return err
+	}
+	if err := says("read-only"); err != nil {
+		t.Fatal(err)
+	}
+	fails(placement.RuleReadOnly)
+	// Who was chosen by a view that is behind is refused by etcd's word.
+	_, err := s.CreateLog(t.Context(), CreateLogRequest{Name: logName(t), Daemons: ids, AckQuorum: 2, CapacityBytes: 1 << 20})
+	if unfit, ok := errors.AsType[*UnfitError](err); !ok || unfit.DaemonID != ids[0] || unfit.Rule != string(placement.RuleReadOnly) {
+		t.Errorf("a log on a daemon that takes no writes: %v", err)
+	}
+	if err := says("degraded"); err != nil { // it is slow, and takes them
 		t.Fatal(err)
 	}
 	l, err := s.CreateLog(t.Context(), CreateLogRequest{Name: logName(t), Daemons: ids, AckQuorum: 2, CapacityBytes: 1<<30 - 1<<20})

@@ -45,6 +45,9 @@ type Health struct {
 	Detail string `json:"detail,omitempty"`
 }
 
+// readOnly says that the daemon's pool takes no writes any more.
+func (h Health) readOnly() bool { return h.Status == "read-only" }
+
 // Addresses are where a daemon serves its pool.
 type Addresses struct {
 	RNICAddr string `json:"rnic_addr,omitempty"`

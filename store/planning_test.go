@@ -104,7 +104,7 @@ func TestDrainOutlivesAServer(t *testing.T) {
 	old := l.Replicas[0]
 	id := "drain-" + old.ReplicaID
 	a := open(t, c.s, l.LogID)
-	if err := c.s.SetDraining(t.Context(), old.DaemonID, true, 0); err != nil {
+	if err := drain(t.Context(), c.s, old.DaemonID, true, 0); err != nil {
 		t.Fatal(err)
 	}
 	began := c.operator(id, planner.Running)
@@ -154,7 +154,7 @@ func TestCancelledAndUndrained(t *testing.T) {
 	c := newPlanned(t, 4)
 	l := c.log()
 	ids := []string{"drain-" + l.Replicas[0].ReplicaID, "drain-" + l.Replicas[1].ReplicaID}
-	if err := c.s.SetDraining(t.Context(), l.Replicas[0].DaemonID, true, 0); err != nil {
+	if err := drain(t.Context(), c.s, l.Replicas[0].DaemonID, true, 0); err != nil {
 		t.Fatal(err)
 	}
 	c.operator(ids[0], planner.Running)
@@ -166,14 +166,14 @@ func TestCancelledAndUndrained(t *testing.T) {
 	if now, _ := c.s.View().Log(l.LogID); len(now.Replicas) != 3 {
 		t.Errorf("the log after the cancel: %+v", now.Replicas)
 	}
-	if err := c.s.SetDraining(t.Context(), l.Replicas[1].DaemonID, true, 0); err != nil {
+	if err := drain(t.Context(), c.s, l.Replicas[1].DaemonID, true, 0); err != nil {
 		t.Fatal(err)
 	}
 	c.operator(ids[1], planner.Running) // and the first was not begun before it
 	if o, _ := c.s.View().Operator(ids[0]); o.State != planner.Cancelled || o.Attempts != 1 {
 		t.Errorf("the cancelled one: %+v", o)
 	}
-	if err := c.s.SetDraining(t.Context(), l.Replicas[1].DaemonID, false, 0); err != nil {
+	if err := drain(t.Context(), c.s, l.Replicas[1].DaemonID, false, 0); err != nil {
 		t.Fatal(err)
 	}
 	c.operator(ids[1], planner.Cancelled)
@@ -452,14 +452,20 @@ func TestACandidateEndsWithoutEtcd(t *testing.T) {
 	}
 }
 
-// What has ended is kept within its bound.
+// What has ended is kept within its bound. Which ended first is what etcd says: the
+// clocks of the servers that ended them may be a day apart.
 func TestEndedOperatorsAreBounded(t *testing.T) {
 	t.Parallel()
 	v := newView(time.Second)
 	for i := range maxEnded + 3 {
 		id := "scrub-" + time.Duration(i).String()
-		v.t.setOperator(id, &operatorRecord{Operator: Operator{State: planner.Done, EndedAt: time.Unix(int64(i), 0)}}, int64(i+1))
+		ended := time.Unix(int64(i), 0)
+		if i < 3 {
+			ended = ended.Add(24 * time.Hour)
+		}
+		v.t.setOperator(id, &operatorRecord{Operator: Operator{State: planner.Done, EndedAt: ended}}, int64(i+1))
 	}
+	v.t.setOperator("scrub-running", &operatorRecord{Operator: Operator{State: planner.Running}}, 0)
 	if got := tooMany(v); !slices.Equal(got, []string{"scrub-0s", "scrub-1ns", "scrub-2ns"}) {
 		t.Errorf("dropped: %v", got)
 	}

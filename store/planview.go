@@ -47,7 +47,6 @@ func (t *tables) planDaemons() []planner.Daemon {
 		if d.known() {
 			out = append(out, planner.Daemon{
 				Daemon: d.placeable(id), Holds: len(d.replicas) > 0, Session: d.session,
-				ReadOnly: d.live != nil && d.live.rec.Health.Status == "read-only",
 			})
 		}
 	}

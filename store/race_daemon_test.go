@@ -14,7 +14,7 @@ func daemonRaces() []race {
 		{"Register", "drained meanwhile", tableDaemons, func(t *testing.T, p *plan) error {
 			r := daemon(t, s)
 			r.Incarnation++
-			p.before = func() error { return s.SetDraining(t.Context(), r.DaemonID, true, 0) }
+			p.before = func() error { return drain(t.Context(), s, r.DaemonID, true, 0) }
 			_, err := shared.edges.Register(p.in(t.Context()), r)
 			rec, _ := recordOf[daemonRecord](t, prefixDaemons+r.DaemonID)
 			return errors.Join(answered(err, nil), equal("draining", rec.Draining, true), equal("incarnation", rec.Incarnation, 2))
@@ -47,6 +47,23 @@ func daemonRaces() []race {
 			return errors.Join(answered(err, nil), equal("pool without an owner", owner == nil, false),
 				equal("no books", books == nil, false))
 		}},
+		{"Register", "given up meanwhile", tableGone, func(t *testing.T, p *plan) error {
+			// Its ID has nothing any more, as before, but that replicas of logs were on it:
+			// they would be taken for ones in this pool.
+			r, first := daemonReq(t), daemonReq(t)
+			first.DaemonID = r.DaemonID
+			p.before = func() error {
+				if err := reg(t.Context(), first); err != nil {
+					return err
+				}
+				if err := made(s.CreateLog(t.Context(), on(t, first.DaemonID))); err != nil {
+					return err
+				}
+				return givenUp(t, first.DaemonID)()
+			}
+			_, err := shared.edges.Register(p.in(t.Context()), r)
+			return answered(err, ErrGone)
+		}},
 		{"Register", "its log deleted meanwhile", "", func(t *testing.T, p *plan) error {
 			// It is told to keep what the log's record still named; the next heartbeat
 			// corrects that, and until its word the bytes stay reserved.
@@ -71,8 +88,8 @@ func daemonRaces() []race {
 			return errors.Join(equal("steps", len(a.Steps), 1), equal("reserved bytes", reserved(t, s, r.DaemonID), oneLog))
 		}},
 		{"Register", "a clone lives meanwhile", tableLive, func(t *testing.T, p *plan) error {
-			// The clone says so in a heartbeat, and only live is written: its address
-			// in the TCP network is the same.
+			// The clone says so in a heartbeat: its address in the TCP network, which is
+			// compared, is the same.
 			r := daemon(t, s)
 			p.before = func() error {
 				return beat(t.Context(), r, func(h *HeartbeatRequest) {
@@ -96,8 +113,15 @@ func daemonRaces() []race {
 			other.Addresses = r.Addresses
 			p.before = func() error { return reg(t.Context(), other) }
 			_, err := shared.edges.Register(p.in(t.Context()), r)
-			owner, _ := recordOf[ownerRecord](t, addressKey(r.Addresses))
-			return errors.Join(answered(err, ErrAddressInUse), equal("owner", owner.DaemonID, other.DaemonID))
+			return errors.Join(answered(err, ErrAddressInUse), ownsAll(t, other))
+		}},
+		{"Register", "the RDMA address taken", tableAddresses, func(t *testing.T, p *plan) error {
+			r, other := daemonReq(t), daemonReq(t)
+			r.RNICAddr, r.RNICPort = r.TCPAddr, r.TCPPort
+			other.RNICAddr, other.RNICPort = r.RNICAddr, r.RNICPort
+			p.before = func() error { return reg(t.Context(), other) }
+			_, err := shared.edges.Register(p.in(t.Context()), r)
+			return errors.Join(answered(err, ErrAddressInUse), ownsAll(t, other))
 		}},
 		{"Register", "books opened", tableSpace, func(t *testing.T, p *plan) error {
 			r := daemonReq(t)
@@ -133,8 +157,16 @@ func daemonRaces() []race {
 			_, err := shared.edges.Heartbeat(p.in(t.Context()), HeartbeatRequest{
 				DaemonID: r.DaemonID, Incarnation: 1, Free: r.Free, Addresses: other.Addresses,
 			})
-			owner, _ := recordOf[ownerRecord](t, addressKey(other.Addresses))
-			return errors.Join(answered(err, ErrAddressInUse), equal("owner", owner.DaemonID, other.DaemonID))
+			return errors.Join(answered(err, ErrAddressInUse), ownsAll(t, other))
+		}},
+		{"Heartbeat", "the new RDMA address taken", tableAddresses, func(t *testing.T, p *plan) error {
+			r, other := daemon(t, s), daemonReq(t)
+			other.RNICAddr, other.RNICPort = r.TCPAddr, r.TCPPort
+			to := r.Addresses
+			to.RNICAddr, to.RNICPort = other.RNICAddr, other.RNICPort
+			p.before = func() error { return reg(t.Context(), other) }
+			_, err := shared.edges.Heartbeat(p.in(t.Context()), HeartbeatRequest{DaemonID: r.DaemonID, Incarnation: 1, Free: r.Free, Addresses: to})
+			return errors.Join(answered(err, ErrAddressInUse), ownsAll(t, other))
 		}},
 		{"Leave", "a later incarnation meanwhile", tableLive, func(t *testing.T, p *plan) error {
 			r := daemon(t, s)
@@ -155,7 +187,7 @@ func daemonRaces() []race {
 				t.Fatal(err)
 			}
 			_, e := recordOf[daemonRecord](t, key)
-			p.before = func() error { return s.SetDraining(t.Context(), r.DaemonID, true, 0) }
+			p.before = func() error { return drain(t.Context(), s, r.DaemonID, true, 0) }
 			err := (&leader{s: shared.edges}).mark(p.in(t.Context()), downMark{id: r.DaemonID, rec: rec, mod: e.mod, since: time.Now()})
 			now, _ := recordOf[daemonRecord](t, key)
 			return errors.Join(answered(err, nil), equal("draining", now.Draining, true))
@@ -173,11 +205,24 @@ func daemonRaces() []race {
 			later := r
 			later.Incarnation++
 			p.before = func() error { return reg(t.Context(), later) }
-			err := shared.edges.SetDraining(p.in(t.Context()), r.DaemonID, true, 0)
+			err := drain(p.in(t.Context()), shared.edges, r.DaemonID, true, 0)
 			rec, _ := recordOf[daemonRecord](t, prefixDaemons+r.DaemonID)
 			return errors.Join(answered(err, nil), equal("incarnation", rec.Incarnation, 2), equal("draining", rec.Draining, true))
 		}},
 	}
+}
+
+// ownsAll says whether the daemon's addresses are its own.
+func ownsAll(t *testing.T, r RegisterRequest) error {
+	var errs []error
+	for _, c := range r.claims() {
+		owner, _ := recordOf[ownerRecord](t, c.key)
+		if owner == nil {
+			owner = &ownerRecord{}
+		}
+		errs = append(errs, equal("owner of "+c.field, owner.DaemonID, r.DaemonID))
+	}
+	return errors.Join(errs...)
 }
 
 func handedOut(_ *Registration, err error) error { return err }
@@ -210,7 +255,7 @@ func bookRaces() []race {
 		{"DeleteDaemon", "undrained meanwhile", tableDaemons, func(t *testing.T, p *plan) error {
 			r := away(t)
 			d, _ := s.View().Daemon(r.DaemonID)
-			p.before = func() error { return s.SetDraining(t.Context(), r.DaemonID, true, 0) }
+			p.before = func() error { return drain(t.Context(), s, r.DaemonID, true, 0) }
 			return remains(t, r, shared.edges.DeleteDaemon(p.in(t.Context()), r.DaemonID, false, d.ModRevision), ErrPrecondition)
 		}},
 		{"DeleteDaemon", "back meanwhile", "", func(t *testing.T, p *plan) error {
@@ -328,20 +373,9 @@ func (c *condemnedRegion) removed(t *testing.T, s *Store, p *plan) error {
 
 // clusterRaces are those about what is made once. Each has an etcd of its own.
 func clusterRaces() []race {
-	fresh := func(t *testing.T) (edge, other *Store) {
-		e := own(t, t.TempDir())
-		var err error
-		if edge, err = New(edgeClient(e.Client, nil), Options{Lease: e.Lease, Logger: quiet()}); err != nil {
-			t.Fatal(err)
-		}
-		if other, err = New(e.Client, Options{Lease: e.Lease, Logger: quiet()}); err != nil {
-			t.Fatal(err)
-		}
-		return edge, other
-	}
 	made := func(at, key string, writes int64) func(t *testing.T, p *plan) error {
 		return func(t *testing.T, p *plan) error {
-			edge, other := fresh(t)
+			edge, other := freshPair(t)
 			p.at = at
 			p.before = func() error { return loaded(other.loadIdentity(t.Context(), newLife{})) }
 			if err := loaded(edge.loadIdentity(p.in(t.Context()), newLife{})); err != nil {
@@ -354,11 +388,8 @@ func clusterRaces() []race {
 		{"identity", "another server makes the cluster", "cluster", made("cluster", keyCluster, 2)}, // and etcd's ID
 		{"identity", "another server makes the key", "keys", made("keys", keyGrantKey, 1)},
 		{"new life", "another server begins it", "cluster", func(t *testing.T, p *plan) error {
-			edge, other := fresh(t)
-			old := clusterRecord{version: current(), ClusterID: uuid.NewString(), EtcdID: "1"}
-			if err := handed(other.client.Do(t.Context(), put(keyCluster, old))); err != nil {
-				t.Fatal(err)
-			}
+			edge, other := freshPair(t)
+			ofAnotherEtcd(t, other)
 			p.at, p.skip = "cluster", 1 // the first looks whether there is one
 			p.before = func() error { return loaded(other.loadIdentity(t.Context(), newLife{})) }
 			rec, _, err := edge.loadCluster(p.in(t.Context()), newLife{})
@@ -367,6 +398,30 @@ func clusterRaces() []race {
 			}
 			return errors.Join(equal("life", rec.Life, 1), equal("writes", versionOf(t, other, keyCluster), 2))
 		}},
+	}
+}
+
+// freshPair are two servers, which run no loops yet, on an etcd that nobody has
+// written to. The calls of the first one follow the plans in their contexts.
+func freshPair(t *testing.T) (edge, other *Store) {
+	t.Helper()
+	e := own(t, t.TempDir())
+	var err error
+	if edge, err = New(edgeClient(e.Client, nil), Options{Lease: e.Lease, Logger: quiet()}); err != nil {
+		t.Fatal(err)
+	}
+	if other, err = New(e.Client, Options{Lease: e.Lease, Logger: quiet()}); err != nil {
+		t.Fatal(err)
+	}
+	return edge, other
+}
+
+// ofAnotherEtcd writes the cluster's record as a backup of another etcd has it.
+func ofAnotherEtcd(t *testing.T, s *Store) {
+	t.Helper()
+	old := clusterRecord{version: current(), ClusterID: uuid.NewString(), EtcdID: "1"}
+	if err := handed(s.client.Do(t.Context(), put(keyCluster, old))); err != nil {
+		t.Fatal(err)
 	}
 }
 

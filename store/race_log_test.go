@@ -27,7 +27,7 @@ func createRaces() []race {
 	}
 	return []race{
 		{"CreateLog", "drained meanwhile", tableDaemons, refused("draining", func(t *testing.T, id string) func() error {
-			return func() error { return s.SetDraining(t.Context(), id, true, 0) }
+			return func() error { return drain(t.Context(), s, id, true, 0) }
 		})},
 		{"CreateLog", "expired meanwhile", tableLive, refused("down", func(t *testing.T, id string) func() error {
 			return diesUnmarked(t, id)
@@ -244,17 +244,7 @@ func writerRaces() []race {
 
 // retiredUnderAnOpen has an etcd of its own, since the keys are everybody's.
 func retiredUnderAnOpen(t *testing.T, p *plan) error {
-	e := own(t, t.TempDir())
-	edge, stopEdge, err := startOn(edgeClient(e.Client, nil), e.Lease, Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(stopEdge)
-	s, stop, err := start(e, Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(stop)
+	s := rotating(t)
 	r := daemon(t, s)
 	l, err := s.CreateLog(t.Context(), on(t, r.DaemonID))
 	if err != nil {
@@ -277,7 +267,7 @@ func retiredUnderAnOpen(t *testing.T, p *plan) error {
 		_, err = s.RetireKey(t.Context(), before.in(KeySigning).ID)
 		return err
 	}
-	a, err := edge.OpenLog(p.in(t.Context()), OpenLogRequest{Log: l.LogID})
+	a, err := edgeOf(t, s, Options{}).OpenLog(p.in(t.Context()), OpenLogRequest{Log: l.LogID})
 	if err != nil {
 		return err
 	}
@@ -365,7 +355,7 @@ func setRaces() []race {
 			return errors.Join(answered(err, nil), equal("reserved bytes", reserved(t, s, l.spare[0]), l.ReplicaBytes))
 		}},
 		{"StartReplacement", "drained meanwhile", tableDaemons, unplaced("draining", func(t *testing.T, id string) func() error {
-			return func() error { return s.SetDraining(t.Context(), id, true, 0) }
+			return func() error { return drain(t.Context(), s, id, true, 0) }
 		})},
 		{"StartReplacement", "expired meanwhile", tableLive, unplaced("down", func(t *testing.T, id string) func() error {
 			return diesUnmarked(t, id)

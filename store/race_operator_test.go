@@ -117,7 +117,7 @@ func lostRaces() []race {
 		{"GiveUpDaemon", "drained meanwhile", tableDaemons, func(t *testing.T, p *plan) error {
 			r := away(t)
 			d, _ := s.View().Daemon(r.DaemonID)
-			p.before = func() error { return s.SetDraining(t.Context(), r.DaemonID, true, 0) }
+			p.before = func() error { return drain(t.Context(), s, r.DaemonID, true, 0) }
 			err := shared.edges.DeleteDaemon(p.in(t.Context()), r.DaemonID, true, d.ModRevision)
 			rec, _ := recordOf[daemonRecord](t, prefixDaemons+r.DaemonID)
 			return errors.Join(answered(err, ErrPrecondition), equal("deleted", rec == nil, false))

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"strconv"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -58,8 +56,8 @@ func (s *Store) Register(ctx context.Context, r RegisterRequest) (*Registration,
 // registering is what a registration is decided on.
 type registering struct {
 	req                             RegisterRequest
-	daemon, live, space, pool, addr entry
-	gone                            entry
+	daemon, live, space, pool, gone entry
+	addresses                       []entry      // of the claims
 	rec                             daemonRecord // zero if the daemon is new
 	liveRec                         *liveRecord
 }
@@ -90,17 +88,15 @@ func (s *Store) tryRegister(ctx context.Context, r RegisterRequest, lease client
 	if proved, err := s.outrun(ctx, r.DaemonID, r.Mark, ident, rev); proved || err != nil {
 		return nil, err // in the new life, from a new read
 	}
-	cmps := []clientv3.Cmp{
-		g.daemon.unchanged(), g.live.unchanged(), g.pool.unchanged(), g.addr.unchanged(),
-	}
-	owner := ownerRecord{version: current(), DaemonID: r.DaemonID}
+	cmps := []clientv3.Cmp{g.daemon.unchanged(), g.live.unchanged(), g.pool.unchanged(), g.gone.unchanged()}
 	ops := []clientv3.Op{
 		put(g.daemon.key, g.newRecord(name, found.verdicts)),
 		put(g.live.key, g.newLive(found, ttl, ident.life), clientv3.WithLease(lease)),
-		put(g.addr.key, owner, clientv3.WithLease(lease)),
-		put(g.pool.key, owner),
+		put(g.pool.key, ownerRecord{version: current(), DaemonID: r.DaemonID}),
 		clientv3.OpDelete(prefixGone + r.DaemonID),
 	}
+	claimIf, claimOps := claiming(g.addresses, r.DaemonID, lease)
+	cmps, ops = append(cmps, claimIf...), append(ops, claimOps...)
 	if !g.daemon.exists() {
 		told, err := s.daemonEntry(ctx, JournalDaemonRegistered, r.DaemonID,
 			"for the first time, with pool %s of %d bytes on %s at %s", r.PoolID, r.Capacity, r.Media, hostPort(r.Addresses))
@@ -124,13 +120,15 @@ func (s *Store) tryRegister(ctx context.Context, r RegisterRequest, lease client
 }
 
 func (s *Store) readRegistering(ctx context.Context, r RegisterRequest) (*registering, int64, error) {
-	es, rev, err := s.read(ctx,
-		prefixDaemons+r.DaemonID, prefixLive+r.DaemonID, prefixSpace+r.DaemonID,
-		prefixPools+r.PoolID, addressKey(r.Addresses), prefixGone+r.DaemonID)
+	es, rev, err := s.read(ctx, append(keysOf(r.claims()),
+		prefixDaemons+r.DaemonID, prefixLive+r.DaemonID, prefixSpace+r.DaemonID, prefixPools+r.PoolID, prefixGone+r.DaemonID)...)
 	if err != nil {
 		return nil, 0, err
 	}
-	g := &registering{req: r, daemon: es[0], live: es[1], space: es[2], pool: es[3], addr: es[4], gone: es[5]}
+	n := len(r.claims())
+	g := &registering{
+		req: r, addresses: es[:n], daemon: es[n], live: es[n+1], space: es[n+2], pool: es[n+3], gone: es[n+4],
+	}
 	if g.daemon.exists() {
 		if g.rec, err = decode[daemonRecord](g.daemon.key, g.daemon.value); err != nil {
 			return nil, 0, err
@@ -158,12 +156,10 @@ func (g *registering) guard() error {
 	if err := g.guardIncarnation(); err != nil {
 		return err
 	}
-	owner, err := ownerOf(g.addr)
-	if err != nil {
-		return err
-	}
-	if owner != "" && owner != g.req.DaemonID {
-		return g.refuse(ErrAddressInUse, "%s is daemon %s's", hostPort(g.req.Addresses), owner)
+	for i, c := range g.req.claims() {
+		if err := c.free(g.addresses[i], g.req.DaemonID); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -252,9 +248,3 @@ func (g *registering) newLive(found findings, ttl time.Duration, life uint64) li
 		TTLSeconds: int64(ttl / time.Second), Life: life, KeysVersion: r.KeysVersion,
 	}
 }
-
-func hostPort(a Addresses) string {
-	return net.JoinHostPort(a.TCPAddr, strconv.Itoa(a.TCPPort))
-}
-
-func addressKey(a Addresses) string { return prefixAddresses + hostPort(a) }

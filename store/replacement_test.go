@@ -188,12 +188,13 @@ func TestStartReplacementGuards(t *testing.T) {
 	stays, _ := s.View().Daemon(p.Replicas[1].DaemonID)
 	at := map[string]string{
 		"draining": p.daemon(t), "down": p.daemon(t),
-		"full":     p.daemon(t, func(r *RegisterRequest) { r.Free = 4096 }),
-		"neighbor": p.daemon(t, func(r *RegisterRequest) { r.Labels["host"] = stays.Labels["host"] }),
-		"volatile": p.daemon(t, func(r *RegisterRequest) { r.Media = "volatile" }),
-		"unlike":   daemon(t, s).DaemonID,
+		"read-only": p.daemon(t, func(r *RegisterRequest) { r.Health.Status = "read-only" }),
+		"full":      p.daemon(t, func(r *RegisterRequest) { r.Free = 4096 }),
+		"neighbor":  p.daemon(t, func(r *RegisterRequest) { r.Labels["host"] = stays.Labels["host"] }),
+		"volatile":  p.daemon(t, func(r *RegisterRequest) { r.Media = "volatile" }),
+		"unlike":    daemon(t, s).DaemonID,
 	}
-	if err := s.SetDraining(t.Context(), at["draining"], true, 0); err != nil {
+	if err := drain(t.Context(), s, at["draining"], true, 0); err != nil {
 		t.Fatal(err)
 	}
 	expire(t, s, prefixLive+at["down"])
@@ -213,6 +214,7 @@ func TestStartReplacementGuards(t *testing.T) {
 		{"to where another one is", func(r *StartReplacementRequest) { r.To = stays.DaemonID }, nil, placement.RuleFailureDomain},
 		{"to that one's host", func(r *StartReplacementRequest) { r.To = at["neighbor"] }, nil, placement.RuleFailureDomain},
 		{"to a draining daemon", func(r *StartReplacementRequest) { r.To = at["draining"] }, nil, placement.RuleDraining},
+		{"to one that takes no writes", func(r *StartReplacementRequest) { r.To = at["read-only"] }, nil, placement.RuleReadOnly},
 		{"to one that is down", func(r *StartReplacementRequest) { r.To = at["down"] }, nil, placement.RuleDown},
 		{"to one without room", func(r *StartReplacementRequest) { r.To = at["full"] }, nil, placement.RuleSpace},
 		{"to another medium", func(r *StartReplacementRequest) { r.To = at["volatile"] }, nil, placement.RuleMedia},
@@ -319,7 +321,7 @@ func TestPlacedAgainWhenTheViewWasBehind(t *testing.T) {
 	t.Parallel()
 	s := shared.store
 	p := newPatient(t, s, 2)
-	if err := s.SetDraining(t.Context(), p.spare[0], true, 0); err != nil {
+	if err := drain(t.Context(), s, p.spare[0], true, 0); err != nil {
 		t.Fatal(err)
 	}
 	behind := second(t, Options{})
@@ -556,7 +558,7 @@ func TestReplacementRacesAtTheTransaction(t *testing.T) {
 		{"start, deleted", false, start, deleted},
 		{"start, started", false, start, started},
 		{"start, target drained", false, start, func(t *testing.T, w *world) error {
-			return s.SetDraining(t.Context(), w.p.spare[0], true, 0)
+			return drain(t.Context(), s, w.p.spare[0], true, 0)
 		}},
 		{"start, target down", false, start, func(t *testing.T, w *world) error {
 			expire(t, s, prefixLive+w.p.spare[0])

@@ -192,7 +192,7 @@ func TestViewsAgree(t *testing.T) {
 		}
 		l = makeLog(t, s)
 		open(t, s, l.Name)
-		if err := s.SetDraining(t.Context(), l.Replicas[0].DaemonID, true, 0); err != nil {
+		if err := drain(t.Context(), s, l.Replicas[0].DaemonID, true, 0); err != nil {
 			t.Fatal(err)
 		}
 		expire(t, s, prefixLive+l.Replicas[1].DaemonID)
@@ -282,7 +282,7 @@ func TestWithoutEtcdNothingHangs(t *testing.T) {
 			return err
 		},
 		"leave":  func() error { return s.Leave(ctx, r.DaemonID, 1) },
-		"drain":  func() error { return s.SetDraining(ctx, r.DaemonID, true, 0) },
+		"drain":  func() error { return drain(ctx, s, r.DaemonID, true, 0) },
 		"remove": func() error { return s.DeleteDaemon(ctx, r.DaemonID, false, 0) },
 		"create": func() error {
 			_, err := s.CreateLog(ctx, CreateLogRequest{

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"strings"
 
 	"github.com/gravenio/graven/apiclient"
@@ -58,4 +59,15 @@ func checked[R openapi.Response](rsp R, err error) (R, error) {
 		return rsp, err
 	}
 	return rsp, openapi.Check(rsp)
+}
+
+// remove makes a DELETE. Where a server may have done it and its answer was lost,
+// another one finds nothing any more, and that is what was asked for.
+func remove[R openapi.Response](ctx context.Context, call func(ctx context.Context) (R, error)) error {
+	ctx, lost := apiclient.NoteLost(ctx)
+	_, err := checked(call(ctx))
+	if lost() && openapi.IsProblem(err, openapi.ProblemNotFound) {
+		return nil
+	}
+	return err
 }

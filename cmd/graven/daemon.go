@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"net"
 	"strconv"
 	"strings"
@@ -163,7 +164,9 @@ agent is told to stop, and what its pool holds stays there.`,
 		if err != nil {
 			return err
 		}
-		_, err = checked(api.DeleteDaemonWithResponse(cmd.Context(), args[0], &openapi.DeleteDaemonParams{Lost: optional(lost)}))
+		err = remove(cmd.Context(), func(ctx context.Context) (*openapi.DeleteDaemonResponse, error) {
+			return api.DeleteDaemonWithResponse(ctx, args[0], &openapi.DeleteDaemonParams{Lost: optional(lost)})
+		})
 		switch {
 		case openapi.IsProblem(err, openapi.ProblemDaemonInUse) && !lost:
 			return withHint(err, "empty it with `graven daemon drain %s --wait`, then stop its agent", args[0])

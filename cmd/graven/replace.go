@@ -72,7 +72,10 @@ func (fl *replaceFlags) check() error {
 }
 
 func (a *app) abandonReplacement(ctx context.Context, api *openapi.ClientWithResponses, log string) error {
-	if _, err := checked(api.AbandonReplacementWithResponse(ctx, log, nil)); err != nil {
+	err := remove(ctx, func(ctx context.Context) (*openapi.AbandonReplacementResponse, error) {
+		return api.AbandonReplacementWithResponse(ctx, log, nil)
+	})
+	if err != nil {
 		return err
 	}
 	return a.showValue(map[string]any{"log": log, "abandoned": true}, func(t *table) { t.row("abandoned", "the replacement of log "+log) })

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/gravenio/graven/apiclient"
@@ -43,9 +42,6 @@ func (r *run) connect(first int) (*session, error) {
 
 func (s *session) close() { s.via.CloseIdleConnections() }
 
-// triesKey leads to the count of a call's attempts.
-type triesKey struct{}
-
 // witness sees every attempt, also those whose failure another server makes good.
 type witness struct {
 	run  *run
@@ -53,9 +49,6 @@ type witness struct {
 }
 
 func (w *witness) RoundTrip(r *http.Request) (*http.Response, error) {
-	if tries, ok := r.Context().Value(triesKey{}).(*atomic.Int64); ok {
-		tries.Add(1)
-	}
 	rsp, err := w.next.RoundTrip(r)
 	if err == nil && rsp.StatusCode >= http.StatusInternalServerError && rsp.StatusCode != http.StatusServiceUnavailable {
 		w.run.differ("%s %s of %s was answered %s", r.Method, r.URL.Path, r.URL.Host, rsp.Status)
@@ -67,23 +60,23 @@ func (w *witness) RoundTrip(r *http.Request) (*http.Response, error) {
 // all the while. Whatever takes longer hangs.
 const patience = 3 * time.Minute
 
-// definite repeats a call until its outcome is known, and says whether an earlier
-// attempt may have had one. An outcome that the contract does not foresee is a
+// definite repeats a call until its outcome is known, and says whether an attempt
+// whose answer was lost may have had one. An outcome that the contract does not foresee is a
 // difference.
 func (s *session) definite(what string, call func(ctx context.Context) (openapi.Response, error)) (err error, repeated bool) {
-	var tries atomic.Int64
-	ctx, cancel := context.WithTimeout(context.WithValue(context.Background(), triesKey{}, &tries), patience)
+	ctx, lost := apiclient.NoteLost(context.Background())
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for {
 		rsp, err := call(ctx)
 		if err == nil {
 			if err = openapi.Check(rsp); err == nil {
 				s.run.done.add(what, 1)
-				return nil, tries.Load() > 1
+				return nil, lost()
 			}
 		}
 		if known := s.run.refused(what, err); known {
-			return err, tries.Load() > 1
+			return err, lost()
 		}
 		if wait(ctx, time.Millisecond*time.Duration(20+rand.IntN(200))) != nil {
 			s.run.differ("%s had no outcome within %v; the last: %v", what, patience, err)
