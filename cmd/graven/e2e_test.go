@@ -136,7 +136,7 @@ func TestDaemonKilledDuringAppend(t *testing.T) {
 		t.Errorf("read %d bytes, want %d", len(out), len(data))
 	}
 	// The read need not have waited for d2, and verify reports what it finds before it
-// recovers: what it leaves is what the next one finds.
+	// recovers: what it leaves is what the next one finds.
 	var rep replog.VerifyReport
 	for range 2 {
 		var status int
