@@ -101,7 +101,8 @@ type Options struct {
 	Version string
 
 	// MetricsListen is where /metrics and /healthz are served, host:port; empty
-	// for nowhere.
+	// for nowhere. On loopback and without TLS, only requests are answered whose
+	// Host is loopback, too.
 	MetricsListen string
 
 	// MetricsTLS is what they are served with; without TLS if nil.

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"encoding/binary"
@@ -15,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/gravenio/graven/identity"
 	"github.com/gravenio/graven/openapi"
@@ -212,6 +214,62 @@ func TestMetricsWithTLS(t *testing.T) {
 	}
 	if err == nil || !strings.Contains(err.Error(), "certificate") {
 		t.Errorf("with one that nobody made: %v", err)
+	}
+}
+
+// Who reads metrics slowly, asks by a foreign name, or takes all connections, is
+// bounded.
+func TestMetricsReadersAreBounded(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	o := c.options("d1")
+	o.MetricsListen = "127.0.0.1:0"
+	at := start(t, o).MetricsAddr().String()
+	ask := func(host string) net.Conn {
+		conn, err := net.Dial("tcp", at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		fmt.Fprintf(conn, "GET /healthz HTTP/1.1\r\nHost: %s\r\n\r\n", host)
+		return conn
+	}
+	status := func(conn net.Conn) int {
+		rsp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			return 0
+		}
+		_ = rsp.Body.Close()
+		return rsp.StatusCode
+	}
+	for host, want := range map[string]int{at: 200, "localhost": 200, "[::1]:9": 200, "evil.example": 403, "10.0.0.1": 403, "127.0.0.1.evil.example": 403} {
+		conn := ask(host)
+		if got := status(conn); got != want {
+			t.Errorf("Host %s: status %d, want %d", host, got, want)
+		}
+		_ = conn.Close()
+	}
+	var all []net.Conn
+	for range maxReaders {
+		conn := ask("localhost")
+		if got := status(conn); got != http.StatusOK {
+			t.Fatalf("connection %d: status %d", len(all)+1, got)
+		}
+		all = append(all, conn)
+	}
+	late := ask("localhost")
+	if err := late.SetReadDeadline(time.Now().Add(100 * time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := late.Read(make([]byte, 1)); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("one more than %d connections is served: %v", maxReaders, err)
+	}
+	_ = all[0].Close()
+	if err := late.SetReadDeadline(time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	if got := status(late); got != http.StatusOK {
+		t.Errorf("once another has gone: status %d", got)
 	}
 }
 

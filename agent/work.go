@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"crypto/tls"
 	"fmt"
 	"net"
 	"sync"
@@ -34,12 +33,9 @@ func (a *Agent) newWork() (*work, error) {
 		return nil, fmt.Errorf("agent: TCP: %w", err)
 	}
 	if a.opts.MetricsListen != "" {
-		if w.http, err = listen("MetricsListen", a.opts.MetricsListen); err != nil {
+		if w.http, err = listenForReaders(a.opts.MetricsListen, a.opts.MetricsTLS); err != nil {
 			_ = ln.Close() // nothing came of it
 			return nil, err
-		}
-		if a.opts.MetricsTLS != nil {
-			w.http = tls.NewListener(w.http, a.opts.MetricsTLS)
 		}
 		a.log.Info("metrics", "addr", w.http.Addr())
 	}

@@ -1363,6 +1363,9 @@ type OpenLogRequest struct {
 type OpenedLog struct {
 	AckQuorum int32 `json:"ack_quorum"`
 
+	// AfterClose The epoch before ended by a close: a replica may have missed something, and nothing else is to be recovered.
+	AfterClose bool `json:"after_close,omitempty,omitzero"`
+
 	// CapacityBytes Size of a log's ring in bytes; a multiple of 4096, 1 MiB to 1 TiB.
 	//
 	// Example: 268435456
@@ -1701,7 +1704,8 @@ type RecordLogEventRequest struct {
 	GivenUp []GivenUpReplica `json:"given_up,omitempty,omitzero"`
 
 	// Kind `data-loss-accepted`: a person let the log open although records may be missing. `log-recovered`: an open
-	// found that replicas had to be made to agree, and has done so.
+	// found that replicas had to be made to agree, and has done so. A writer sends either once an epoch, under
+	// an idempotency key; not where the writer before has closed the log and a replica had only missed something.
 	Kind RecordLogEventRequestKind `json:"kind"`
 
 	// Nonce Tells two lives of one epoch apart, after etcd was restored from a backup.
@@ -1716,7 +1720,8 @@ type RecordLogEventRequest struct {
 }
 
 // RecordLogEventRequestKind `data-loss-accepted`: a person let the log open although records may be missing. `log-recovered`: an open
-// found that replicas had to be made to agree, and has done so.
+// found that replicas had to be made to agree, and has done so. A writer sends either once an epoch, under
+// an idempotency key; not where the writer before has closed the log and a replica had only missed something.
 type RecordLogEventRequestKind string
 
 // RegisterRequest Example: {"capacity_bytes":4294967296,"flush_modes":["ack"],"free_bytes":4294967296,"incarnation":1,"labels":{"host":"h1","zone":"z1"},"lease_ttl_seconds":10,"media":"file","pool_id":"5d3c2f4e-8f5a-4b7e-9a55-0d7f5b0c9a11","replicas":[],"tcp_addr":"127.0.0.1","tcp_port":7001,"transports":["tcp"],"version":"v0.1.0"}

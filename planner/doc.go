@@ -16,7 +16,8 @@
 //     of the replicas that there would be must take writes; without one, an ack quorum
 //     of those that there are. Whether a writer still waits for its open to end is
 //     not known here.
-//   - What is not begun is listed with what it waits for.
+//   - What is not begun is listed with what it waits for: the most urgent step of
+//     each log. One that no daemon fits for does not hold up the log's others.
 //   - A new replica never shares a failure domain with one that stays. A log is
 //     worked on by one operator at a time.
 //   - No more is begun than the limits allow, for each daemon and in all; while

@@ -26,27 +26,41 @@ func (p *Planner) Plan(v *View, l Limits, paused bool, now Duration) Plan {
 	r := newRound(p, v, l)
 	r.seeEnded()
 	plan := Plan{Brake: r.brake, Ends: r.ends()}
-	wanted := r.wanted()
-	plan.Drop = r.unwanted(wanted)
 	wait := plan.Brake
 	if paused {
 		wait = "operators are paused"
 	}
-	for _, w := range wanted {
-		step := w.Step
-		if step.WaitsFor = cmp.Or(w.lacks, wait); step.WaitsFor == "" {
-			step = r.admit(w)
-		}
-		switch {
-		case step.WaitsFor == "":
-			plan.Start = append(plan.Start, step)
-		case len(plan.Queue) < MaxQueue:
-			plan.Queue = append(plan.Queue, step)
-		default:
-			plan.Drop = append(plan.Drop, r.planned(step.ID)...)
-		}
-	}
+	plan.Start, plan.Queue = r.take(r.wanted(), wait)
+	plan.Drop = r.unlisted(&plan)
 	return plan
+}
+
+// take begins what can be begun, and lists for each log without a step that begins
+// the first that can't, at most MaxQueue. A log's next step has its turn if no daemon
+// fits for the one before it, which may last; it has none before one that waits for
+// the limits. wait is what all wait for, or "".
+func (r *round) take(wanted []want, wait string) (start, queue []Step) {
+	listed, settled := make(map[string]bool), make(map[string]bool)
+	for _, w := range wanted {
+		of := cmp.Or(w.LogID, w.ID)
+		if r.room.logs[of] || settled[of] {
+			continue
+		}
+		step, fits := w.Step, true
+		if step.WaitsFor = cmp.Or(w.lacks, wait); step.WaitsFor == "" {
+			step, fits = r.admit(w)
+		}
+		if step.WaitsFor == "" {
+			start = append(start, step)
+			continue
+		}
+		if !listed[of] {
+			queue = append(queue, step)
+		}
+		listed[of], settled[of] = true, fits
+	}
+	queue = slices.DeleteFunc(queue, func(s Step) bool { return r.room.logs[s.LogID] })
+	return start, queue[:min(len(queue), MaxQueue)]
 }
 
 // round is one plan in the making.
@@ -103,9 +117,7 @@ type want struct {
 func (r *round) wanted() []want {
 	var ws []want
 	for i := range r.v.Logs {
-		if w, ok := r.wantForLog(&r.v.Logs[i]); ok {
-			ws = append(ws, w)
-		}
+		ws = append(ws, r.wantsForLog(&r.v.Logs[i])...)
 	}
 	ws = append(ws, r.wantScrubs()...)
 	slices.SortStableFunc(ws, func(a, b want) int {
@@ -114,11 +126,11 @@ func (r *round) wanted() []want {
 	return ws
 }
 
-// unwanted are the planned operators that no step stands for.
-func (r *round) unwanted(wanted []want) []string {
-	stays := make(map[string]bool, len(wanted))
-	for i := range wanted {
-		stays[wanted[i].ID] = true
+// unlisted are the planned operators that no step stands for.
+func (r *round) unlisted(p *Plan) []string {
+	stays := make(map[string]bool, len(p.Start)+len(p.Queue))
+	for _, s := range slices.Concat(p.Start, p.Queue) {
+		stays[s.ID] = true
 	}
 	var drop []string
 	for i := range r.v.Operators {
@@ -127,12 +139,4 @@ func (r *round) unwanted(wanted []want) []string {
 		}
 	}
 	return drop
-}
-
-// planned is the operator's ID if it is recorded as one that waits.
-func (r *round) planned(id string) []string {
-	if o := r.ops[id]; o != nil && o.State == Planned {
-		return []string{id}
-	}
-	return nil
 }

@@ -3,6 +3,7 @@ package planner
 import (
 	"cmp"
 	"fmt"
+	"slices"
 
 	"github.com/gravenio/graven/placement"
 )
@@ -31,32 +32,30 @@ func (r Reason) urgency() int {
 	return urgentDrain
 }
 
-// wantForLog is the one step that a log needs most, if none is under way. One that
-// could not come to its end is the log's only if there is no other.
-func (r *round) wantForLog(l *Log) (best want, found bool) {
-	busy := l.learner() != nil || r.room.logs[l.ID] // which stops no times
-	take := func(w want) {
-		if !busy && !r.resting(w.ID) && (!found || w.order() < best.order()) {
-			best, found = w, true
-		}
-	}
+// wantsForLog are the steps that a log needs, if none is under way. While one is,
+// times run all the same, but that of a recovery: what works on a log without a
+// writer opens it, and so repairs it.
+func (r *round) wantsForLog(l *Log) []want {
+	var ws []want
 	for i := range l.Replicas {
 		if w, ok := r.wantReplacement(l, &l.Replicas[i]); ok {
-			take(w)
+			ws = append(ws, w)
 		}
 	}
-	if busy { // what works on a log without a writer opens it, and so repairs it
-		return want{}, false
+	if r.room.logs[l.ID] {
+		return nil
 	}
 	if w, ok := r.wantRecovery(l); ok {
-		take(w)
+		ws = append(ws, w)
 	}
-	best.log, best.spare = l, r.readable(l)-l.needed()
-	return best, found
+	ws = slices.DeleteFunc(ws, func(w want) bool { return r.resting(w.ID) })
+	for i := range ws {
+		ws[i].log, ws[i].spare = l, r.readable(l)-l.needed()
+	}
+	return ws
 }
 
-// order is the step's place among a log's, and the cluster's: what could not come
-// to its end is last.
+// order is the step's place: what could not come to its end is last.
 func (w *want) order() int {
 	if w.lacks != "" {
 		return urgentNever + w.urgent

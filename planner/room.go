@@ -70,24 +70,25 @@ func (m *room) refuses(s *Step) string {
 }
 
 // admit gives a step its room, and a replacement its daemon, or says what it
-// waits for.
-func (r *round) admit(w want) Step {
-	s := w.Step
+// waits for, and whether a daemon fits.
+func (r *round) admit(w want) (s Step, fits bool) {
+	s = w.Step
 	if s.WaitsFor = r.room.refuses(&s); s.WaitsFor != "" {
-		return s
+		return s, true
 	}
 	if s.Kind == Replace || s.Kind == Drain {
-		if s.WaitsFor = r.place(w.log, &s); s.WaitsFor != "" {
-			return s
+		if s.WaitsFor, fits = r.place(w.log, &s); s.WaitsFor != "" {
+			return s, fits
 		}
 	}
 	r.room.take(r, &s)
-	return s
+	return s, true
 }
 
-// place chooses the new replica's daemon, or says which rule leaves none. The
-// old one's failure domain is free again, its daemon is not.
-func (r *round) place(l *Log, s *Step) string {
+// place chooses the new replica's daemon, or says what that waits for, and whether
+// one fits but for the limits. The old one's failure domain is free again, its
+// daemon is not.
+func (r *round) place(l *Log, s *Step) (waitsFor string, fits bool) {
 	req := placement.Request{
 		Replicas: 1, ReplicaBytes: l.ReplicaBytes, FailureDomain: l.FailureDomain,
 		Transport: l.Transport, Media: l.Media, Labels: l.Labels, Exclude: []string{s.DaemonID},
@@ -98,7 +99,7 @@ func (r *round) place(l *Log, s *Step) string {
 		}
 	}
 	if _, err := r.index.Place(req, r.seed); err != nil {
-		return "a daemon that fits: " + err.Error()
+		return "a daemon that fits: " + err.Error(), false
 	}
 	for i := range r.all {
 		if d := &r.all[i]; r.room.full(d.ID) && !slices.Contains(req.Exclude, d.ID) {
@@ -107,11 +108,11 @@ func (r *round) place(l *Log, s *Step) string {
 	}
 	to, err := r.index.Place(req, r.seed)
 	if err != nil {
-		return "other operators: the limits of all daemons that fit are reached"
+		return "other operators: the limits of all daemons that fit are reached", true
 	}
 	s.To = to[0]
 	d := r.daemons[s.To]
 	d.FreeBytes = max(0, d.FreeBytes-l.ReplicaBytes)
 	r.index.Put(d.Daemon)
-	return ""
+	return "", true
 }

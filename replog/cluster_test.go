@@ -61,12 +61,18 @@ type cluster struct {
 	given  []format.ID // learners that a writer gave up
 	losses []core.Loss
 	learns *state // the set that it takes from seals when it is asked again
+
+	recoveries  []core.Recovery
+	recoveryErr error // what RecordRecovery answers
+	recoveryHit bool  // though it has been recorded
+	hangs       int   // calls of RecordRecovery that are not answered
 }
 
 // state is what the control plane would get back from a backup.
 type state struct {
 	term    format.Fence
 	leased  bool
+	closed  bool // the epoch ended by a close
 	version uint64
 	set     []Replica
 	learner *Replica
@@ -167,11 +173,13 @@ func (c *cluster) Open(_ context.Context, r OpenRequest) (Grant, error) {
 	}
 	c.nonce++
 	c.state.term = format.Fence{Epoch: max(c.state.term.Epoch+1, r.MinEpoch), Nonce: c.nonce}
-	c.state.leased = true
+	afterClose := c.state.closed
+	c.state.leased, c.state.closed = true, false
 	return Grant{
 		Cluster: testCluster, Log: testLog, Name: c.log.Name, Term: c.state.term, SetVersion: c.state.version,
 		AckQuorum: c.log.AckQuorum, Capacity: c.log.Capacity, Replicas: c.replicas(),
 		Writer: fmt.Sprint("w", c.nonce), RenewEvery: 50 * time.Millisecond,
+		AfterClose: afterClose,
 	}, nil
 }
 
@@ -216,7 +224,7 @@ func (c *cluster) Close(_ context.Context, g Grant) error {
 	if err := c.current(g); err != nil {
 		return err
 	}
-	c.state.leased = false
+	c.state.leased, c.state.closed = false, true
 	return nil
 }
 
@@ -313,6 +321,26 @@ func (c *cluster) RecordLoss(_ context.Context, g Grant, l core.Loss) error {
 	}
 	c.losses = append(c.losses, l)
 	return c.lost()
+}
+
+// RecordRecovery implements Control.
+func (c *cluster) RecordRecovery(ctx context.Context, g Grant, r core.Recovery) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.hangs > 0 {
+		c.hangs--
+		c.mu.Unlock()
+		<-ctx.Done()
+		c.mu.Lock()
+		return ctx.Err()
+	}
+	if err := c.current(g); err != nil {
+		return err
+	}
+	if c.recoveryErr == nil || c.recoveryHit {
+		c.recoveries = append(c.recoveries, r)
+	}
+	return c.recoveryErr
 }
 
 // options are those of the tests: quick, and with every session audited.

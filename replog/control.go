@@ -37,6 +37,9 @@ type Control interface {
 	Abandon(ctx context.Context, g Grant, learner format.ID) error
 	// RecordLoss keeps, for people, what was given up when the log was opened.
 	RecordLoss(ctx context.Context, g Grant, loss core.Loss) error
+	// RecordRecovery keeps, for people, what the open has made agree. It may be
+	// called again with the same recovery. ErrSuperseded as for Renew.
+	RecordRecovery(ctx context.Context, g Grant, recovery core.Recovery) error
 }
 
 // Errors of a Control, and of a writer.
@@ -75,6 +78,7 @@ type Grant struct {
 	Token      string        // signed; daemons check it
 	Writer     string        // ID of the lease's owner
 	RenewEvery time.Duration // how often the lease wants to be renewed
+	AfterClose bool          // the epoch before ended by a close
 }
 
 // Replica is one member of a log's replica set, or a learner, and where to reach

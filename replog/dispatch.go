@@ -46,6 +46,8 @@ func (w *Writer) dispatch() {
 			w.retired(w.peers[e.Peer.Index])
 		case core.GaveUp:
 			w.gaveUp(e.Loss)
+		case core.Recovered:
+			w.recovered(e.Recovery)
 		case core.Cut:
 			w.peers[e.Peer.Index].cut(e)
 		default:

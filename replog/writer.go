@@ -40,9 +40,13 @@ type Writer struct {
 	quorum   quorumWatch
 	loss     *core.Loss    // what was given up
 	recorded chan struct{} // closed once the control plane has a record of that
-	effects  []core.Effect // scratch
-	unsent   bool          // a peer has something to post: see unlock
-	closed   bool
+
+	recovery     *core.Recovery // what is to be told of the open; nil for nothing
+	recoveryTold bool
+
+	effects []core.Effect // scratch
+	unsent  bool          // a peer has something to post: see unlock
+	closed  bool
 }
 
 // Open takes the log over in a new epoch, recovers it, and returns a writer that
@@ -299,6 +303,9 @@ func (w *Writer) Close() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), w.opts.DialTimeout)
 	defer cancel()
+	telling, told := context.WithTimeout(ctx, w.opts.DialTimeout/2)
+	w.tellLastRecovery(telling)
+	told()
 	if err := w.control.Close(ctx, w.Grant()); err != nil && !errors.Is(err, ErrSuperseded) {
 		return fmt.Errorf("close log %s: give the lease back: %w", w.grant.Name, err)
 	}
@@ -310,6 +317,7 @@ func (w *Writer) stop() bool {
 	w.mu.Lock()
 	first := !w.closed
 	w.closed = true
+	w.lastRecovery()
 	w.core.Close()
 	w.dispatch()
 	w.unlock()

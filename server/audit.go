@@ -156,6 +156,12 @@ func aboutRequest(request any) []slog.Attr {
 		return []slog.Attr{slog.String("pool_id", q.Body.PoolID), slog.Int64("incarnation", q.Body.Incarnation)}
 	case openapi.StartReplacementRequestObject:
 		return []slog.Attr{slog.String("replica", q.Body.Replica), slog.String("to", q.Body.To)}
+	case openapi.SetOperatorLimitsRequestObject:
+		return []slog.Attr{
+			slog.Int64("grace_seconds", q.Body.GraceSeconds), slog.Int64("timeout_seconds", q.Body.TimeoutSeconds),
+			slog.Int("per_daemon", int(q.Body.PerDaemon)), slog.Int("cluster", int(q.Body.Cluster)),
+			slog.Int("max_down_percent", int(q.Body.MaxDownPercent)), slog.Int64("scrub_every_seconds", q.Body.ScrubEverySeconds),
+		}
 	case openapi.RecordLogEventRequestObject:
 		return []slog.Attr{slog.String("kind", string(q.Body.Kind))}
 	}

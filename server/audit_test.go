@@ -134,6 +134,7 @@ func TestDoneIsAudited(t *testing.T) {
 	c.do(http.MethodPost, "/v1/logs/l1/close", writer)
 	c.do(http.MethodPost, "/v1/logs/l1/renew", writer)
 	c.do(http.MethodDelete, "/v1/logs/l1", "")
+	c.do(http.MethodPut, "/v1/operators/settings", good()["setOperatorLimits"])
 	var got []string
 	for _, r := range a.take(t) {
 		got = append(got, r["operation"].(string)+" "+r["outcome"].(string))
@@ -141,6 +142,16 @@ func TestDoneIsAudited(t *testing.T) {
 		case "createLog":
 			if r["name"] != "l1" || r["replicas"] != 3.0 {
 				t.Errorf("%v", r)
+			}
+		case "setOperatorLimits":
+			var asked map[string]any
+			if err := json.Unmarshal([]byte(good()["setOperatorLimits"]), &asked); err != nil {
+				t.Fatal(err)
+			}
+			for limit, v := range asked {
+				if r[limit] != v {
+					t.Errorf("%s was set to %v, and the record says %v", limit, v, r[limit])
+				}
 			}
 		case "openLog":
 			if r["takeover"] != true || r["resource"] != "/v1/logs/l1/open" {
@@ -151,6 +162,7 @@ func TestDoneIsAudited(t *testing.T) {
 	want := []string{
 		"registerDaemon done", "registerDaemon done", "registerDaemon done",
 		"createLog done", "openLog done", "closeLog done", "renewLog refused", "deleteLog done",
+		"setOperatorLimits done",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("records %q, want %q", got, want)

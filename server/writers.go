@@ -27,7 +27,7 @@ func (s *Server) OpenLog(ctx context.Context, r openapi.OpenLogRequestObject) (o
 		Epoch: int64(got.Epoch), Nonce: got.Nonce, SetVersion: int64(got.SetVersion),
 		AckQuorum: int32(got.AckQuorum), CapacityBytes: got.CapacityBytes, Grant: got.Grant,
 		Replicas:        s.endpoints(got.Replicas),
-		LeaseTTLSeconds: wholeSeconds(got.LeaseTTL), RenewEverySeconds: got.RenewEvery.Seconds(),
+		LeaseTTLSeconds: wholeSeconds(got.LeaseTTL), RenewEverySeconds: got.RenewEvery.Seconds(), AfterClose: got.AfterClose,
 	}, nil
 }
 

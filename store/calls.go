@@ -150,6 +150,8 @@ type OpenAnswer struct {
 	LeaseTTL      time.Duration `json:"lease_ttl"`
 	RenewEvery    time.Duration `json:"renew_every"`
 	ClusterID     string        `json:"cluster_id"`
+	// AfterClose says that the epoch before ended by a close.
+	AfterClose bool `json:"after_close,omitempty"`
 }
 
 // WriterRef names a writer in its epoch.

@@ -168,6 +168,7 @@ func (s *Store) tryOpen(ctx context.Context, o *opening) (*OpenAnswer, error) {
 	if err != nil {
 		return nil, err
 	}
+	answer.AfterClose = l.rec.Epoch > 0 && l.rec.ClosedEpoch == l.rec.Epoch
 	rememberIf, rememberOp, err := s.remember(ctx, o.req.IdempotencyKey, o.hash, answer)
 	if err != nil {
 		return nil, err

@@ -242,3 +242,30 @@ func TestNoPhantomWriterOfANeverOpenedLog(t *testing.T) {
 		t.Errorf("CloseLog: %v", err)
 	}
 }
+
+// An opener is told whether the epoch before ended by a close.
+func TestOpenTellsOfTheClose(t *testing.T) {
+	t.Parallel()
+	s := shared.store
+	l := makeLog(t, s)
+	a := open(t, s, l.Name)
+	if a.AfterClose {
+		t.Error("the first open comes after a close")
+	}
+	takeover := func(r *OpenLogRequest) { r.Takeover = true }
+	if a = open(t, s, l.Name, takeover); a.AfterClose {
+		t.Error("a takeover comes after a close")
+	}
+	if err := s.CloseLog(t.Context(), ref(a)); err != nil {
+		t.Fatal(err)
+	}
+	key := uuid.NewString()
+	for range 2 { // the repetition is answered the same
+		if a = open(t, s, l.Name, func(r *OpenLogRequest) { r.IdempotencyKey = key }); !a.AfterClose {
+			t.Error("an open after a close does not say so")
+		}
+	}
+	if a = open(t, s, l.Name, takeover); a.AfterClose {
+		t.Error("an open after a writer that did not close")
+	}
+}

@@ -146,6 +146,43 @@ func TestDaemonKilledDuringAppend(t *testing.T) {
 	}
 }
 
+// A writer is killed while a replica is behind. The next open makes them agree, which
+// is in the journal, once; an open that finds all as it should be is not.
+func TestRecoveryIsInTheJournal(t *testing.T) {
+	skipShort(t)
+	c := startDev(t, t.TempDir(), "--ttl", "2s", "--pool-size", smallPool)
+	must(t, "operator", "pause", "--api", c.api) // no agent shall be first
+	must(t, "log", "create", "l1", "--capacity", smallLog, "--api", c.api)
+	data := randomBytes(6, 200*testBlock)
+	half := 100 * testBlock
+	p, in := feed(t, c.api, "l1")
+	pour(t, p, in, data[:half], 0)
+	c.kill("d2")
+	pour(t, p, in, data[half:], half)
+	_ = p.cmd.Process.Kill()
+	p.exit(t)
+	c.awaitState("d2", openapi.DaemonDown)
+	_, command := c.agent("d2")
+	start(t, nil, command...)
+	c.awaitState("d2", openapi.DaemonUp)
+
+	for range 2 {
+		must(t, "log", "recover", "l1", "--takeover", "--api", c.api)
+		var l openapi.JournalList
+		if err := json.Unmarshal([]byte(must(t, "events", "ls", "--log", "l1", "--kind", "log-recovered", "-o", "json", "--api", c.api)), &l); err != nil {
+			t.Fatal(err)
+		}
+		if len(l.Items) != 1 || l.Items[0].Epoch != 2 || !strings.HasPrefix(l.Items[0].Detail, "epoch 2 begins at LSN ") ||
+			!strings.Contains(l.Items[0].Detail, "on d2 had missed what lies from LSN ") {
+			t.Fatalf("the journal has %+v", l.Items)
+		}
+	}
+	if out := must(t, "events", "ls", "--log", "l1", "--kind", "log-recovered", "--api", c.api); !strings.Contains(out, "epoch 2 begins at LSN ") {
+		t.Errorf("for people: %s", out)
+	}
+	compare(t, []byte(must(t, "log", "read", "l1", "--api", c.api)), data)
+}
+
 // Everything is killed in mid-append; what was reported as committed is there.
 func TestEverythingKilledDuringAppend(t *testing.T) {
 	skipShort(t)

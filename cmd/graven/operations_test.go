@@ -1,6 +1,9 @@
 package main
 
 import (
+	"bytes"
+	"crypto/tls"
+	"encoding/pem"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -44,11 +47,12 @@ func commandsOf(text string) (out []docCommand) {
 // hosts is what the document's commands find in the shell: other hosts, and what
 // starts services there.
 const hosts = `
+sitelog() { case $1 in graven-server-tls) echo server3.log ;; *) echo "d$2.log" ;; esac }
 ssh() {
 	local host=${1#h}; shift
 	case $1 in
 	systemctl) sitectl "$2" "$3" "$host"; return ;;
-	journalctl) cat "$SITE/d$host.log"; return ;;
+	journalctl) cat "$SITE/$(sitelog "$3" "$host")"; return ;;
 	esac
 	local command="$*"
 	command=${command//\/var\/lib\/etcd/$SITE\/etcd1}
@@ -160,10 +164,28 @@ func TestOperations(t *testing.T) {
 			return want.MatchString(out)
 		})
 	}
+	s.until("the renewed certificate is shown", func() bool { return shows(t, u.Host, in("api1.crt")) })
 	s.until("the log is whole in the end", func() bool {
 		out, _, status := graven(t, nil, "log", "read", "l1", "--api", s.api)
 		return status == 0 && out == "a record\nanother record\n"
 	})
+}
+
+// shows says whether a server shows the certificate in the file.
+func shows(t *testing.T, address, file string) bool {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}} //nolint:gosec // What it shows is compared here.
+	conn, err := d.DialContext(t.Context(), "tcp", address)
+	if err != nil {
+		return false
+	}
+	defer conn.Close()
+	block, _ := pem.Decode(text)
+	return bytes.Equal(conn.(*tls.Conn).ConnectionState().PeerCertificates[0].Raw, block.Bytes)
 }
 
 // The table of alarms has a row for each that there is, and no other.

@@ -30,10 +30,13 @@ type (
 		State     string `json:"state"`
 		LogID     string `json:"log_id"`
 		LearnerID string `json:"learner_id"`
+		DaemonID  string `json:"daemon_id"`
+		To        string `json:"to"`
 	}
 	plannerRecord struct {
 		Limits struct {
-			Cluster int `json:"cluster"`
+			Cluster   int `json:"cluster"`
+			PerDaemon int `json:"per_daemon"`
 		} `json:"limits"`
 	}
 	liveRecord struct {
@@ -282,9 +285,9 @@ const requested = "requested"
 
 // auditOperators compares the operators with the learners: each one that runs and
 // has one is named by it, and the other way round. The planner's own keep to its
-// limit.
+// limits.
 func (b *books) auditOperators(say func(string, ...any)) {
-	planned := 0
+	planned, working := 0, map[string]int{}
 	for _, id := range sorted(b.operators) {
 		o := b.operators[id]
 		if o.State != "running" || o.Kind == "scrub" {
@@ -292,6 +295,7 @@ func (b *books) auditOperators(say func(string, ...any)) {
 		}
 		if o.Reason != requested {
 			planned++
+			working[o.worker()]++
 		}
 		if o.LearnerID != "" && !b.hasLearner(o.LogID, o.LearnerID, id) {
 			say("operator %s runs, and log %s has no learner %s of it", id, o.LogID, o.LearnerID)
@@ -299,6 +303,11 @@ func (b *books) auditOperators(say func(string, ...any)) {
 	}
 	if most := b.planner[""].Limits.Cluster; most > 0 && planned > most {
 		say("%d planned operators run, and the limit is %d", planned, most)
+	}
+	for _, id := range sorted(working) {
+		if most := b.planner[""].Limits.PerDaemon; most > 0 && working[id] > most {
+			say("daemon %s works for %d planned operators, and the limit is %d", id, working[id], most)
+		}
 	}
 	for _, id := range sorted(b.logs) {
 		for _, r := range b.logs[id].Replicas {
@@ -308,6 +317,15 @@ func (b *books) auditOperators(say func(string, ...any)) {
 			}
 		}
 	}
+}
+
+// worker is the daemon that does the work: the one that takes the new replica, or
+// recovers. One whose replica leaves may be down, and has none then.
+func (o *operatorRecord) worker() string {
+	if o.To != "" {
+		return o.To
+	}
+	return o.DaemonID
 }
 
 func (b *books) hasLearner(log, learner, operator string) bool {

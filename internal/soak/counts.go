@@ -21,6 +21,12 @@ func (c *counts) add(what string, n int64) {
 	c.n[what] += n
 }
 
+func (c *counts) of(what string) int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.n[what]
+}
+
 func (c *counts) String() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -13,7 +13,7 @@
 //     those of the replicas in the logs' records and of the condemned ones, names
 //     and logs belong to each other, no replica is in two places, no epoch falls,
 //     each learner has an operator that runs and the other way round, planned ones
-//     keep to their limit, and only replicas of daemons that were given up are on
+//     keep to their limits, and only replicas of daemons that were given up are on
 //     none (see ledger).
 //   - Every log's records: each acknowledged one, and each that was read once, is
 //     read again by every later open, in its place, and nothing else is (see
@@ -23,6 +23,8 @@
 //     the regions in the pools, byte for byte; nothing condemned, no learner, no
 //     writer, no operator, no lease without a key.
 //   - A daemon that was given up is refused when it returns.
+//   - All that the soak is about has happened, as far as the time allows: a run in
+//     which nothing was drained, lost or killed proves nothing (see floor).
 //   - No process ends by itself, races, panics or answers 500.
 //
 // Whatever does not hold is a line in [Report.Differences]; the seed repeats the

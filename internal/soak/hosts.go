@@ -117,6 +117,7 @@ func (h *host) retire(ctx context.Context) error {
 		h.undrain()
 		return nil
 	}
+	h.run.done.add("drained", 1)
 	if err := h.agent.Stop(); err != nil {
 		return err
 	}

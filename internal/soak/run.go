@@ -116,6 +116,7 @@ func (r *run) soak(ctx context.Context) error {
 	if err != nil || ctx.Err() != nil {
 		return errors.Join(err, ctx.Err())
 	}
+	r.differAll(r.idle())
 	return r.compare(ctx, etcd)
 }
 

@@ -3,6 +3,7 @@ package soak
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/anishathalye/porcupine"
 	"github.com/google/uuid"
@@ -30,13 +31,13 @@ func good(t *testing.T) *books {
 		"logs/" + log1:                `{"name":"l1","replica_bytes":100,"replicas":[{"replica_id":"` + rep1 + `","daemon_id":"d1","state":"present"},{"replica_id":"r2","daemon_id":"d2","state":"present"}]}`,
 		"lognames/l1":                 `{"log_id":"` + log1 + `"}`,
 		"condemned/d2/r3":             `{"log_id":"x","bytes":70}`,
-		"operators/recover-1":         `{"kind":"recover","reason":"no-writer","state":"running","log_id":"x"}`,
-		"operators/recover-2":         `{"kind":"recover","reason":"no-writer","state":"running","log_id":"y"}`,
+		"operators/recover-1":         `{"kind":"recover","reason":"no-writer","state":"running","log_id":"x","daemon_id":"d1"}`,
+		"operators/recover-2":         `{"kind":"replace","reason":"lost","state":"running","log_id":"y","daemon_id":"d2","to":"d1"}`,
 		"operators/scrub-d1":          `{"kind":"scrub","reason":"due","state":"running"}`,
 		"operators/replace-1":         `{"kind":"replace","reason":"requested","state":"running"}`,
 		"operators/drain-1":           `{"kind":"drain","reason":"draining","state":"done"}`,
 		"gone/d0":                     `{"pool_id":"p0","lost":true}`,
-		"planner":                     `{"limits":{"cluster":2}}`,
+		"planner":                     `{"limits":{"cluster":2,"per_daemon":2}}`,
 		"events/01":                   `{}`,
 		"keys/grant":                  `{}`,
 		"addresses/127.0.0.1:7071":    `{"daemon_id":"d1"}`,
@@ -77,6 +78,7 @@ func TestAuditFinds(t *testing.T) {
 		{"an operator of nothing", [2]string{"operators/o1", `{"kind":"drain","state":"running","log_id":"` + log1 + `","learner_id":"r9"}`}, "", "operator o1 runs, and log"},
 		{"a learner of nobody", [2]string{"logs/" + log1, `{"name":"l1","replica_bytes":100,"replicas":[{"replica_id":"r2","daemon_id":"d2","state":"learner","operator":"o9"}]}`}, "", "has learner r2, and its operator \"o9\""},
 		{"more than the limit", [2]string{"planner", `{"limits":{"cluster":1}}`}, "", "2 planned operators run, and the limit is 1"},
+		{"more than a daemon's limit", [2]string{"planner", `{"limits":{"cluster":9,"per_daemon":1}}`}, "", "daemon d1 works for 2 planned operators, and the limit is 1"},
 		{"in two places", [2]string{"condemned/d1/" + rep1, `{"log_id":"x","bytes":0}`}, "", "is in two places"},
 	} {
 		t.Run(c.what, func(t *testing.T) {
@@ -114,6 +116,30 @@ func TestRestlessFinds(t *testing.T) {
 	for _, want := range []string{"condemned: d2/r3", "has a writer's lease", "has a learner on d2", "daemon d1 is down", "daemon d2 misses [r2]", "has a replica on d0, which was given up", "operator scrub-d1 runs"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("%q is not in %q", want, got)
+		}
+	}
+}
+
+// A run that did nothing is told from one that did all, and a short one is asked
+// for less.
+func TestIdleRunsAreFound(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		length time.Duration
+		wants  int
+	}{{9 * time.Second, 1}, {10 * time.Second, 5}, {2 * time.Minute, 17}, {5 * time.Minute, 26}, {10 * time.Minute, 33}} {
+		r := &run{o: Options{For: c.length}, book: newLedger(nil)}
+		if got := r.idle(); len(got) != c.wants {
+			t.Errorf("of %v without anything done: %d, want %d: %q", c.length, len(got), c.wants, got)
+		}
+		for _, f := range r.floors() {
+			for _, what := range f.what {
+				f.counts.add(what, 1)
+			}
+		}
+		r.book.close(1)
+		if got := r.idle(); len(got) != 0 {
+			t.Errorf("of %v with all of it done: %q", c.length, got)
 		}
 	}
 }

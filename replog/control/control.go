@@ -188,6 +188,44 @@ func (c *Client) RecordLoss(ctx context.Context, g replog.Grant, l core.Loss) er
 	return check(res, g)
 }
 
+// RecordRecovery implements replog.Control. An epoch has one recovery, and so one
+// idempotency key for it.
+func (c *Client) RecordRecovery(ctx context.Context, g replog.Grant, r core.Recovery) error {
+	w := writerOf(g)
+	key := fmt.Sprintf("recovery-%s-%d-%s", g.Log, w.Epoch, w.Nonce)
+	res, err := c.api.RecordLogEventWithResponse(ctx, g.Log.String(), &openapi.RecordLogEventParams{IdempotencyKey: &key}, openapi.RecordLogEventRequest{
+		WriterID: w.WriterID, Epoch: w.Epoch, Nonce: w.Nonce, Kind: openapi.RecordLogRecovered, Detail: describeRecovery(g, &r),
+	})
+	if err != nil {
+		return err
+	}
+	return check(res, g)
+}
+
+// describeRecovery says in words what an open has done. It is within the contract's
+// bound: a set has seven replicas at most.
+func describeRecovery(g replog.Grant, r *core.Recovery) string {
+	parts := make([]string, 0, len(r.Repaired)+1)
+	for _, x := range r.Repaired {
+		what := "had missed what lies"
+		switch {
+		case x.Damaged:
+			what = "had lost records, and was given all"
+		case x.Diverged:
+			what = fmt.Sprintf("ended at LSN %d otherwise than the log, and was rewritten", x.Held)
+		}
+		parts = append(parts, fmt.Sprintf("replica %s on %s %s from LSN %d on", x.ID, daemonOf(g, x.ID), what, x.From))
+	}
+	if len(r.Away) > 0 {
+		away := make([]string, len(r.Away))
+		for i, id := range r.Away {
+			away[i] = daemonOf(g, id)
+		}
+		parts = append(parts, "without "+strings.Join(away, ", "))
+	}
+	return fmt.Sprintf("epoch %d begins at LSN %d: %s", g.Term.Epoch, r.T, strings.Join(parts, "; "))
+}
+
 // daemonOf names the daemon of a replica: people know those, and the replica may
 // be in no list any more when they read this.
 func daemonOf(g replog.Grant, id format.ID) string {
@@ -244,6 +282,7 @@ func grantOf(o *openapi.OpenedLog) (replog.Grant, error) {
 	g := replog.Grant{
 		Name: o.Name, SetVersion: uint64(o.SetVersion), AckQuorum: int(o.AckQuorum), Capacity: uint64(o.CapacityBytes),
 		Token: o.Grant, Writer: o.WriterID, RenewEvery: time.Duration(o.RenewEverySeconds * float64(time.Second)),
+		AfterClose: o.AfterClose,
 	}
 	g.Term.Epoch = uint64(o.Epoch)
 	var errs [5]error

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -83,7 +84,7 @@ func problem(t openapi.ProblemType, status int) *server {
 func openedLog() *openapi.OpenedLog {
 	return &openapi.OpenedLog{
 		AckQuorum: 2, CapacityBytes: 1 << 20, ClusterID: clusterID, Epoch: 3, Grant: "signed", LogID: logID, Name: "vm-1",
-		Nonce: nonce, RenewEverySeconds: 2.5, SetVersion: 4, WriterID: "w1",
+		Nonce: nonce, RenewEverySeconds: 2.5, SetVersion: 4, WriterID: "w1", AfterClose: true,
 		Replicas: []openapi.Endpoint{
 			{ReplicaID: replicaID, DaemonID: "d1", State: openapi.ReplicaPresent, TCPAddr: "fd00::1", TCPPort: 7000},
 			{ReplicaID: otherID, DaemonID: "d2", State: openapi.ReplicaAllocated},
@@ -105,7 +106,7 @@ func TestOpen(t *testing.T) {
 		t.Fatal(err)
 	}
 	if g.Cluster.String() != clusterID || g.Log.String() != logID || g.Name != "vm-1" || g.Term != grantForTest().Term ||
-		g.SetVersion != 4 || g.AckQuorum != 2 || g.Capacity != 1<<20 || g.Token != "signed" || g.Writer != "w1" || g.RenewEvery != 2500*time.Millisecond {
+		g.SetVersion != 4 || g.AckQuorum != 2 || g.Capacity != 1<<20 || g.Token != "signed" || !g.AfterClose || g.Writer != "w1" || g.RenewEvery != 2500*time.Millisecond {
 		t.Errorf("%+v", g)
 	}
 	if len(g.Replicas) != 2 || g.Replicas[0].Address != "[fd00::1]:7000" || g.Replicas[0].State != core.Present || g.Replicas[0].Daemon != "d1" ||
@@ -234,6 +235,51 @@ func TestRecordLoss(t *testing.T) {
 	}
 }
 
+func TestRecordRecovery(t *testing.T) {
+	t.Parallel()
+	ids := [4]format.ID{}
+	g := grantForTest()
+	for i := range ids {
+		ids[i] = format.ID{byte(i + 1)}
+		g.Replicas = append(g.Replicas, replog.Replica{ID: ids[i], Daemon: fmt.Sprint("d", i+1)})
+	}
+	rec := core.Recovery{T: 4096, Away: ids[3:], Repaired: []core.Repaired{
+		{ID: ids[0], From: 64, Held: 64}, {ID: ids[1], From: 128, Held: 8192, Diverged: true}, {ID: ids[2], From: 192, Held: 192, Damaged: true},
+	}}
+	s := &server{status: http.StatusNoContent}
+	c := start(t, s)
+	if err := c.RecordRecovery(context.Background(), g, rec); err != nil {
+		t.Fatal(err)
+	}
+	first, key := s.body["detail"], s.key
+	if err := c.RecordRecovery(context.Background(), g, rec); err != nil || s.body["detail"] != first || s.key != key {
+		t.Errorf("told again: %v, %v under %q, %v", err, s.body["detail"], s.key, key)
+	}
+	text, _ := first.(string)
+	for _, want := range []string{
+		"epoch 3 begins at LSN 4096", "on d1 had missed what lies from LSN 64 on", "on d2 ended at LSN 8192 otherwise than the log, and was rewritten from LSN 128 on",
+		"on d3 had lost records, and was given all from LSN 192 on", "without d4",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is not in %q", want, text)
+		}
+	}
+	if s.body["kind"] != "log-recovered" || s.body["writer_id"] != "w1" || !strings.HasPrefix(key, "recovery-"+logID) || !strings.Contains(key, nonce) || len(key) > 128 {
+		t.Errorf("%v under %q", s.body, key)
+	}
+	// The longest one is within the contract's bound.
+	longest := core.Recovery{T: 1<<63 - 1}
+	g.Replicas = nil
+	for i := range 7 {
+		id := format.ID{byte(i)}
+		g.Replicas = append(g.Replicas, replog.Replica{ID: id, Daemon: strings.Repeat("d", 63)})
+		longest.Repaired = append(longest.Repaired, core.Repaired{ID: id, From: 1<<63 - 1, Held: 1<<63 - 1, Diverged: true})
+	}
+	if n := len(describeRecovery(g, &longest)); n > 2048 {
+		t.Errorf("%d bytes", n)
+	}
+}
+
 // A control plane that was set back hands the writer's own epoch to another one.
 // That alone ends nothing: the replicas know better.
 func TestSupersededInItsOwnEpoch(t *testing.T) {
@@ -262,6 +308,7 @@ func TestRefusals(t *testing.T) {
 		"promote": func(c *Client) error { _, err := c.Promote(ctx, g, format.ID{}); return err },
 		"abandon": func(c *Client) error { return c.Abandon(ctx, g, format.ID{}) },
 		"loss":    func(c *Client) error { return c.RecordLoss(ctx, g, core.Loss{}) },
+		"recover": func(c *Client) error { return c.RecordRecovery(ctx, g, core.Recovery{}) },
 	}
 	for name, call := range calls {
 		for _, p := range []struct {

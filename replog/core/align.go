@@ -8,6 +8,7 @@ import "github.com/gravenio/graven/pmemlog/format"
 func (c *Core) prepare(r *replica) {
 	rep := &r.report
 	at, ok := format.Agreement(c.pairs, c.tail, rep.Pairs, rep.Tail) // rule: align by epoch pairs
+	c.noteRepair(r, at, ok)
 	r.trimmed = rep.Trim.LSN
 	if !ok || at < c.trim.LSN {
 		r.at, r.trimmed, r.sealed, r.durable = c.trim.LSN, c.trim.LSN, false, 0

@@ -125,6 +125,7 @@ func (c *Core) advance() {
 		}
 	}
 	c.advanceChange()
+	c.tellRecovery()
 }
 
 // quorum returns the LSN that an ack quorum has made durable, and false if

@@ -65,6 +65,8 @@ type replica struct {
 	leaving bool // not in the set any more; its session lasts until it knows
 	retired bool // takes no part any more; its place may be used anew
 	made    bool // it has been sealed in this term, so its region is never made again
+
+	repair *Repaired // what it lacked, or held, otherwise than the log; nil for nothing
 }
 
 // Core is the decisions of one writer in one term.
@@ -87,6 +89,7 @@ type Core struct {
 	accepted   *Loss // what a person lets go, or nil
 	forced     bool  // the log goes on because of that
 	unrecorded bool  // and it is not on record yet
+	told       bool  // what was repaired has been reported
 
 	err error
 }
@@ -197,6 +200,7 @@ func (c *Core) Disconnected(p Peer, why error) {
 		c.phase, c.chosen = Recovering, -1
 		c.choose()
 	}
+	c.tellRecovery()
 }
 
 // cut ends a session from this side.

@@ -54,6 +54,9 @@ const (
 	Opened
 	// Committed says that all below To is committed.
 	Committed
+	// Recovered says, once, that the open has made replicas agree: Recovery has the
+	// particulars. There is none where all agreed.
+	Recovered
 	// Stopped says that the core is over, with Err. Stop acknowledging first.
 	Stopped
 )
@@ -78,5 +81,6 @@ type Effect struct {
 	// Promote has to find.
 	SetVersion uint64
 	Loss       *Loss
+	Recovery   *Recovery
 	Err        error
 }

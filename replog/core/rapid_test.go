@@ -52,6 +52,7 @@ type anything struct {
 	tail     uint64
 	opened   bool
 	stopped  bool
+	told     bool // what was recovered
 	learners byte
 	sessions [16]uint64
 }
@@ -294,6 +295,8 @@ func (m *anything) effects(t *rapid.T) {
 			if e.Loss == nil || len(e.Loss.Unknown) < m.c.cfg.AckQuorum {
 				t.Fatalf("gave up %+v", e.Loss)
 			}
+		case Recovered:
+			m.recovered(t, e.Recovery)
 		case Cut:
 			if m.c.replicas[e.Peer.Index].stage != away {
 				t.Fatalf("%v is cut and %s", e.Peer, stageNames[m.c.replicas[e.Peer.Index].stage])
@@ -319,6 +322,19 @@ func (m *anything) promote(t *rapid.T, e Effect) {
 	}
 	if voters != len(m.c.cfg.Replicas) {
 		t.Fatalf("the set has %d members, at first it had %d", voters, len(m.c.cfg.Replicas))
+	}
+}
+
+// recovered comes once, of replicas that have been sealed in.
+func (m *anything) recovered(t *rapid.T, r *Recovery) {
+	if m.told || !m.opened || r == nil || len(r.Repaired) == 0 || len(r.Repaired)+len(r.Away) > len(m.c.replicas) {
+		t.Fatalf("recovered %+v, told before %v, opened %v", r, m.told, m.opened)
+	}
+	m.told = true
+	for _, x := range r.Repaired {
+		if x.From >= r.T && !x.Diverged && !x.Damaged {
+			t.Fatalf("repaired where nothing was to be repaired: %+v", r)
+		}
 	}
 }
 

@@ -22,7 +22,7 @@ import (
 //	loaded r0 [tail=..]     what its report said, unless told otherwise
 //	flushed r0 64 | trimmed r0 64 | fenced r0 3.3 | superseded 3.3
 //	append 64 ..            one record each; admitted first, as a driver does
-//	trim 64 | close | status | waiting
+//	trim 64 | close | status | waiting | recovery
 //
 // Events are of the newest session, r0.1 names an older one. A pair is
 // epoch.nonce@first, a seal epoch.nonce@T, a trailing ? an unknown nonce.
@@ -242,6 +242,11 @@ func (s *script) event() string {
 			l.Last = format.Position{Epoch: s.number(e), LSN: s.number(lsn)}
 		}
 		c.AcceptLoss(l)
+	case "recovery":
+		if r := c.Recovery(); r != nil {
+			return recoveryText(r)
+		}
+		return "none\n"
 	case "recorded":
 		c.LossRecorded()
 	case "close":
@@ -296,6 +301,25 @@ func (s *script) lossText(l *Loss) string {
 	out := fmt.Sprintf("from replica %d at %v, trim %d\n", l.Chosen[0], l.Last, l.Trim)
 	for _, u := range l.Unknown {
 		out += fmt.Sprintf("  replica %d: evidence %v, %v\n", u.ID[0], u.Evidence, u.Reason)
+	}
+	return out
+}
+
+func recoveryText(r *Recovery) string {
+	out := fmt.Sprintf("up to %d", r.T)
+	for _, id := range r.Away {
+		out += fmt.Sprintf(", without replica %d", id[0])
+	}
+	out += "\n"
+	for _, x := range r.Repaired {
+		out += fmt.Sprintf("  replica %d: from %d, held %d", x.ID[0], x.From, x.Held)
+		if x.Diverged {
+			out += ", diverged"
+		}
+		if x.Damaged {
+			out += ", damaged"
+		}
+		out += "\n"
 	}
 	return out
 }
@@ -400,6 +424,8 @@ func (s *script) effect(e Effect) string {
 		return fmt.Sprintf("Opened, committed %d\n", e.To)
 	case Committed:
 		return fmt.Sprintf("Committed %d\n", e.To)
+	case Recovered:
+		return "Recovered " + recoveryText(e.Recovery)
 	case Stopped:
 		return fmt.Sprintf("Stopped: %v\n", e.Err)
 	}

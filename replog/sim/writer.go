@@ -244,6 +244,7 @@ func (x *writer) carryOut(e core.Effect) {
 		x.w.control.promote(x, x.seats[e.Peer.Index].id, e.SetVersion)
 	case core.Retired:
 		x.seats[e.Peer.Index].gone = true
+	case core.Recovered: // for people
 	case core.GaveUp:
 		x.w.after(0, func() { x.event((*core.Core).LossRecorded) })
 	default:
