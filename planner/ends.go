@@ -39,6 +39,7 @@ func (r *round) endOfReplacement(o *Operator) (State, string) {
 	case !learner.Learner || old == nil:
 		return Done, ""
 	}
+	stuck := r.stuck(fmt.Sprintf("%s/%d/%d", o.LearnerID, learner.Epoch, learner.DurableLSN))
 	d := r.daemons[o.To]
 	switch {
 	case d == nil:
@@ -49,19 +50,20 @@ func (r *round) endOfReplacement(o *Operator) (State, string) {
 		return Cancelled, "the daemon does not drain any more"
 	case o.Reason == Down && r.here(old):
 		return Cancelled, "the replica's daemon is back"
-	case r.stuck(fmt.Sprintf("%s/%d/%d", o.LearnerID, learner.Epoch, learner.DurableLSN)):
+	case stuck:
 		return Failed, fmt.Sprintf("no progress for %v", r.limits.Timeout)
 	}
 	return "", ""
 }
 
-// stuck says whether an operator has stayed where it is for too long.
+// stuck says whether an operator has stayed where it is for too long. It is asked
+// in every plan, so that the time runs while there is another reason to end it.
 func (r *round) stuck(at string) bool { return r.sights.held("stuck/"+at) >= r.limits.Timeout }
 
 func attempt(o *Operator) string { return fmt.Sprintf("%s/%d", o.ID, o.Attempts) }
 
 func (r *round) endOfRecovery(o *Operator) (State, string) {
-	l := r.logs[o.LogID]
+	l, stuck := r.logs[o.LogID], r.stuck(attempt(o))
 	switch {
 	case l == nil:
 		return Cancelled, "the log was deleted"
@@ -73,7 +75,7 @@ func (r *round) endOfRecovery(o *Operator) (State, string) {
 	if d := r.daemons[o.DaemonID]; d == nil || !d.Up {
 		return Failed, "the daemon that was to recover the log is down"
 	}
-	if r.stuck(attempt(o)) {
+	if stuck {
 		return Failed, fmt.Sprintf("not done within %v", r.limits.Timeout)
 	}
 	return "", ""
@@ -81,12 +83,13 @@ func (r *round) endOfRecovery(o *Operator) (State, string) {
 
 func (r *round) endOfScrub(o *Operator) (State, string) {
 	limit := max(r.limits.Timeout, r.limits.ScrubEvery) // a scrub is slow, and tells nothing on its way
+	scrubbed := r.sights.held("scrubbed/" + attempt(o))
 	switch d := r.daemons[o.DaemonID]; {
 	case d == nil:
 		return Cancelled, "the daemon was removed"
 	case !d.Up:
 		return Failed, "the daemon is down"
-	case r.sights.held("scrubbed/"+attempt(o)) >= limit:
+	case scrubbed >= limit:
 		return Failed, fmt.Sprintf("not done within %v", limit)
 	}
 	return "", ""

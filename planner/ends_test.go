@@ -160,6 +160,38 @@ func TestEndsOfScrubs(t *testing.T) {
 	}
 }
 
+// The time of an operator that stands still runs, too, while it would end for
+// another reason and did not: that may go away again.
+func TestTimesOfEndsRun(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		kind  Kind
+		other func(v *View, on bool)
+	}{
+		"replacement": {Replace, func(v *View, on bool) { v.Daemons[3].Draining = on }},
+		"recovery":    {Recover, func(v *View, on bool) { v.Logs[0].Written = on }},
+		"scrub":       {Scrub, func(v *View, on bool) { v.Daemons[0].Up = !on }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			v, p := replacing(Missing), New(1)
+			v.Operators[0].Kind = c.kind
+			if c.kind == Recover {
+				v.Logs[0].Vanished, v.Logs[0].Replicas[1].DurableLSN = true, 8
+			}
+			for i := range 3 {
+				c.other(v, i == 1)
+				if plan := p.Plan(v, limits(), false, Duration(i)*Minute); (len(plan.Ends) > 0) != (i == 1) {
+					t.Fatalf("after %d minutes: %q", i, plan.text())
+				}
+			}
+			if plan := p.Plan(v, limits(), false, 15*Minute); len(plan.Ends) != 1 || plan.Ends[0].State != Failed {
+				t.Errorf("after its time: %q", plan.text())
+			}
+		})
+	}
+}
+
 // What does not run has no end.
 func TestOnlyWhatRunsEnds(t *testing.T) {
 	t.Parallel()

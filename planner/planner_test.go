@@ -236,6 +236,72 @@ func TestARecoveryThatCannotEndIsNotBegun(t *testing.T) {
 	}
 }
 
+// Nor is one that no daemon can carry out: it is listed with what it waits for.
+func TestARecoveryWithoutADaemonForItWaits(t *testing.T) {
+	t.Parallel()
+	v := cluster(3)
+	l := v.log("l", 0, 1, 2)
+	l.Vanished, l.Replicas[0].DurableLSN = true, 8
+	for i := range v.Daemons {
+		v.Daemons[i].ReadOnly = true
+	}
+	p := New(1)
+	p.Plan(v, limits(), false, 0)
+	if plan := p.Plan(v, limits(), false, Minute); plan.text() != "recover-l waits" || !strings.Contains(plan.Queue[0].WaitsFor, "0 are here and take writes") {
+		t.Errorf("all take no writes: %q, %+v", plan.text(), plan.Queue)
+	}
+	v.Daemons[1].ReadOnly, v.Daemons[2].ReadOnly = false, false
+	if plan := p.Plan(v, limits(), false, Minute); plan.text() != "recover-l no-writer" || plan.Start[0].DaemonID != "d1" || plan.Start[0].ReplicaID != "l.1" {
+		t.Errorf("two do: %q, %+v", plan.text(), plan.Start)
+	}
+}
+
+// A recovery goes to a daemon with room, and waits for the first if there is none.
+func TestWhoRecovers(t *testing.T) {
+	t.Parallel()
+	v, limit := cluster(9), limits()
+	limit.PerDaemon = 1
+	l := v.log("l", 3, 0, 1, 2)
+	l.Vanished, l.Replicas[3].DurableLSN, v.Daemons[3].ReadOnly = true, 8, true
+	other := func(id string, on int) {
+		o := v.log(id, on, 7, 8)
+		o.Replicas[0].Suspect = true
+		v.Operators = append(v.Operators, Operator{ID: "recover-" + id, Kind: Recover, Reason: NoWriter, State: Running, LogID: id, DaemonID: fmt.Sprint("d", on)})
+	}
+	p := New(1)
+	p.Plan(v, limit, true, 0)
+	for i, want := range []string{"d0", "d1", "d2"} {
+		plan := p.Plan(v, limit, false, Minute)
+		if len(plan.Start) != 1 || plan.Start[0].DaemonID != want {
+			t.Errorf("%d daemons have work: %q %+v, want %s", i, plan.text(), plan.Start, want)
+		}
+		other(fmt.Sprint("x", i), i)
+	}
+	if plan := p.Plan(v, limit, false, Minute); plan.text() != "recover-l waits" || !strings.Contains(plan.Queue[0].WaitsFor, "the limit of daemon d0") {
+		t.Errorf("all have work: %q, %+v", plan.text(), plan.Queue)
+	}
+}
+
+// Recoveries that are begun at once are spread, too.
+func TestRecoveriesAreSpread(t *testing.T) {
+	t.Parallel()
+	v, limit := cluster(3), limits()
+	limit.PerDaemon = 1
+	for _, id := range []string{"a", "b", "c", "d"} {
+		v.log(id, 0, 1, 2).Replicas[2].Suspect = true
+	}
+	p := New(1)
+	p.Plan(v, limit, true, 0)
+	plan := p.Plan(v, limit, false, Minute)
+	var on []string
+	for _, s := range plan.Start {
+		on = append(on, s.LogID+" "+s.ReplicaID+" "+s.DaemonID)
+	}
+	if want := []string{"a a.0 d0", "b b.1 d1", "c c.2 d2"}; !slices.Equal(on, want) || len(plan.Queue) != 1 || plan.Queue[0].ID != "recover-d" {
+		t.Errorf("begun are %q, want %q; %+v wait", on, want, plan.Queue)
+	}
+}
+
 // What can't be begun is shown after what can.
 func TestWhatCannotEndComesLast(t *testing.T) {
 	t.Parallel()

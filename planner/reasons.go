@@ -1,7 +1,6 @@
 package planner
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 
@@ -88,10 +87,10 @@ func (r *round) reason(l *Log, rep *Replica) Reason {
 	if d == nil {
 		return Lost
 	}
-	down := r.after(!d.Up && r.brake == "", fmt.Sprintf("down/%s/%d", d.ID, d.Session))
-	damaged := r.after(d.Up && rep.Suspect, "suspect/"+rep.ID)
-	readOnly := r.after(d.Up && d.ReadOnly, "read-only/"+d.ID)
-	shares := r.after(r.shares(l, rep), "domain/"+rep.ID)
+	down := !d.Up && r.brake == "" && r.after(fmt.Sprintf("down/%s/%d", d.ID, d.Session))
+	damaged := d.Up && rep.Suspect && r.after("suspect/"+rep.ID)
+	readOnly := d.Up && d.ReadOnly && r.after("read-only/"+d.ID)
+	shares := r.shares(l, rep) && r.after("domain/"+rep.ID)
 	switch {
 	case down:
 		return Down
@@ -113,10 +112,8 @@ func (r *round) reason(l *Log, rep *Replica) Reason {
 	return ""
 }
 
-// after says whether a condition has held for the grace time.
-func (r *round) after(holds bool, condition string) bool {
-	return holds && r.sights.held(condition) >= r.limits.Grace
-}
+// after says whether a condition that holds has done so for the grace time.
+func (r *round) after(condition string) bool { return r.sights.held(condition) >= r.limits.Grace }
 
 // shares says whether a replica before this one is in the same failure domain:
 // of two that share one, one stays.
@@ -140,27 +137,27 @@ func (r *round) wantRecovery(l *Log) (want, bool) {
 	if l.Written || !r.differs(l) || r.sights.held("differs/"+l.ID) < r.limits.RecoverAfter {
 		return want{}, false
 	}
-	rep := r.worker(l)
-	if rep == nil {
-		return want{}, false
-	}
-	return want{Step: Step{
-		ID: string(Recover) + "-" + l.ID, Kind: Recover, Reason: NoWriter, LogID: l.ID, ReplicaID: rep.ID, DaemonID: rep.DaemonID,
-	}, urgent: urgentRepair, lacks: r.lacks(l, nil)}, true
+	w := want{Step: Step{ID: string(Recover) + "-" + l.ID, Kind: Recover, Reason: NoWriter, LogID: l.ID}, urgent: urgentRepair, lacks: r.lacks(l, nil)}
+	r.assign(l, &w.Step)
+	return w, true
 }
 
-// worker is the replica whose daemon can recover the log, one with room if there
-// is any.
+// assign gives a recovery to a daemon.
+func (r *round) assign(l *Log, s *Step) {
+	rep := r.worker(l)
+	s.ReplicaID, s.DaemonID = rep.ID, rep.DaemonID
+}
+
+// worker is the replica whose daemon is to recover the log: one that takes writes,
+// and has room, if there is any. One that differs is here.
 func (r *round) worker(l *Log) (found *Replica) {
 	for i := range l.Replicas {
-		rep := &l.Replicas[i]
-		if !r.here(rep) || r.daemons[rep.DaemonID].ReadOnly {
-			continue
-		}
-		if !r.room.full(rep.DaemonID) {
+		switch rep := &l.Replicas[i]; {
+		case r.serves(rep) && !r.room.full(rep.DaemonID):
 			return rep
+		case r.here(rep) && (found == nil || r.serves(rep) && !r.serves(found)):
+			found = rep
 		}
-		found = cmp.Or(found, rep)
 	}
 	return found
 }

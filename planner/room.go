@@ -73,6 +73,9 @@ func (m *room) refuses(s *Step) string {
 // waits for, and whether a daemon fits.
 func (r *round) admit(w want) (s Step, fits bool) {
 	s = w.Step
+	if s.Kind == Recover {
+		r.assign(w.log, &s) // what has been begun since may have filled the first one
+	}
 	if s.WaitsFor = r.room.refuses(&s); s.WaitsFor != "" {
 		return s, true
 	}
