@@ -45,7 +45,7 @@ func TestForeignDaemonIsRefused(t *testing.T) {
 	t.Parallel()
 	p := newPassport(t)
 	c := p.secured()
-	d1, d2 := c.as(p, "d1", identity.RoleDaemon), c.as(p, "d2", identity.RoleDaemon)
+	d1, d2, admin := c.as(p, "d1", identity.RoleDaemon), c.as(p, "d2", identity.RoleDaemon), c.as(p, "root", identity.RoleAdmin)
 	d1.register(daemonSpec{id: "d1", n: 1, ttl: 3600})
 	d2.register(daemonSpec{id: "d2", n: 2, ttl: 3600})
 	again := daemonSpec{id: "d2", n: 2, ttl: 3600}.request()
@@ -62,7 +62,7 @@ func TestForeignDaemonIsRefused(t *testing.T) {
 	}
 	for _, w := range words {
 		d1.refusedAs(openapi.ProblemForeignDaemon, w.what+" of d2 by d1", w.method, w.path, w.body)
-		c.as(p, "root", identity.RoleAdmin).refusedAs(openapi.ProblemForeignDaemon, w.what+" of d2 by an admin", w.method, w.path, w.body)
+		admin.refusedAs(openapi.ProblemForeignDaemon, w.what+" of d2 by an admin", w.method, w.path, w.body)
 		if a := d2.do(w.method, w.path, w.body); a.status != http.StatusOK {
 			t.Errorf("%s of d2 by itself: %d %s", w.what, a.status, a.body)
 		}

@@ -48,7 +48,7 @@ func TestNoOperationIsForUnknownCallers(t *testing.T) {
 	}
 	l := admin.createLog("l1")
 	w := admin.open("l1", `{"writer":{"host":"h","pid":1},"lease_ttl_seconds":3600}`)
-	good := bodies(w, l.SetVersion)
+	good, all := bodies(w, l.SetVersion), operations(t)
 	a := admin.do(http.MethodPost, "/v1/logs/l1/replacement", good["startReplacement"])
 	operators := get[openapi.OperatorList](admin, "/v1/operators")
 	keys := get[openapi.KeyRing](admin, "/v1/keys")
@@ -60,7 +60,7 @@ func TestNoOperationIsForUnknownCallers(t *testing.T) {
 	before := c.contents()
 	for n, caller := range p.unknown() {
 		asker := c.over(caller.transport(p, n))
-		for _, op := range operations(t) {
+		for _, op := range all {
 			roles, _ := op.Extensions["x-roles"].([]any)
 			if slices.Contains(roles, any("anybody")) || slices.Contains(roles, any(string(caller.role))) {
 				continue
@@ -86,7 +86,6 @@ func TestNoOperationIsForUnknownCallers(t *testing.T) {
 	}
 	// The bodies are good, so it was not for them.
 	for id, body := range good {
-		all := operations(t)
 		op := all[slices.IndexFunc(all, func(o operation) bool { return o.id == id })]
 		if a := admin.do(op.method, fill.Replace(op.path), body); a.status == http.StatusBadRequest || a.status == http.StatusUnauthorized {
 			t.Errorf("%s by an admin: %d %s", id, a.status, a.body)

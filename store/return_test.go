@@ -376,7 +376,11 @@ func TestHeartbeatsWriteNothing(t *testing.T) {
 	}
 	register(t, fleet, s)
 	writer := open(t, s, makeLog(t, s).Name)
-	applied, committed := e.etcd.Server.AppliedIndex(), e.etcd.Server.CommittedIndex()
+	var applied, committed uint64
+	eventually(t, "etcd has applied all that it has committed", func() bool { // its answers may come before it counts them
+		applied, committed = e.etcd.Server.AppliedIndex(), e.etcd.Server.CommittedIndex()
+		return applied == committed
+	})
 	const beats = 50
 	for n := range beats {
 		for _, r := range fleet {

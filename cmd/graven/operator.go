@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/gravenio/graven/openapi"
 )
@@ -108,7 +109,7 @@ func newOperatorShow(a *app) *cobra.Command {
 			}
 			rsp, err := checked(api.GetOperatorWithResponse(cmd.Context(), args[0]))
 			if err != nil {
-				return err
+				return operatorHint(err)
 			}
 			o, err := decoded[openapi.OperatorStatus](rsp.Body)
 			if err != nil {
@@ -148,6 +149,17 @@ func operatorDetails(t *table, o *openapi.OperatorStatus) {
 	}
 }
 
+// operatorHint says where to look when an operator is not what was thought of it.
+func operatorHint(err error) error {
+	switch {
+	case openapi.IsProblem(err, openapi.ProblemNotFound):
+		return withHint(err, "see what there is with `graven operator ls`; what ended hours ago is listed no more")
+	case openapi.IsProblem(err, openapi.ProblemConflict):
+		return withHint(err, "see how it stands with `graven operator ls`")
+	}
+	return err
+}
+
 func newOperatorCancel(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "cancel OPERATOR",
@@ -163,7 +175,7 @@ an hour: undrain a daemon, or pause the operators, to stop it for longer.`,
 				return err
 			}
 			if _, err := checked(api.CancelOperatorWithResponse(cmd.Context(), args[0])); err != nil {
-				return err
+				return operatorHint(err)
 			}
 			return a.showValue(map[string]any{"operator_id": args[0], "cancelled": true}, func(t *table) { t.row("cancelled", args[0]) })
 		},
@@ -205,9 +217,14 @@ func newOperatorSwitch(a *app, use, short, long string, call func(context.Contex
 	}
 }
 
+// limitFlags are the limits that a command line names.
+type limitFlags struct {
+	set                         *pflag.FlagSet
+	grace, stuck, scrub         time.Duration
+	perDaemon, cluster, maxDown int32
+}
+
 func newOperatorLimits(a *app) *cobra.Command {
-	var grace, timeout, scrub time.Duration
-	var perDaemon, cluster, maxDown int32
 	cmd := &cobra.Command{
 		Use:   "limits",
 		Short: "Show or change the limits by which operators are begun",
@@ -217,14 +234,17 @@ at once, and touch nothing that runs.`,
   graven operator limits --grace 5m --per-daemon 4`,
 		Args: exactly(),
 	}
-	f := cmd.Flags()
-	f.DurationVar(&grace, "grace", 0, "for how long a daemon must be down, or a replica unfit, before it is replaced")
-	f.DurationVar(&timeout, "stuck-after", 0, "for how long an operator may make no progress before it is given up")
-	f.Int32Var(&perDaemon, "per-daemon", 0, "how many operators a daemon takes part in at a time")
-	f.Int32Var(&cluster, "cluster", 0, "how many operators run at a time")
-	f.Int32Var(&maxDown, "max-down", 0, "the `PERCENT` of daemons that may be down before nothing is begun any more")
-	f.DurationVar(&scrub, "scrub-every", 0, "how often each daemon is asked to scrub its pool; 0 for never")
+	f := limitFlags{set: cmd.Flags()}
+	f.set.DurationVar(&f.grace, "grace", 0, "for how long a daemon must be down, or a replica unfit, before it is replaced")
+	f.set.DurationVar(&f.stuck, "stuck-after", 0, "for how long an operator may make no progress before it is given up")
+	f.set.Int32Var(&f.perDaemon, "per-daemon", 0, "how many operators a daemon takes part in at a time")
+	f.set.Int32Var(&f.cluster, "cluster", 0, "how many operators run at a time")
+	f.set.Int32Var(&f.maxDown, "max-down", 0, "the `PERCENT` of daemons that may be down before nothing is begun any more")
+	f.set.DurationVar(&f.scrub, "scrub-every", 0, "how often each daemon is asked to scrub its pool; 0 for never")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := f.check(); err != nil {
+			return err
+		}
 		api, err := a.client()
 		if err != nil {
 			return err
@@ -237,29 +257,74 @@ at once, and touch nothing that runs.`,
 		if err != nil {
 			return err
 		}
-		l, changed := now.Limits, false
-		change := func(flag string, set func()) {
-			if f.Changed(flag) {
-				changed = true
-				set()
-			}
-		}
-		change("grace", func() { l.GraceSeconds = int64(grace.Seconds()) })
-		change("stuck-after", func() { l.TimeoutSeconds = int64(timeout.Seconds()) })
-		change("per-daemon", func() { l.PerDaemon = perDaemon })
-		change("cluster", func() { l.Cluster = cluster })
-		change("max-down", func() { l.MaxDownPercent = maxDown })
-		change("scrub-every", func() { l.ScrubEverySeconds = int64(scrub.Seconds()) })
-		if !changed {
+		if !f.named() {
 			return a.showOperatorSettings(rsp.Body)
 		}
-		set, err := checked(api.SetOperatorLimitsWithResponse(cmd.Context(), nil, l))
+		set, err := checked(api.SetOperatorLimitsWithResponse(cmd.Context(), unchangedSince(rsp), f.apply(now.Limits)))
+		if openapi.IsProblem(err, openapi.ProblemPreconditionFailed) {
+			return withHint(err, "somebody else has changed the settings meanwhile: look at them with `graven operator limits`, and repeat the command")
+		}
 		if err != nil {
 			return err
 		}
 		return a.showOperatorSettings(set.Body)
 	}
 	return cmd
+}
+
+// unchangedSince has the limits changed only if they are still those that were
+// read: what is not named is sent, too. Settings that nobody has made have no
+// version.
+func unchangedSince(rsp *openapi.GetOperatorSettingsResponse) *openapi.SetOperatorLimitsParams {
+	if rsp.Headers200 == nil || rsp.Headers200.ETag == `"0"` {
+		return nil
+	}
+	return &openapi.SetOperatorLimitsParams{IfMatch: &rsp.Headers200.ETag}
+}
+
+// check refuses times that the API can't be told, before anything is asked of it.
+func (f *limitFlags) check() error {
+	for _, d := range []struct {
+		flag  string
+		value time.Duration
+		least time.Duration
+	}{{"grace", f.grace, time.Second}, {"stuck-after", f.stuck, time.Second}, {"scrub-every", f.scrub, 0}} {
+		if f.set.Changed(d.flag) && (d.value < d.least || d.value%time.Second != 0) {
+			return usagef("--%s is %v: must be whole seconds, at least %d, such as 90s or 10m", d.flag, d.value, int(d.least.Seconds()))
+		}
+	}
+	return nil
+}
+
+// named says whether any limit is.
+func (f *limitFlags) named() bool {
+	for flag := range f.setters(nil) {
+		if f.set.Changed(flag) {
+			return true
+		}
+	}
+	return false
+}
+
+// apply changes the limits that are named.
+func (f *limitFlags) apply(l openapi.OperatorLimits) openapi.OperatorLimits {
+	for flag, set := range f.setters(&l) {
+		if f.set.Changed(flag) {
+			set()
+		}
+	}
+	return l
+}
+
+func (f *limitFlags) setters(l *openapi.OperatorLimits) map[string]func() {
+	return map[string]func(){
+		"grace":       func() { l.GraceSeconds = int64(f.grace / time.Second) },
+		"stuck-after": func() { l.TimeoutSeconds = int64(f.stuck / time.Second) },
+		"per-daemon":  func() { l.PerDaemon = f.perDaemon },
+		"cluster":     func() { l.Cluster = f.cluster },
+		"max-down":    func() { l.MaxDownPercent = f.maxDown },
+		"scrub-every": func() { l.ScrubEverySeconds = int64(f.scrub / time.Second) },
+	}
 }
 
 func (a *app) showOperatorSettings(body []byte) error {
