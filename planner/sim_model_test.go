@@ -110,9 +110,9 @@ func (m *model) want(c *cause) {
 
 func (m *model) lookAtOperator(o *Operator) {
 	key := fmt.Sprintf(" %s %d", o.ID, o.Attempts)
-	switch {
-	case o.State == Planned:
-	case o.State == Running:
+	switch o.State {
+	case Planned:
+	case Running:
 		at, limit := key, m.w.l.Timeout
 		if l := m.w.log(o.LogID); l != nil && l.replica(o.LearnerID) != nil {
 			r := l.replica(o.LearnerID)
