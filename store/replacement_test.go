@@ -610,11 +610,16 @@ func TestRacingReplacementsKeepTheBooks(t *testing.T) {
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	did := map[string]int{}
+	replaced := func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return did["promote"] > 0
+	}
 	for w := range 8 {
 		rnd := rand.New(rand.NewPCG(seed, uint64(w)))
 		st := []*Store{s, other}[w%2]
 		wg.Go(func() {
-			for range 12 {
+			for n := 0; n < 12 || n < 500 && !replaced(); n++ { // whoever gives up may be the faster one each time
 				what, err := randomChange(t, st, p.LogID, a, all, rnd)
 				switch {
 				case err == nil:
