@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/gravenio/graven/openapi"
 	"github.com/gravenio/graven/server"
@@ -173,8 +174,8 @@ func TestWithoutEtcd(t *testing.T) {
 	o := setup{}
 	o.server.Logger = slog.New(slog.NewJSONHandler(&logged, nil))
 	o.server.Audit = slog.New(slog.DiscardHandler)
-	o.store.CallTimeout = 300_000_000
-	o.store.MaxLag = 500_000_000
+	o.store.CallTimeout = 2 * time.Second
+	o.store.MaxLag = time.Second
 	c := start(t, o)
 	c.three()
 	if err := c.etcd.Close(); err != nil {
