@@ -10,10 +10,10 @@ import (
 )
 
 // File is a medium in a file or on a block device, written with pwrite and synced
-// with fdatasync. It is mapped only where and while it is looked through, so a large
-// pool takes no more memory than a small one. The file is locked while it is open; a process that dies, however it
-// dies, gives the lock up. A block device is held for this process alone, too, so
-// nothing mounts it meanwhile.
+// with fdatasync. It is mapped only where and while it is looked through, so a
+// large pool takes no more memory than a small one. The file is locked while it is
+// open; a process that dies, however it dies, gives the lock up. A block device is
+// held for this process alone, too, so nothing mounts it meanwhile.
 type File struct {
 	f    *os.File
 	size int64

@@ -23,6 +23,7 @@ func (m *File) View(off, n int64, look func(b []byte) error) (err error) {
 	if err != nil { // not every file system maps
 		return errNoView
 	}
+	defer func() { _ = unix.Munmap(data) }()     // fails for no mapping only
 	_ = unix.Madvise(data, unix.MADV_SEQUENTIAL) // advice
 	defer func(panicked bool) {
 		fault := recover()
@@ -30,7 +31,6 @@ func (m *File) View(off, n int64, look func(b []byte) error) (err error) {
 		if fault != nil {
 			err = faultIn(data, from, fault)
 		}
-		_ = unix.Munmap(data) // fails for no mapping only
 	}(debug.SetPanicOnFault(true))
 	return look(data[off-from:][:n:n])
 }
