@@ -14,10 +14,11 @@ import (
 // itself. Until then the next flush may carry it along for nothing.
 const quiet = 10 * time.Millisecond
 
-// hint persists a replica's hint when its flushes have paused. Its timer runs
-// only while there is something to persist, and a flush costs no more than
-// a look at the clock.
+// hint persists a replica's hint when its flushes have paused, or as long after
+// the first one that may have left it behind. Its timer runs only while there is
+// something to persist, and a flush costs no more than a look at the clock.
 type hint struct {
+	steady  bool // a flush may leave more behind than itself, so no pause is waited for
 	replica interface {
 		HintLag() bool
 		PersistHint() error
@@ -35,6 +36,7 @@ type hint struct {
 
 func (h *hint) init(r *pmemlog.Replica, log *slog.Logger) {
 	h.replica, h.log, h.begun = r, log, time.Now()
+	h.steady = r != nil && r.Info().Media == pmemlog.KindPmem
 	h.timer = time.AfterFunc(time.Hour, h.tick)
 	h.timer.Stop()
 }
@@ -54,7 +56,7 @@ func (h *hint) tick() {
 		return
 	}
 	last := h.last.Load()
-	if since := time.Since(h.begun) - time.Duration(last); since < quiet {
+	if since := time.Since(h.begun) - time.Duration(last); since < quiet && !h.steady {
 		h.timer.Reset(quiet - since)
 		return
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/gravenio/graven/openapi"
 	"github.com/gravenio/graven/pmemlog"
 	"github.com/gravenio/graven/pmemlog/format"
+	"github.com/gravenio/graven/pmemlog/pmemtest"
 	"github.com/gravenio/graven/rdmaio"
 )
 
@@ -98,6 +99,58 @@ func TestHintTimer(t *testing.T) {
 			t.Error("it persists after stop")
 		}
 	})
+}
+
+// On persistent memory a flush may leave the hint further behind: it is persisted
+// 10 ms after the first flush that it has not seen, however many come.
+func TestHintTimerThatWaitsForNoPause(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := &lagging{begun: time.Now()}
+		h := &hint{}
+		h.init(nil, slog.New(slog.DiscardHandler))
+		h.replica, h.steady = r, true
+		for range 9 {
+			r.append()
+			h.flushed()
+			time.Sleep(3 * time.Millisecond)
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		want := []time.Duration{10 * time.Millisecond, 22 * time.Millisecond, 34 * time.Millisecond}
+		if fmt.Sprint(r.times()) != fmt.Sprint(want) {
+			t.Errorf("persisted at %v, want %v", r.times(), want)
+		}
+		if h.armed.Load() {
+			t.Error("the timer goes on with nothing to do")
+		}
+		h.stop()
+	})
+}
+
+// Which of the two it is, the pool's medium says.
+func TestHintTimerKnowsItsMedium(t *testing.T) {
+	t.Parallel()
+	for kind, steady := range map[pmemlog.Kind]bool{pmemlog.KindPmem: true, pmemlog.KindFile: false} {
+		m := pmemtest.New(1<<20, pmemtest.Options{Kind: kind})
+		p, err := pmemlog.Format(m, pmemlog.FormatOptions{PoolID: format.ID{1}, ClusterID: format.ID{2}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := p.Create(pmemlog.Spec{Cluster: format.ID{2}, Log: format.ID{3}, Replica: format.ID{4}, Capacity: 64 << 10})
+		if err != nil {
+			t.Fatal(err)
+		}
+		h := &hint{}
+		h.init(r, slog.New(slog.DiscardHandler))
+		if h.steady != steady {
+			t.Errorf("on %s it waits for a pause: %v", kind, !h.steady)
+		}
+		h.stop()
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 // idle is an agent that has not been run.

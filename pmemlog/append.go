@@ -33,8 +33,8 @@ func (s *Session) Write(lsn uint64, p []byte) error {
 // put checks records, writes them and returns the chain behind them.
 func (r *Replica) put(lsn uint64, p []byte) (format.Chain, error) {
 	if r.pool.dev.persister != nil {
-		f, err := r.feed(p, false)
-		return f.chain, err
+		err := r.fed.outcome(p, false, r.feed(p, false))
+		return r.fed.chain, err
 	}
 	chain, err := r.follow(r.chain, p)
 	if err != nil {
@@ -64,25 +64,60 @@ func (s *Session) Append(lsn uint64, p []byte) (uint64, error) {
 		}
 		return s.Flush()
 	}
-	r.op.Lock()
-	defer r.op.Unlock()
-	if err := s.admit(lsn, p); err != nil {
-		return 0, err
+	end, failed, err := s.appendNow(lsn, p)
+	if failed {
+		defer r.op.Unlock()
+		return r.persisted(p, err)
 	}
-	return r.persistNow(p)
+	return end, err
+}
+
+// appendNow is Append to persistent memory, with mu held: a lock of its own would be
+// a large part of a short append. If what is to be persisted failed, or was refused
+// on its way, op is held when it returns.
+func (s *Session) appendNow(lsn uint64, p []byte) (end uint64, failed bool, err error) {
+	r := s.r
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.op.take()
+	if err := s.admit(lsn, p); err != nil {
+		r.op.end()
+		return 0, false, err
+	}
+	f := &r.fed
+	if err := r.feed(p, true); err != nil || f.err != nil {
+		return 0, true, err
+	}
+	r.appended(&f.chain, f.hint, f.lags)
+	r.op.end()
+	return r.durable, false, nil
 }
 
 // persistNow makes records persistent and acknowledges them with all before, on a
 // medium where that is persistent since it was written. op is held.
 func (r *Replica) persistNow(p []byte) (uint64, error) {
-	f, err := r.feed(p, true)
-	if err == nil {
-		return r.appended(&f.chain, f.hint, f.lags), nil
+	return r.persisted(p, r.feed(p, true))
+}
+
+// persisted takes down what has become of the records that were fed with a hint, and
+// of that: err is how it ended. op is held.
+func (r *Replica) persisted(p []byte, err error) (uint64, error) {
+	f := &r.fed
+	if err := f.outcome(p, true, err); err != nil {
+		if f.lags && f.err != nil { // only the records are refused
+			r.publish(func() { r.hintWritten(f.hint) })
+		}
+		return 0, err
 	}
-	if f.lags && f.err != nil { // only the records are refused
-		r.publish(func() { r.hintWritten(f.hint) })
-	}
-	return 0, err
+	return r.acknowledged(&f.chain, f.hint, f.lags), nil
+}
+
+// acknowledged is appended, and returns the durable LSN. op is held.
+func (r *Replica) acknowledged(chain *format.Chain, hint format.Position, lags bool) uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.appended(chain, hint, lags)
+	return r.durable
 }
 
 // persistWithHint persists the spans and, beside them, a hint line if one is due.
@@ -94,13 +129,9 @@ func (r *Replica) persistWithHint(spans []Span) (format.Position, bool, error) {
 	return hint, lags, r.pool.dev.persist(spans)
 }
 
-// appended makes what has been persisted the replica's tail and durable LSN. Until
-// the lock is taken, which waits for what was stored before, what needs no lock
-// costs nothing. op is held.
-func (r *Replica) appended(chain *format.Chain, hint format.Position, lags bool) uint64 {
-	r.foresee(chain, lags)
-	r.mu.Lock()
-	defer r.mu.Unlock()
+// appended makes what has been persisted the replica's tail and durable LSN. op and
+// mu are held.
+func (r *Replica) appended(chain *format.Chain, hint format.Position, lags bool) {
 	if lags {
 		r.hintWritten(hint)
 	}
@@ -109,7 +140,6 @@ func (r *Replica) appended(chain *format.Chain, hint format.Position, lags bool)
 		r.acked = format.Position{Epoch: chain.Epoch, LSN: chain.LSN}
 	}
 	r.reviewDamage()
-	return chain.LSN
 }
 
 // admit checks that bytes may be written at lsn, whatever they are. op is held.

@@ -46,7 +46,7 @@ func (r *Replica) arrived(lsn, n uint64) (uint64, error) {
 		}
 		return 0, err
 	}
-	return r.appended(&chain, hint, lags), nil
+	return r.acknowledged(&chain, hint, lags), nil
 }
 
 // ringParts returns where in the ring [lsn, lsn+n) lies; the second part is

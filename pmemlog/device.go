@@ -101,12 +101,22 @@ func (d *device) persist(spans []Span) error {
 	return d.wrote("write", err, 0, d.medium.Size())
 }
 
-// persistFeed is persist of what a feed makes of p, on a medium with a persister.
+// persistFeed is persist of what a feed makes of p, on a medium with a persister. An
+// error is for fed to judge: that may tell others, who may wait for what the caller
+// holds.
 func (d *device) persistFeed(p []byte, f Feed) error {
 	if err := d.failure(); err != nil {
 		return err
 	}
-	return d.wrote("write", d.persister.PersistFeed(p, f), 0, d.medium.Size())
+	return d.persister.PersistFeed(p, f)
+}
+
+// fed judges how a persistFeed has ended.
+func (d *device) fed(err error) error {
+	if err == nil {
+		return nil
+	}
+	return d.wrote("write", err, 0, d.medium.Size())
 }
 
 func (d *device) writeAndSync(spans []Span) error {

@@ -15,8 +15,8 @@
 // critical section, so no write that was admitted before a fence lands after it.
 //
 // A replica knows what it has lost. Its hint, the position up to which it has
-// acknowledged, is on media at most one flush late (PersistHint ends that), and
-// never ahead of what is persistent. A scan that ends below the hint, or below a
+// acknowledged, is on media at most one flush late, on persistent memory at most a
+// page of records (PersistHint ends both), and never ahead of what is persistent. A scan that ends below the hint, or below a
 // commit LSN that records behind its end carry, makes a suspect; its fence
 // persists that evidence as the hint, because rewriting destroys the records.
 // A suspect's hint falls only when a Seal says that the loss is made good, and

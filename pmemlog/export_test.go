@@ -20,6 +20,15 @@ func WaitForSyncers(p *Pool, n int) {
 	}
 }
 
+// HintAfter returns the lowest hint that may be persistent once a flush has returned
+// whose writes came after acked was acknowledged.
+func HintAfter(kind Kind, capacity uint64, acked format.Position) format.Position {
+	if kind == KindPmem && acked.LSN > 0 {
+		acked.LSN -= min(acked.LSN, hintEvery(capacity)-format.Align)
+	}
+	return acked
+}
+
 // MendChecksums makes the checksums of a pool's structures right, whatever the
 // structures say: superblocks, a directory of so many entries, and the header of
 // a region right behind it.

@@ -33,23 +33,30 @@ type feed struct {
 // a longer one, and of all but the last, the sum is taken as they are stored.
 const alone = 16 << 10
 
-// feed persists records and, if it may, beside them the hint of what was
-// acknowledged before them. op is held, which also keeps the pool open.
-func (r *Replica) feed(p []byte, hinting bool) (*feed, error) {
+// feed persists records and, if it may and one is due, beside them the hint of what
+// was acknowledged before them. How that ended is for outcome to say, unless there is
+// no error and fed has none. op is held, which also keeps the pool open.
+func (r *Replica) feed(p []byte, hinting bool) error {
 	f := &r.fed
-	f.next, f.due, f.chain, f.hinting, f.lags = 0, 0, r.chain, hinting, false
+	f.next, f.due, f.chain, f.hinting, f.lags = 0, 0, r.chain, hinting && r.hintDue(), false
 	if f.err != nil {
 		f.err = nil
 	}
-	err := r.pool.dev.persistFeed(p, f)
+	return r.pool.dev.persistFeed(p, f)
+}
+
+// outcome says how a feed has ended that returned err. What can't be touched is
+// written by whole pages first. op is held, and mu is not.
+func (f *feed) outcome(p []byte, hinting bool, err error) error {
+	err = f.r.pool.dev.fed(err)
 	if errors.Is(err, ErrUnwritable) {
-		return f, f.again(p, hinting)
+		return f.again(p, hinting)
 	}
 	if err != nil {
 		f.err = nil
-		return f, err
+		return err
 	}
-	return f, f.err
+	return f.err
 }
 
 // again writes the records, and the hint line that was to go along, once more one

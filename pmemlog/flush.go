@@ -9,7 +9,7 @@ import (
 // Flush makes persistent what was written before the call and returns the LSN
 // up to which everything is. Writes go on meanwhile. The hint that it carries
 // along is what earlier flushes have acknowledged, so that the replica's
-// persistent hint is at most one flush behind. Of many that are called at once, one
+// persistent hint is at most one flush behind, or a page on persistent memory. Of many that are called at once, one
 // serves all whose writes came before it began.
 func (s *Session) Flush() (uint64, error) {
 	r := s.r
@@ -43,7 +43,7 @@ func (s *Session) acknowledge() (uint64, error) {
 		return 0, err
 	}
 	if r.chain.LSN == r.durable {
-		return r.appended(&r.chain, format.Position{}, false), nil
+		return r.acknowledged(&r.chain, format.Position{}, false), nil
 	}
 	return r.persistNow(nil)
 }

@@ -89,39 +89,28 @@ func (r *Replica) nextHintLine() (Span, format.Position, bool) {
 	if !hint.After(r.hint) {
 		return Span{}, hint, false
 	}
-	r.encodeLine(r.slot.Generation, r.lineSeq, hint.Epoch, hint.LSN)
+	format.EncodeHint(r.line[:], format.HintLine{Generation: r.slot.Generation, Sequence: r.lineSeq, Hint: hint})
 	off := r.entry.offset + format.HintOffset + int64(r.lineAt)*format.HintStride
 	return Span{Off: off, Bytes: r.line[:]}, hint, true
 }
 
-// encodeLine encodes a hint line, unless it is the one that was encoded last. op is
-// held. The fields are compared one by one: as a whole they would be read in wider
-// words than they were written in, and that waits for all stores before.
-func (r *Replica) encodeLine(generation, sequence, epoch, lsn uint64) {
-	if l := &r.lined; l.Generation == generation && l.Sequence == sequence && l.Hint.Epoch == epoch && l.Hint.LSN == lsn {
-		return
-	}
-	l := format.HintLine{Generation: generation, Sequence: sequence, Hint: format.Position{Epoch: epoch, LSN: lsn}}
-	format.EncodeHint(r.line[:], l)
-	r.lined = l
-}
+// hintEvery is how many bytes appends to persistent memory may leave acknowledged
+// and not hinted: a line in each of them would cost a quarter of a short one.
+// PersistHint ends that, too, and damage to so few records goes unnoticed only if it
+// takes all that a later commit LSN stands in: ADR 29.
+func hintEvery(capacity uint64) uint64 { return min(4<<10, capacity/16) }
 
-// foresee encodes the line that the next append will probably write, once this one
-// has acknowledged all below chain. op is held.
-func (r *Replica) foresee(chain *format.Chain, lags bool) {
-	if !r.sealed {
-		return
-	}
-	seq := r.lineSeq
-	if lags {
-		seq++ // this append's is taken
-	}
-	r.encodeLine(r.slot.Generation, seq, chain.Epoch, chain.LSN)
+// hintDue says whether the next append should take a hint line along. The first one
+// behind a header does, since the line tells if that header is lost. op is held.
+func (r *Replica) hintDue() bool {
+	return r.suspect || r.lineOf != r.slot.Generation ||
+		r.acked.Epoch != r.hint.Epoch || r.acked.LSN >= r.hint.LSN+hintEvery(r.entry.capacity)
 }
 
 // hintWritten makes the line that was written the newest. mu is held.
 func (r *Replica) hintWritten(hint format.Position) {
 	r.hint, r.lineAt = hint, 1-r.lineAt
+	r.lineOf = r.slot.Generation
 	r.lineSeq++
 	r.suspect = false // what was lost has been made good, and more
 }
@@ -145,13 +134,15 @@ func (r *Replica) loadHint(page []byte) error {
 			continue
 		}
 		r.hint, r.lineAt, r.lineSeq = r.hint.Max(l.Hint), 1-i, l.Sequence+1
+		r.lineOf = l.Generation
 	}
 	return nil
 }
 
 // HintLag reports whether the replica has acknowledged more than its persistent
 // hint tells. The next flush carries the hint along; without one, PersistHint
-// should be called after 10 ms.
+// should be called after 10 ms. On persistent memory not every flush does, so there
+// it should be called after 10 ms anyway.
 func (r *Replica) HintLag() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -145,6 +145,21 @@ func (m *mapping) Fence() error {
 	return nil
 }
 
+// Short implements [Memory].
+func (m *mapping) Short() int {
+	if m.sync {
+		return 0
+	}
+	return m.cpu.Short()
+}
+
+// Expect implements [Memory].
+func (m *mapping) Expect(off, n int64) {
+	if off >= 0 && off+n <= m.size {
+		persist.Expect(m.data[off : off+n])
+	}
+}
+
 // Bytes implements mapped.
 func (m *mapping) Bytes() []byte { return m.data }
 

@@ -36,6 +36,12 @@ type Memory interface {
 	Flush(off, n int64) error
 	// Fence returns when what was streamed and flushed is persistent.
 	Fence() error
+	// Short is up to how many bytes at a time had better be stored and flushed than
+	// streamed. It never changes.
+	Short() int
+	// Expect says that [off, off+n), within Size or not, will probably be stored to
+	// next. It changes nothing and never faults.
+	Expect(off, n int64)
 	// Size never changes.
 	Size() int64
 	// Close gives the memory up without making anything persistent.
@@ -52,14 +58,15 @@ type Span struct {
 // returned, so Sync has nothing to do; several that may be persistent together
 // cost one fence with Persist.
 type PMem struct {
-	mem Memory
+	mem   Memory
+	short int // mem's
 
 	use    sync.RWMutex // shared while mem is touched
 	closed bool
 }
 
 // NewPMem makes a medium of a memory, and owns it.
-func NewPMem(mem Memory) *PMem { return &PMem{mem: mem} }
+func NewPMem(mem Memory) *PMem { return &PMem{mem: mem, short: mem.Short()} }
 
 // check says whether n bytes at off are there to be touched. use is held.
 func (m *PMem) check(off, n int64) error {
@@ -152,18 +159,35 @@ func (m *PMem) PersistFeed(p []byte, f Feed) (err error) {
 	if m.closed {
 		return ErrClosed
 	}
+	var last Span
 	for s, ok := f.Next(p); ok; s, ok = f.Next(p) {
-		var err error
-		if len(s.Bytes) < SumFrom || s.Off%LineSize != 0 {
-			err = m.write(s.Bytes, s.Off)
-		} else {
-			err = m.writeSum(s.Bytes, s.Off, f.Sum(p))
-		}
-		if err != nil {
+		if err := m.feed(p, s, f); err != nil {
 			return err
 		}
+		last = s
 	}
-	return m.mem.Fence()
+	if err := m.mem.Fence(); err != nil || len(p) > m.short {
+		return err
+	}
+	m.mem.Expect(last.Off+int64(len(last.Bytes)), int64(len(p))) // while what left is on its way
+	return nil
+}
+
+// feed puts a span of p on its way. A short append, all of it, goes through the
+// cache, where the CPU has been told to have the lines ready: to mix the two costs
+// more than either.
+func (m *PMem) feed(p []byte, s Span, f Feed) error {
+	switch {
+	case len(p) <= m.short:
+		if err := m.check(s.Off, int64(len(s.Bytes))); err != nil {
+			return err
+		}
+		return m.store(s.Bytes, s.Off)
+	case len(s.Bytes) < SumFrom || s.Off%LineSize != 0:
+		return m.write(s.Bytes, s.Off)
+	default:
+		return m.writeSum(s.Bytes, s.Off, f.Sum(p))
+	}
 }
 
 // writeSum is write of whole lines at first, and takes the sum that is asked for.

@@ -23,20 +23,21 @@ const maxLSN = 1 << 62
 // its writes and their sync; mu guards the fields and is never held during I/O, so
 // Info and the end of a flush wait for nobody.
 //
-// On persistent memory a change is persistent by its end, and an append takes op
-// alone, and mu for a moment: of what it costs, half is the wait for the memory,
-// which the first locked instruction behind the fence has to take.
+// On persistent memory a change is persistent by its end, and an append holds mu
+// throughout, which is as good as op: of what it costs, half is the wait for the
+// memory, which the first locked instruction behind the fence has to take, and each
+// further one costs as much as a record's checksum.
 type Replica struct {
 	pool   *Pool
 	entry  entry
 	damage error // why the region can't be used; never changes
 
-	flush sync.Mutex // given up by endTurn
-	op    sync.Mutex
+	flush sync.Mutex   // given up by endTurn
+	op    turn         // guarded by mu
 	use   sync.RWMutex // shared by Read while it looks at the region; exclusive when that is given up
 
 	awaiting atomic.Int32 // flushes that wait for their turn, or for what they are for
-	turned   sync.Cond    // a turn has ended; its lock is mu
+	turned   sync.Cond    // a flush has ended; its lock is mu
 
 	// What follows is written with op and mu held and read with either, but
 	// durable and acked: a flush that ends raises them with mu held alone.
@@ -49,11 +50,11 @@ type Replica struct {
 	hint    format.Position // the newest one written, in the header or a line
 	lineAt  int             // where the next hint line goes
 	lineSeq uint64          // its sequence number
+	lineOf  uint64          // the generation of the header that the newest line belongs to; 0 for no line
 	line    [format.HintSize]byte
-	lined   format.HintLine // what is in line; op alone guards the two
-	fed     feed            // of the write that goes on
-	header  []byte          // to encode a header in; nil until one is written
-	spans   [3]Span         // of what is being written: a ring's two ends and a hint line
+	fed     feed    // of the write that goes on
+	header  []byte  // to encode a header in; nil until one is written
+	spans   [3]Span // of what is being written: a ring's two ends and a hint line
 
 	tokens uint64 // of the sessions attached so far
 	owner  uint64 // of the session that fenced last; 0 for none
@@ -91,6 +92,7 @@ type Info struct {
 func loadReplica(p *Pool, e entry, buf *scratch) *Replica {
 	r := &Replica{pool: p, entry: e}
 	r.turned.L, r.fed.r = &r.mu, r
+	r.op.init(&r.mu)
 	if err := r.load(buf.take(format.RingOffset)); err != nil {
 		err = r.corrupt(err)
 		r.damage, r.gone = err, err

@@ -65,6 +65,7 @@ type CPU struct {
 	line   uintptr // what one instruction writes back, in bytes
 	wide   bool    // streams by 64-byte stores
 	sums   bool    // and takes their checksum on the way
+	short  int     // in bytes: see Short
 }
 
 // New returns a CPU that uses the method: ErrUnsupported if this one can't.
@@ -72,7 +73,7 @@ func New(m Method) (CPU, error) {
 	if !supported(m) {
 		return CPU{}, fmt.Errorf("%w: %s", ErrUnsupported, m)
 	}
-	return CPU{method: m, line: lineSize(), wide: wideStores(), sums: wideSums()}, nil
+	return CPU{method: m, line: lineSize(), wide: wideStores(), sums: wideSums(), short: shortStores(m)}, nil
 }
 
 // Method returns the method.
@@ -128,6 +129,18 @@ func (c CPU) Stream(dst, src []byte) {
 		n := min(len(dst), callBytes)
 		c.stream(dst[:n], src[:n])
 		dst, src = dst[n:], src[n:]
+	}
+}
+
+// Short returns up to how many bytes at a time, in lines that [Expect] was told of,
+// arrive sooner by a copy and a Flush than by Stream; 0 for none.
+func (c CPU) Short() int { return c.short }
+
+// Expect has the CPU fetch the lines of b, which begins with one, if it can: they
+// will be stored to. It touches nothing, and can't fault.
+func Expect(b []byte) {
+	if len(b) > 0 {
+		expect(b)
 	}
 }
 

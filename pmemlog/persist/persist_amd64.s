@@ -47,6 +47,18 @@ clflushLine:
 	JNZ  clflushLine
 	RET
 
+// func prefetchw(p unsafe.Pointer, lines uintptr)
+TEXT ·prefetchw(SB), NOSPLIT, $0-16
+	MOVQ p+0(FP), DI
+	MOVQ lines+8(FP), CX
+
+prefetchwLine:
+	BYTE $0x0f; BYTE $0x0d; BYTE $0x0f // PREFETCHW (DI), which Go's assembler lacks
+	ADDQ $64, DI
+	DECQ CX
+	JNZ  prefetchwLine
+	RET
+
 // func stream128(dst, src unsafe.Pointer, lines uintptr)
 TEXT ·stream128(SB), NOSPLIT, $0-24
 	MOVQ dst+0(FP), DI

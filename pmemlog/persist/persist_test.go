@@ -111,6 +111,36 @@ func TestFlushStaysWithinItsLines(t *testing.T) {
 	}
 }
 
+// TestExpectTouchesNothing: lines that can't be touched are none of its business, and
+// those that can stay as they are.
+func TestExpectTouchesNothing(t *testing.T) {
+	t.Parallel()
+	for _, atEnd := range []bool{false, true} {
+		b := guarded(t, 4096, atEnd)
+		for n := range 5 * persist.Line {
+			persist.Expect(b[:n])
+			persist.Expect(b[len(b)-n:])
+		}
+		if !bytes.Equal(b, make([]byte, len(b))) {
+			t.Error("what is expected has changed")
+		}
+	}
+	gone := guarded(t, 4096, false)
+	if err := unix.Mprotect(gone, unix.PROT_NONE); err != nil {
+		t.Fatal(err)
+	}
+	persist.Expect(gone)
+}
+
+func TestShortIsWholeLines(t *testing.T) {
+	t.Parallel()
+	for _, c := range methods(t) {
+		if n := c.Short(); n < 0 || n%persist.Line != 0 || n > 4096 {
+			t.Errorf("%s: short is up to %d bytes", c.Method(), n)
+		}
+	}
+}
+
 func upTo(n int) []int {
 	var out []int
 	for i := range n {

@@ -90,6 +90,15 @@ func (c memory) Fence() error {
 	return m.commit(OpFence)
 }
 
+// short has the shortest appends of tests go through the cache, and most past it.
+const short = 256
+
+// Short implements [pmemlog.Memory].
+func (c memory) Short() int { return short }
+
+// Expect implements [pmemlog.Memory].
+func (c memory) Expect(int64, int64) {}
+
 // Size implements [pmemlog.Memory].
 func (c memory) Size() int64 { return c.m.Size() }
 

@@ -144,11 +144,19 @@ func (n *node) powered(f func() error) error {
 	return err
 }
 
-// quiet persists the hint when no flush has come for 10 ms, as an agent does.
+// quiet persists the hint when no flush has come for 10 ms, or 10 ms after the first
+// flush on persistent memory, as an agent does.
 func (n *node) quiet(id format.ID) {
+	steady := n.medium.Kind() == pmemlog.KindPmem
+	if steady && n.idle[id] > 0 {
+		return
+	}
 	n.idle[id]++
 	idle, boot := n.idle[id], n.boot
 	n.w.after(10*time.Millisecond, func() {
+		if steady {
+			defer delete(n.idle, id)
+		}
 		if !n.up() || n.idle[id] != idle || n.boot != boot {
 			return
 		}
