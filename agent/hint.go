@@ -10,60 +10,66 @@ import (
 	"github.com/gravenio/graven/pmemlog"
 )
 
-// quiet is how long after the last flush a replica's hint is persisted by
-// itself. Until then the next flush may carry it along for nothing.
-const quiet = 10 * time.Millisecond
+// beat is how often a replica's hint is looked at while flushes go on. What a flush
+// has acknowledged is hinted within two of them.
+const beat = 5 * time.Millisecond
 
-// hint persists a replica's hint when its flushes have paused, or as long after
-// the first one that may have left it behind. Its timer runs only while there is
-// something to persist, and a flush costs no more than a look at the clock.
+// hint has what a replica has acknowledged hinted in time: the next flush carries the
+// hint along, or, where none comes, it is persisted by itself. Its timer runs only
+// while there is something to persist, and a flush costs no more than a count.
 type hint struct {
-	steady  bool // a flush may leave more behind than itself, so no pause is waited for
 	replica interface {
 		HintLag() bool
+		HintNext()
 		PersistHint() error
 	}
 	log   *slog.Logger
 	timer *time.Timer
-	begun time.Time
 
-	last  atomic.Int64 // when the last flush ended, since begun
-	armed atomic.Bool
+	flushes atomic.Uint64 // that have ended
+	armed   atomic.Bool
 
 	mu      sync.Mutex // held while the timer's function runs
+	seen    uint64     // flushes by the last beat
 	stopped bool
 }
 
 func (h *hint) init(r *pmemlog.Replica, log *slog.Logger) {
-	h.replica, h.log, h.begun = r, log, time.Now()
-	h.steady = r != nil && r.Info().Media == pmemlog.KindPmem
+	h.replica, h.log = r, log
 	h.timer = time.AfterFunc(time.Hour, h.tick)
 	h.timer.Stop()
 }
 
 // flushed is called after each flush.
 func (h *hint) flushed() {
-	h.last.Store(int64(time.Since(h.begun)))
+	h.flushes.Add(1)
+	h.arm()
+}
+
+func (h *hint) arm() {
 	if !h.armed.Load() && h.armed.CompareAndSwap(false, true) {
-		h.timer.Reset(quiet)
+		h.timer.Reset(beat)
 	}
 }
 
+// tick asks the next flush to carry the hint if one has come since the last tick, and
+// persists it if none has.
 func (h *hint) tick() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.stopped {
 		return
 	}
-	last := h.last.Load()
-	if since := time.Since(h.begun) - time.Duration(last); since < quiet && !h.steady {
-		h.timer.Reset(quiet - since)
+	if n := h.flushes.Load(); n != h.seen {
+		h.seen = n
+		h.replica.HintNext()
+		h.timer.Reset(beat)
 		return
 	}
 	h.persist()
 	h.armed.Store(false)
-	if h.last.Load() != last && h.armed.CompareAndSwap(false, true) {
-		h.timer.Reset(quiet)
+	if h.flushes.Load() != h.seen {
+		h.arm()
 	}
 }
 

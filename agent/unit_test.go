@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -19,46 +20,53 @@ import (
 	"github.com/gravenio/graven/openapi"
 	"github.com/gravenio/graven/pmemlog"
 	"github.com/gravenio/graven/pmemlog/format"
-	"github.com/gravenio/graven/pmemlog/pmemtest"
 	"github.com/gravenio/graven/rdmaio"
 )
 
-// lagging is a replica whose hint lags after each flush.
+// lagging is a replica whose hint lags after each flush that was not asked to carry it.
 type lagging struct {
 	mu        sync.Mutex
-	lag       bool
-	persisted []time.Duration
 	begun     time.Time
+	flushes   int
+	hinted    int  // the flush up to which all is hinted
+	wanted    bool // of the next flush
+	carried   []time.Duration
+	persisted []time.Duration
 }
 
 func (l *lagging) HintLag() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.lag
+	return l.hinted < l.flushes
+}
+
+func (l *lagging) HintNext() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.wanted = true
 }
 
 func (l *lagging) PersistHint() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.lag = false
+	l.hinted = l.flushes
 	l.persisted = append(l.persisted, time.Since(l.begun))
 	return nil
 }
 
-func (l *lagging) append() {
+func (l *lagging) flush() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.lag = true
+	if l.wanted {
+		l.hinted, l.wanted = l.flushes, false
+		l.carried = append(l.carried, time.Since(l.begun))
+	}
+	l.flushes++
 }
 
-func (l *lagging) times() []time.Duration {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.persisted
-}
-
-// The hint is persisted 10 ms after the last flush, once, and the timer then
-// rests. The clock is simulated.
+// What a flush has acknowledged is hinted within 10 ms: the next flush is asked to
+// carry it and, where none comes, it is persisted once, and the timer then rests. The
+// clock is simulated.
 func TestHintTimer(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -72,15 +80,12 @@ func TestHintTimer(t *testing.T) {
 		}
 		flush := func(ms int) {
 			at(ms)
-			r.append()
+			r.flush()
 			h.flushed()
 		}
-		for ms := range 25 { // busy: the next flush carries the hint
-			flush(ms)
-		}
-		at(33)
-		if len(r.times()) != 0 {
-			t.Errorf("persisted at %v while flushes went on", r.times())
+		ms := time.Millisecond
+		for n := 0; n <= 16; n += 4 {
+			flush(n)
 		}
 		at(1000)
 		if h.armed.Load() {
@@ -88,69 +93,21 @@ func TestHintTimer(t *testing.T) {
 		}
 		flush(1000)
 		at(2000)
-		want := []time.Duration{34 * time.Millisecond, 1010 * time.Millisecond}
-		if fmt.Sprint(r.times()) != fmt.Sprint(want) {
-			t.Errorf("persisted at %v, want %v", r.times(), want)
+		r.mu.Lock()
+		if want := []time.Duration{8 * ms, 12 * ms, 16 * ms, 1000 * ms}; !slices.Equal(r.carried, want) {
+			t.Errorf("carried along at %v, want %v", r.carried, want)
 		}
+		if want := []time.Duration{25 * ms, 1010 * ms}; !slices.Equal(r.persisted, want) {
+			t.Errorf("persisted at %v, want %v", r.persisted, want)
+		}
+		r.mu.Unlock()
 		flush(2000)
 		h.stop()
 		at(3000)
-		if len(r.times()) != 2 {
+		if len(r.persisted) != 2 {
 			t.Error("it persists after stop")
 		}
 	})
-}
-
-// On persistent memory a flush may leave the hint further behind: it is persisted
-// 10 ms after the first flush that it has not seen, however many come.
-func TestHintTimerThatWaitsForNoPause(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		r := &lagging{begun: time.Now()}
-		h := &hint{}
-		h.init(nil, slog.New(slog.DiscardHandler))
-		h.replica, h.steady = r, true
-		for range 9 {
-			r.append()
-			h.flushed()
-			time.Sleep(3 * time.Millisecond)
-		}
-		time.Sleep(time.Second)
-		synctest.Wait()
-		want := []time.Duration{10 * time.Millisecond, 22 * time.Millisecond, 34 * time.Millisecond}
-		if fmt.Sprint(r.times()) != fmt.Sprint(want) {
-			t.Errorf("persisted at %v, want %v", r.times(), want)
-		}
-		if h.armed.Load() {
-			t.Error("the timer goes on with nothing to do")
-		}
-		h.stop()
-	})
-}
-
-// Which of the two it is, the pool's medium says.
-func TestHintTimerKnowsItsMedium(t *testing.T) {
-	t.Parallel()
-	for kind, steady := range map[pmemlog.Kind]bool{pmemlog.KindPmem: true, pmemlog.KindFile: false} {
-		m := pmemtest.New(1<<20, pmemtest.Options{Kind: kind})
-		p, err := pmemlog.Format(m, pmemlog.FormatOptions{PoolID: format.ID{1}, ClusterID: format.ID{2}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		r, err := p.Create(pmemlog.Spec{Cluster: format.ID{2}, Log: format.ID{3}, Replica: format.ID{4}, Capacity: 64 << 10})
-		if err != nil {
-			t.Fatal(err)
-		}
-		h := &hint{}
-		h.init(r, slog.New(slog.DiscardHandler))
-		if h.steady != steady {
-			t.Errorf("on %s it waits for a pause: %v", kind, !h.steady)
-		}
-		h.stop()
-		if err := p.Close(); err != nil {
-			t.Error(err)
-		}
-	}
 }
 
 // idle is an agent that has not been run.

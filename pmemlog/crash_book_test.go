@@ -32,7 +32,6 @@ const (
 
 // replicaBook is the part of one replica.
 type replicaBook struct {
-	kind     pmemlog.Kind
 	capacity uint64
 	presence presence
 	states   []state // what was promised first, then what is being promised
@@ -111,7 +110,7 @@ func (r *replicaBook) acknowledge(durable uint64) error {
 	if durable == s.durable {
 		return nil
 	}
-	s.floor = s.floor.Max(pmemlog.HintAfter(r.kind, r.capacity, r.acked))
+	s.floor = s.floor.Max(pmemlog.HintAfter(r.capacity, r.acked))
 	s.durable, s.logs = durable, s.logs[:1:1]
 	if s.sealed() {
 		r.acked = format.Position{Epoch: end.Epoch, LSN: durable}

@@ -114,7 +114,7 @@ func (s *script) flush() error {
 		return fmt.Errorf("%w: durable is %d, the tail %d", errScript, durable, s.w.chain.LSN)
 	}
 	if durable > s.durable {
-		s.floor = s.floor.Max(pmemlog.HintAfter(s.m.Kind(), ringSize, s.lastAcked))
+		s.floor = s.floor.Max(pmemlog.HintAfter(ringSize, s.lastAcked))
 		s.durable = durable
 		s.lastAcked = pos(s.w.chain.Epoch, durable)
 	}

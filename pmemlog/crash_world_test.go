@@ -138,7 +138,7 @@ func (w *world) settlePresence(b byte, is bool) error {
 }
 
 func (w *world) create(b byte, capacity uint64) error {
-	r := &replicaBook{kind: w.m.Kind(), capacity: capacity, presence: coming, states: []state{{logs: []history{emptyHistory(format.TrimPoint{})}}}}
+	r := &replicaBook{capacity: capacity, presence: coming, states: []state{{logs: []history{emptyHistory(format.TrimPoint{})}}}}
 	w.book.replicas[b] = r
 	if _, err := w.p.Create(spec(b, capacity)); err != nil {
 		return err

@@ -15,8 +15,8 @@
 // critical section, so no write that was admitted before a fence lands after it.
 //
 // A replica knows what it has lost. Its hint, the position up to which it has
-// acknowledged, is on media at most one flush late, on persistent memory at most a
-// page of records (PersistHint ends both), and never ahead of what is persistent. A scan that ends below the hint, or below a
+// acknowledged, is on media at most 64 KiB or one flush late, whichever is more
+// (HintNext and PersistHint end that), and never ahead of what is persistent. A scan that ends below the hint, or below a
 // commit LSN that records behind its end carry, makes a suspect; its fence
 // persists that evidence as the hint, because rewriting destroys the records.
 // A suspect's hint falls only when a Seal says that the loss is made good, and
@@ -66,8 +66,9 @@
 // A sync that says it succeeded and did not breaks the promises. It is noticed, as
 // a suspect or a replica that is refused, wherever something that is persistent
 // tells: a hint that a later flush carried, a commit LSN in a later record, a hint
-// line of the lost header. Of the last flush before the power cut nothing does,
-// and nothing tells where all syncs lie.
+// line of the lost header. Of the last flush before the power cut nothing does, nor
+// of those before it whose records are all lost and were not hinted yet, and nothing
+// tells where all syncs lie.
 //
 // # Damage
 //

@@ -22,10 +22,8 @@ func WaitForSyncers(p *Pool, n int) {
 
 // HintAfter returns the lowest hint that may be persistent once a flush has returned
 // whose writes came after acked was acknowledged.
-func HintAfter(kind Kind, capacity uint64, acked format.Position) format.Position {
-	if kind == KindPmem && acked.LSN > 0 {
-		acked.LSN -= min(acked.LSN, hintEvery(capacity)-format.Align)
-	}
+func HintAfter(capacity uint64, acked format.Position) format.Position {
+	acked.LSN -= min(acked.LSN, hintEvery(capacity)-format.Align)
 	return acked
 }
 

@@ -8,8 +8,7 @@ import (
 
 // Flush makes persistent what was written before the call and returns the LSN
 // up to which everything is. Writes go on meanwhile. The hint that it carries
-// along is what earlier flushes have acknowledged, so that the replica's
-// persistent hint is at most one flush behind, or a page on persistent memory. Of many that are called at once, one
+// along now and then is what earlier flushes have acknowledged: see [Replica.HintLag]. Of many that are called at once, one
 // serves all whose writes came before it began.
 func (s *Session) Flush() (uint64, error) {
 	r := s.r
@@ -100,7 +99,7 @@ func (s *Session) startFlush() (flushing, error) {
 		rewinds: r.rewinds, sealed: r.sealed,
 	}
 	f.needed = r.chain.LSN != r.durableLSN()
-	if !f.needed {
+	if !f.needed || !r.hintDue() {
 		return f, nil
 	}
 	return f, r.writeHintLine() // rule: hint with the next flush

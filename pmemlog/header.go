@@ -94,16 +94,15 @@ func (r *Replica) nextHintLine() (Span, format.Position, bool) {
 	return Span{Off: off, Bytes: r.line[:]}, hint, true
 }
 
-// hintEvery is how many bytes appends to persistent memory may leave acknowledged
-// and not hinted: a line in each of them would cost a quarter of a short one.
-// PersistHint ends that, too, and damage to so few records goes unnoticed only if it
-// takes all that a later commit LSN stands in: ADR 29.
-func hintEvery(capacity uint64) uint64 { return min(4<<10, capacity/16) }
+// hintEvery is how many bytes may be acknowledged and not hinted before a flush takes
+// the hint along: to make and store a line costs a quarter of a short append to
+// persistent memory, and a page more to sync as much on a disk.
+func hintEvery(capacity uint64) uint64 { return min(64<<10, capacity/16) }
 
-// hintDue says whether the next append should take a hint line along. The first one
-// behind a header does, since the line tells if that header is lost. op is held.
+// hintDue says whether the next flush should take a hint line along: ADR 29. The first
+// one behind a header does, since the line tells if that header is lost. op is held.
 func (r *Replica) hintDue() bool {
-	return r.suspect || r.lineOf != r.slot.Generation ||
+	return r.lineOf != r.slot.Generation || r.suspect || r.hintWanted.Load() ||
 		r.acked.Epoch != r.hint.Epoch || r.acked.LSN >= r.hint.LSN+hintEvery(r.entry.capacity)
 }
 
@@ -111,6 +110,9 @@ func (r *Replica) hintDue() bool {
 func (r *Replica) hintWritten(hint format.Position) {
 	r.hint, r.lineAt = hint, 1-r.lineAt
 	r.lineOf = r.slot.Generation
+	if r.hintWanted.Load() {
+		r.hintWanted.Store(false)
+	}
 	r.lineSeq++
 	r.suspect = false // what was lost has been made good, and more
 }
@@ -140,14 +142,17 @@ func (r *Replica) loadHint(page []byte) error {
 }
 
 // HintLag reports whether the replica has acknowledged more than its persistent
-// hint tells. The next flush carries the hint along; without one, PersistHint
-// should be called after 10 ms. On persistent memory not every flush does, so there
-// it should be called after 10 ms anyway.
+// hint tells. A flush carries the hint along now and then. So that nothing is without
+// one for longer than 10 ms, HintNext or, if no flush comes, PersistHint should be
+// called by then.
 func (r *Replica) HintLag() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.gone == nil && r.failed == nil && r.acked.After(r.hint)
 }
+
+// HintNext has the next flush carry the hint along. It waits for nothing.
+func (r *Replica) HintNext() { r.hintWanted.Store(true) }
 
 // PersistHint persists the hint by itself. It does nothing when there is no lag.
 func (r *Replica) PersistHint() error {

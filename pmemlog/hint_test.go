@@ -7,36 +7,66 @@ import (
 	"github.com/gravenio/graven/pmemlog/pmemtest"
 )
 
-// TestHintFallsBehindByAPage: appends to persistent memory leave the hint behind, by
-// less than a page of what they have acknowledged, and move it a page at a time. It is
-// the persistent one that counts, so what the power leaves is looked at.
-func TestHintFallsBehindByAPage(t *testing.T) {
-	t.Parallel()
-	const page, record = 4096, 320
-	m := pmemtest.New(1<<20, pmemtest.Options{Kind: pmemlog.KindPmem})
+// hinting is a replica with a ring of 2 MiB, so that its hint falls behind as far as
+// that of any.
+func hinting(t *testing.T, kind pmemlog.Kind) (*pmemtest.Medium, *writer) {
+	t.Helper()
+	m := pmemtest.New(4<<20, pmemtest.Options{Kind: kind})
 	p := get[*pmemlog.Pool](t)(pmemlog.Format(m, formatOptions()))
 	t.Cleanup(func() { _ = p.Close() })
-	r := get[*pmemlog.Replica](t)(p.Create(spec(1, 256<<10)))
-	w := openWriter(t, r, 1)
-	moved, last := 0, hintOnMedia(t, m).LSN
-	for range 400 {
-		before := w.chain.LSN
-		w.appendNow(record - 64)
-		hint := hintOnMedia(t, m).LSN
-		if hint > before || before >= hint+page {
-			t.Fatalf("after an append at %[2]d the persistent hint is %[1]d: must be less than a page before that, and not beyond", hint, before)
+	return m, openWriter(t, get[*pmemlog.Replica](t)(p.Create(spec(1, 2<<20))), 1)
+}
+
+func kinds() []pmemlog.Kind { return []pmemlog.Kind{pmemlog.KindFile, pmemlog.KindPmem} }
+
+// TestHintFallsBehind: appends leave the hint behind, by less than 64 KiB of what
+// they have acknowledged, and move it by as much. It is the persistent one that counts,
+// so what the power leaves is looked at.
+func TestHintFallsBehind(t *testing.T) {
+	t.Parallel()
+	const lag, record, appends = 64 << 10, 4 << 10, 200
+	for _, kind := range kinds() {
+		m, w := hinting(t, kind)
+		moved, last := 0, hintOnMedia(t, m).LSN
+		for range appends {
+			before := w.chain.LSN
+			w.appendNow(record - 64)
+			hint := hintOnMedia(t, m).LSN
+			if hint > before || before >= hint+lag {
+				t.Fatalf("%s: after an append at %d the persistent hint is %d: must be less than %d before that, and not beyond", kind, before, hint, lag)
+			}
+			if hint != last {
+				moved++
+			}
+			last = hint
 		}
-		if hint != last {
-			moved++
+		if most := appends*record/lag + 1; moved < most/2 || moved > most {
+			t.Errorf("%s: the hint moved %d times in %d appends, want at most %d", kind, moved, appends, most)
 		}
-		last = hint
+		must(t, w.s.Replica().PersistHint())
+		if hint := hintOnMedia(t, m).LSN; hint != w.chain.LSN {
+			t.Errorf("%s: the hint is %d behind PersistHint, the tail is %d", kind, hint, w.chain.LSN)
+		}
 	}
-	if most := 400*record/page + 1; moved < most/2 || moved > most {
-		t.Errorf("the hint moved %d times in 400 appends, want at most %d", moved, most)
-	}
-	must(t, r.PersistHint())
-	if hint := hintOnMedia(t, m).LSN; hint != w.chain.LSN {
-		t.Errorf("the hint is %d behind PersistHint, the tail is %d", hint, w.chain.LSN)
+}
+
+// TestHintNext: the next flush carries the hint along, once.
+func TestHintNext(t *testing.T) {
+	t.Parallel()
+	for _, kind := range kinds() {
+		m, w := hinting(t, kind)
+		for range 3 {
+			w.appendNow(100)
+			w.appendNow(100)
+			w.appendNow(100)
+			acked := w.chain.LSN
+			w.s.Replica().HintNext()
+			w.appendNow(100)
+			w.appendNow(100)
+			if hint := hintOnMedia(t, m).LSN; hint != acked {
+				t.Errorf("%s: the persistent hint is %d, want %d, as the append that was told to has brought it", kind, hint, acked)
+			}
+		}
 	}
 }
 
@@ -44,18 +74,17 @@ func TestHintFallsBehindByAPage(t *testing.T) {
 // if that header is lost. So the first append that has something to tell brings one.
 func TestHintLineFollowsEachHeader(t *testing.T) {
 	t.Parallel()
-	m := pmemtest.New(1<<20, pmemtest.Options{Kind: pmemlog.KindPmem})
-	p := get[*pmemlog.Pool](t)(pmemlog.Format(m, formatOptions()))
-	t.Cleanup(func() { _ = p.Close() })
-	w := openWriter(t, get[*pmemlog.Replica](t)(p.Create(spec(1, 256<<10))), 1)
-	for range 5 {
-		w.appendNow(100)
-		must(t, w.s.Trim(w.point())) // a header
-		w.appendNow(100)
-		acked := w.chain.LSN
-		w.appendNow(100)
-		if hint := hintOnMedia(t, m).LSN; hint != acked {
-			t.Errorf("the persistent hint is %d, want %d, as the second append behind a header brings it", hint, acked)
+	for _, kind := range kinds() {
+		m, w := hinting(t, kind)
+		for range 5 {
+			w.appendNow(100)
+			must(t, w.s.Trim(w.point())) // a header
+			w.appendNow(100)
+			acked := w.chain.LSN
+			w.appendNow(100)
+			if hint := hintOnMedia(t, m).LSN; hint != acked {
+				t.Errorf("%s: the persistent hint is %d, want %d, as the second append behind a header brings it", kind, hint, acked)
+			}
 		}
 	}
 }

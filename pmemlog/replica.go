@@ -36,6 +36,8 @@ type Replica struct {
 	op    turn         // guarded by mu
 	use   sync.RWMutex // shared by Read while it looks at the region; exclusive when that is given up
 
+	hintWanted atomic.Bool // the next flush is to carry the hint along
+
 	awaiting atomic.Int32 // flushes that wait for their turn, or for what they are for
 	turned   sync.Cond    // a flush has ended; its lock is mu
 

@@ -201,18 +201,21 @@ type crowd struct {
 	many int
 
 	mu       sync.Mutex
-	done     sync.Cond // an append has ended
-	busy     bool      // one is under way
-	gathered []byte    // records that wait for the next
+	busy     bool       // one of them appends, for itself and the others
+	gathered *gathering // what goes with the next append
 	spare    []byte
-	durable  uint64 // LSN
 	err      error
 }
 
+// gathering is records that are appended together. done is closed when they have been.
+type gathering struct {
+	records []byte
+	done    chan struct{}
+	err     error // once it is done
+}
+
 func newCrowd(a *appender, many int) *crowd {
-	c := &crowd{appender: a, many: many, durable: a.tail}
-	c.done.L = &c.mu
-	return c
+	return &crowd{appender: a, many: many, gathered: &gathering{done: make(chan struct{})}}
 }
 
 // appends measures them by the wall clock. Encoding is in, since a record can't be
@@ -242,31 +245,40 @@ func (c *crowd) appends(ctx context.Context, d time.Duration) (work, error) {
 
 func (c *crowd) appendOne() error {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.gathered = append(c.gathered, c.encode(1)[0]...)
-	end := c.next.LSN
-	for c.durable < end && c.err == nil {
-		if c.busy {
-			c.done.Wait()
-			continue
-		}
+	if c.err != nil {
+		defer c.mu.Unlock()
+		return c.err
+	}
+	f := c.gathered
+	f.records = append(f.records, c.encode(1)[0]...)
+	if !c.busy {
 		c.lead()
 	}
-	return c.err
+	c.mu.Unlock()
+	<-f.done
+	return f.err
 }
 
-// lead appends what has gathered, with the lock given up meanwhile.
+// lead appends what has gathered until nothing has, with the lock given up meanwhile.
 func (c *crowd) lead() {
 	c.busy = true
-	c.mu.Unlock()
-	runtime.Gosched()
-	c.mu.Lock()
-	batch := c.gathered
-	c.gathered = c.spare[:0]
-	c.mu.Unlock()
-	err := c.append(batch)
-	c.mu.Lock()
-	c.spare, c.busy, c.err = batch, false, err
-	c.durable += uint64(len(batch))
-	c.done.Broadcast()
+	for len(c.gathered.records) > 0 && c.err == nil {
+		for n := 0; n < len(c.gathered.records); { // whoever the last append was for gathers anew
+			n = len(c.gathered.records)
+			c.mu.Unlock()
+			runtime.Gosched()
+			c.mu.Lock()
+		}
+		f := c.gathered
+		c.gathered = &gathering{records: c.spare[:0], done: make(chan struct{})}
+		c.mu.Unlock()
+		f.err = c.append(f.records)
+		c.mu.Lock()
+		c.spare, c.err = f.records, f.err
+		close(f.done)
+	}
+	if c.busy = false; c.err != nil {
+		c.gathered.err = c.err
+		close(c.gathered.done)
+	}
 }

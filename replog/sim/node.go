@@ -35,9 +35,9 @@ type node struct {
 
 	// acked is the highest position that each replica has acknowledged or vouched
 	// for; what it says must be backed by its medium.
-	acked map[format.ID]format.Position
-	idle  map[format.ID]int    // counts flushes, so that a quiet time can be noticed
-	told  map[format.ID]uint64 // the version of the set that each replica has said it names in its seal
+	acked   map[format.ID]format.Position
+	flushes map[format.ID]int    // of each replica, since its hint was up to date
+	told    map[format.ID]uint64 // the version of the set that each replica has said it names in its seal
 }
 
 func newNode(w *world, index int) *node {
@@ -54,7 +54,7 @@ func (n *node) format() {
 	n.wipes++
 	n.medium, n.earlier = pmemtest.New(poolSize, n.w.media()), nil
 	n.setBack, n.refused = false, false
-	n.acked, n.idle, n.told = map[format.ID]format.Position{}, map[format.ID]int{}, map[format.ID]uint64{}
+	n.acked, n.flushes, n.told = map[format.ID]format.Position{}, map[format.ID]int{}, map[format.ID]uint64{}
 	if _, err := pmemlog.Format(n.medium, pmemlog.FormatOptions{PoolID: n.poolID, ClusterID: n.w.id('c', 0), Replicas: poolReplicas}); err != nil {
 		panic(fmt.Sprintf("sim: format a pool: %v", err))
 	}
@@ -79,6 +79,7 @@ func (n *node) start() {
 		return
 	}
 	n.boot++
+	clear(n.flushes)
 	if n.earlier = append(n.earlier, n.medium.Clone()); len(n.earlier) > 4 {
 		n.earlier = n.earlier[1:]
 	}
@@ -144,23 +145,31 @@ func (n *node) powered(f func() error) error {
 	return err
 }
 
-// quiet persists the hint when no flush has come for 10 ms, or 10 ms after the first
-// flush on persistent memory, as an agent does.
-func (n *node) quiet(id format.ID) {
-	steady := n.medium.Kind() == pmemlog.KindPmem
-	if steady && n.idle[id] > 0 {
-		return
+// hintInTime has what a flush has acknowledged hinted in time, as an agent does: as long
+// as flushes come, each beat asks the next one to carry the hint along; where none
+// came since the last beat, the hint is persisted by itself.
+func (n *node) hintInTime(id format.ID) {
+	n.flushes[id]++
+	if n.flushes[id] == 1 {
+		n.beat(id, 0, n.boot)
 	}
-	n.idle[id]++
-	idle, boot := n.idle[id], n.boot
-	n.w.after(10*time.Millisecond, func() {
-		if steady {
-			defer delete(n.idle, id)
-		}
-		if !n.up() || n.idle[id] != idle || n.boot != boot {
+}
+
+func (n *node) beat(id format.ID, seen, boot int) {
+	n.w.after(5*time.Millisecond, func() {
+		if !n.up() || n.boot != boot {
 			return
 		}
-		if r, err := n.pool.Replica(id); err == nil {
+		r, err := n.pool.Replica(id)
+		flushes := n.flushes[id]
+		switch {
+		case err != nil:
+			delete(n.flushes, id)
+		case flushes != seen:
+			r.HintNext()
+			n.beat(id, flushes, boot)
+		default:
+			delete(n.flushes, id)
 			_ = n.powered(r.PersistHint) // a replica that can't tells the next flush
 		}
 	})

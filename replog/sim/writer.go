@@ -379,7 +379,7 @@ func (x *writer) send(l *link, e core.Effect) {
 			durable = d
 			l.n.flushed(l.m.id, x.term.Epoch, durable)
 		}
-		l.n.quiet(l.m.id)
+		l.n.hintInTime(l.m.id)
 		return err
 	}, func() {
 		x.event(func(c *core.Core) { c.Flushed(l.peer, durable) })
