@@ -10,9 +10,14 @@ import (
 	"github.com/gravenio/graven/pmemlog"
 )
 
-// beat is how often a replica's hint is looked at while flushes go on. What a flush
-// has acknowledged is hinted within two of them.
-const beat = 5 * time.Millisecond
+const (
+	// beat is how often a replica's hint is looked at while flushes go on.
+	beat = 5 * time.Millisecond
+	// slowFlush is how long a flush takes behind which no beat is waited for: the next one
+	// carries the hint along. What a quicker one has acknowledged is hinted within a
+	// beat and the two flushes that the line may wait for, or within two beats: 10 ms.
+	slowFlush = 2 * time.Millisecond
+)
 
 // hint has what a replica has acknowledged hinted in time: the next flush carries the
 // hint along, or, where none comes, it is persisted by itself. Its timer runs only
@@ -26,7 +31,8 @@ type hint struct {
 	log   *slog.Logger
 	timer *time.Timer
 
-	flushes atomic.Uint64 // that have ended
+	flushes atomic.Uint64 // that have ended, and made more persistent
+	durable atomic.Uint64 // what the last one returned
 	armed   atomic.Bool
 
 	mu      sync.Mutex // held while the timer's function runs
@@ -40,9 +46,15 @@ func (h *hint) init(r *pmemlog.Replica, log *slog.Logger) {
 	h.timer.Stop()
 }
 
-// flushed is called after each flush.
-func (h *hint) flushed() {
-	h.flushes.Add(1)
+// flushed is called after each flush, with the LSN that it returned. One that had
+// nothing to do carries nothing along, and is as good as none.
+func (h *hint) flushed(durable uint64, took time.Duration) {
+	if h.durable.Swap(durable) != durable {
+		h.flushes.Add(1)
+		if took >= slowFlush {
+			h.replica.HintNext()
+		}
+	}
 	h.arm()
 }
 

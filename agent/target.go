@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/gravenio/graven/pmemlog"
 	"github.com/gravenio/graven/pmemlog/format"
@@ -99,23 +100,28 @@ func (t *target) Write(lsn uint64, p []byte) error {
 }
 
 // Flush implements [rdmaio.Target].
-func (t *target) Flush() (uint64, error) { return t.flushed(t.session.Flush()) }
+func (t *target) Flush() (uint64, error) {
+	begun := time.Now()
+	durable, err := t.session.Flush()
+	return t.flushed(begun, durable, err)
+}
 
 // Append implements [rdmaio.Appender].
 func (t *target) Append(lsn uint64, p []byte) (uint64, error) {
-	durable, err := t.flushed(t.session.Append(lsn, p))
-	if err == nil {
+	begun := time.Now()
+	durable, err := t.session.Append(lsn, p)
+	if durable, err = t.flushed(begun, durable, err); err == nil {
 		t.a.metrics.written.Add(uint64(len(p)))
 	}
 	return durable, err
 }
 
-func (t *target) flushed(durable uint64, err error) (uint64, error) {
+func (t *target) flushed(begun time.Time, durable uint64, err error) (uint64, error) {
 	if err != nil {
 		return 0, t.wire(err)
 	}
 	t.a.metrics.flushes.Add(1)
-	t.hosted.hint.flushed()
+	t.hosted.hint.flushed(durable, time.Since(begun))
 	return durable, nil
 }
 

@@ -54,6 +54,18 @@ func (l *lagging) PersistHint() error {
 	return nil
 }
 
+func (l *lagging) asked() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.wanted
+}
+
+func (l *lagging) times() []time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.persisted)
+}
+
 func (l *lagging) flush() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -81,7 +93,7 @@ func TestHintTimer(t *testing.T) {
 		flush := func(ms int) {
 			at(ms)
 			r.flush()
-			h.flushed()
+			h.flushed(uint64(r.flushes), time.Millisecond)
 		}
 		ms := time.Millisecond
 		for n := 0; n <= 16; n += 4 {
@@ -104,8 +116,38 @@ func TestHintTimer(t *testing.T) {
 		flush(2000)
 		h.stop()
 		at(3000)
-		if len(r.persisted) != 2 {
+		if len(r.times()) != 2 {
 			t.Error("it persists after stop")
+		}
+	})
+}
+
+// Behind a slow flush no beat is waited for, and flushes that have nothing to do don't
+// keep the hint from being persisted.
+func TestHintTimerOfOddFlushes(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := &lagging{begun: time.Now()}
+		h := &hint{}
+		h.init(nil, slog.New(slog.DiscardHandler))
+		h.replica = r
+		defer h.stop()
+		r.flush()
+		h.flushed(1, slowFlush-1)
+		if r.asked() {
+			t.Error("the hint is asked for behind a quick flush already")
+		}
+		r.flush()
+		h.flushed(2, slowFlush)
+		if !r.asked() {
+			t.Error("the hint is not asked for behind a slow flush")
+		}
+		for range 20 {
+			time.Sleep(time.Millisecond)
+			h.flushed(2, 0)
+		}
+		if got := r.times(); !slices.Equal(got, []time.Duration{10 * time.Millisecond}) {
+			t.Errorf("persisted at %v beside flushes that had nothing to do, want once, after 10ms", got)
 		}
 	})
 }

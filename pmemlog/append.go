@@ -64,6 +64,14 @@ func (s *Session) Append(lsn uint64, p []byte) (uint64, error) {
 		}
 		return s.Flush()
 	}
+	if r.pool.dev.blocks { // then mu is not for it to hold
+		r.op.Lock()
+		defer r.op.Unlock()
+		if err := s.admit(lsn, p); err != nil {
+			return 0, err
+		}
+		return r.persistNow(p)
+	}
 	end, failed, err := s.appendNow(lsn, p)
 	if failed {
 		defer r.op.Unlock()
@@ -78,10 +86,14 @@ func (s *Session) Append(lsn uint64, p []byte) (uint64, error) {
 func (s *Session) appendNow(lsn uint64, p []byte) (end uint64, failed bool, err error) {
 	r := s.r
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	r.op.take()
+	defer func() {
+		if !failed {
+			r.op.end()
+		}
+		r.mu.Unlock()
+	}()
 	if err := s.admit(lsn, p); err != nil {
-		r.op.end()
 		return 0, false, err
 	}
 	f := &r.fed
@@ -89,7 +101,6 @@ func (s *Session) appendNow(lsn uint64, p []byte) (end uint64, failed bool, err 
 		return 0, true, err
 	}
 	r.appended(&f.chain, f.hint, f.lags)
-	r.op.end()
 	return r.durable, false, nil
 }
 
@@ -120,7 +131,7 @@ func (r *Replica) acknowledged(chain *format.Chain, hint format.Position, lags b
 	return r.durable
 }
 
-// persistWithHint persists the spans and, beside them, a hint line if one is due.
+// persistWithHint persists the spans and, beside them, a hint line if the hint lags.
 func (r *Replica) persistWithHint(spans []Span) (format.Position, bool, error) {
 	line, hint, lags := r.nextHintLine()
 	if lags { // rule: hint with the next flush

@@ -17,6 +17,7 @@ const (
 type device struct {
 	medium    Medium
 	persister persister // what persists as it writes, so that a sync has nothing to do; nil for other media
+	blocks    bool      // that may wait for a disk
 
 	mu      sync.Mutex
 	ended   sync.Cond // a sync has ended
@@ -34,6 +35,8 @@ func newDevice(m Medium) *device {
 	d.ended.L = &d.mu
 	if m.Kind() == KindPmem {
 		d.persister, _ = m.(persister)
+		b, ok := m.(blocker)
+		d.blocks = ok && b.Blocks()
 	}
 	return d
 }

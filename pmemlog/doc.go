@@ -15,7 +15,7 @@
 // critical section, so no write that was admitted before a fence lands after it.
 //
 // A replica knows what it has lost. Its hint, the position up to which it has
-// acknowledged, is on media at most 64 KiB or one flush late, whichever is more
+// acknowledged, is on media late by the last flush and less than 64 KiB before it
 // (HintNext and PersistHint end that), and never ahead of what is persistent. A scan that ends below the hint, or below a
 // commit LSN that records behind its end carry, makes a suspect; its fence
 // persists that evidence as the hint, because rewriting destroys the records.
@@ -143,7 +143,8 @@
 // the package starts none. Changes to one replica follow one another; replicas do
 // not wait for each other, but share syncs: one sync serves all callers that came
 // before it began, carried out by one of them. A Flush runs beside later Writes.
-// Info, Free, Replicas and Identity never wait for I/O.
+// Info, Free, Replicas and Identity never wait for I/O; on persistent memory, whose
+// appends are none, Info waits for one that is under way.
 //
 // # On media
 //

@@ -20,6 +20,9 @@ func WaitForSyncers(p *Pool, n int) {
 	}
 }
 
+// Blocks says whether a pool's medium may wait for a disk where it persists.
+func Blocks(p *Pool) bool { return p.dev.blocks }
+
 // HintAfter returns the lowest hint that may be persistent once a flush has returned
 // whose writes came after acked was acknowledged.
 func HintAfter(capacity uint64, acked format.Position) format.Position {

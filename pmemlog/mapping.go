@@ -145,6 +145,9 @@ func (m *mapping) Fence() error {
 	return nil
 }
 
+// Blocks implements blocker.
+func (m *mapping) Blocks() bool { return m.sync }
+
 // Short implements [Memory].
 func (m *mapping) Short() int {
 	if m.sync {

@@ -77,6 +77,12 @@ type persister interface {
 	WriteBack(off, n int64) error
 }
 
+// blocker is a persister that may wait for a disk.
+type blocker interface {
+	// Blocks never changes.
+	Blocks() bool
+}
+
 // rewriter is a Medium that can write whole pages where they can't be touched.
 type rewriter interface {
 	// Rewrite writes p at off, both multiples of the page, and returns when that is

@@ -319,6 +319,13 @@ func (m *PMem) View(off, n int64, look func(b []byte) error) (err error) {
 	return errNoView
 }
 
+// Blocks says whether a write may wait for a disk: there is a file below the memory,
+// and the kernel writes it.
+func (m *PMem) Blocks() bool {
+	b, ok := m.mem.(blocker)
+	return ok && b.Blocks()
+}
+
 // describer is a [Memory] that can say what makes it persistent.
 type describer interface{ How() string }
 

@@ -236,6 +236,22 @@ func TestAppendIsWriteAndFlush(t *testing.T) {
 	}
 }
 
+// Where the kernel writes, an append may take as long as a disk does, and nobody who
+// asks for a replica's state may have to wait for that.
+func TestOnlyMsyncBlocks(t *testing.T) {
+	t.Parallel()
+	for d, blocks := range map[pmemlog.Durability]bool{pmemlog.DurabilityMsync: true, pmemlog.DurabilityFlush: false} {
+		p := get[*pmemlog.Pool](t)(pmemlog.CreatePMemPool(filepath.Join(t.TempDir(), "pool"), fileOptions(4<<20), d))
+		if got := pmemlog.Blocks(p); got != blocks {
+			t.Errorf("durability %s: an append may block: %v", d, got)
+		}
+		w := openWriter(t, get[*pmemlog.Replica](t)(p.Create(spec(1, 1<<20))), 1)
+		w.appendNow(200)
+		w.appendNow(200)
+		must(t, p.Close())
+	}
+}
+
 func TestAppendOnPMemIsOneFence(t *testing.T) {
 	t.Parallel()
 	m, _, r := newReplica(t, pmemtest.Options{Kind: pmemlog.KindPmem})

@@ -190,7 +190,8 @@ func (r *Replica) MemberBeyond(setVersion uint64) (uint64, bool) {
 	return newest.SetVersion, ok && newest.SetVersion > setVersion && slices.Contains(r.slot.Set, r.entry.replica)
 }
 
-// Info returns what the replica says of itself. It never waits for I/O.
+// Info returns what the replica says of itself. It never waits for I/O, but on
+// persistent memory for an append that is under way.
 func (r *Replica) Info() Info {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -67,7 +67,8 @@ func (s *Session) writer() error {
 	return nil
 }
 
-// Info returns what the replica says of itself. It never waits for I/O.
+// Info returns what the replica says of itself. It never waits for I/O, but on
+// persistent memory for an append that is under way.
 func (s *Session) Info() (Info, error) {
 	s.r.mu.Lock()
 	defer s.r.mu.Unlock()
