@@ -13,15 +13,16 @@ import (
 const (
 	// beat is how often a replica's hint is looked at while flushes go on.
 	beat = 5 * time.Millisecond
-	// slowFlush is how long a flush takes behind which no beat is waited for: the next one
-	// carries the hint along. What a quicker one has acknowledged is hinted within a
-	// beat and the two flushes that the line may wait for, or within two beats: 10 ms.
+	// slowFlush is how long a flush takes behind which no beat is waited for: the next
+	// one carries the hint along. What a quicker one has acknowledged is hinted within
+	// a beat and the two flushes that the line may wait for, or within two beats, and
+	// neither is more than 10 ms; but for a flush that turns out slow behind quick ones.
 	slowFlush = 2 * time.Millisecond
 )
 
 // hint has what a replica has acknowledged hinted in time: the next flush carries the
 // hint along, or, where none comes, it is persisted by itself. Its timer runs only
-// while there is something to persist, and a flush costs no more than a count.
+// while there is something to persist, and a flush costs no more than two counts.
 type hint struct {
 	replica interface {
 		HintLag() bool

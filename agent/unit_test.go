@@ -76,16 +76,21 @@ func (l *lagging) flush() {
 	l.flushes++
 }
 
+// newLagging is such a replica, and its timer.
+func newLagging() (*lagging, *hint) {
+	r, h := &lagging{begun: time.Now()}, &hint{}
+	h.init(nil, slog.New(slog.DiscardHandler))
+	h.replica = r
+	return r, h
+}
+
 // What a flush has acknowledged is hinted within 10 ms: the next flush is asked to
 // carry it and, where none comes, it is persisted once, and the timer then rests. The
 // clock is simulated.
 func TestHintTimer(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		r := &lagging{begun: time.Now()}
-		h := &hint{}
-		h.init(nil, slog.New(slog.DiscardHandler))
-		h.replica = r
+		r, h := newLagging()
 		at := func(ms int) {
 			time.Sleep(time.Duration(ms)*time.Millisecond - time.Since(r.begun))
 			synctest.Wait()
@@ -127,10 +132,7 @@ func TestHintTimer(t *testing.T) {
 func TestHintTimerOfOddFlushes(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		r := &lagging{begun: time.Now()}
-		h := &hint{}
-		h.init(nil, slog.New(slog.DiscardHandler))
-		h.replica = r
+		r, h := newLagging()
 		defer h.stop()
 		r.flush()
 		h.flushed(1, slowFlush-1)

@@ -8,8 +8,9 @@ import (
 
 // Flush makes persistent what was written before the call and returns the LSN
 // up to which everything is. Writes go on meanwhile. The hint that it carries
-// along now and then is what earlier flushes have acknowledged: see [Replica.HintLag]. Of many that are called at once, one
-// serves all whose writes came before it began.
+// along now and then is what earlier flushes have acknowledged: see
+// [Replica.HintLag]. Of many that are called at once, one serves all whose writes came
+// before it began.
 func (s *Session) Flush() (uint64, error) {
 	r := s.r
 	if r.pool.dev.persister != nil {

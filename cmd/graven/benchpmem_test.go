@@ -36,7 +36,7 @@ func TestBenchPMemEndToEnd(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), r); err != nil {
 		t.Fatalf("%v in:\n%s", err, out)
 	}
-	const onEach, onVolatile, onFile = 6, 1, 3
+	const onEach, onVolatile, onFile = 6, 1, 4
 	if len(r.Items) != 3*onEach+onVolatile+onFile || r.Rounds != 2 || r.CPUs < 1 || r.Ring != 4<<20 {
 		t.Fatalf("result:\n%s", out)
 	}

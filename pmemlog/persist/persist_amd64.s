@@ -53,7 +53,7 @@ TEXT ·prefetchw(SB), NOSPLIT, $0-16
 	MOVQ lines+8(FP), CX
 
 prefetchwLine:
-	BYTE $0x0f; BYTE $0x0d; BYTE $0x0f // PREFETCHW (DI), which Go's assembler lacks
+	BYTE $0x0f; BYTE $0x0d; BYTE $0x0f // PREFETCHW (DI), which Go's assembler lacks; where the CPU does, it is a NOP
 	ADDQ $64, DI
 	DECQ CX
 	JNZ  prefetchwLine
