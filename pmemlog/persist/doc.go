@@ -22,6 +22,9 @@
 // [CPU.StreamSum] takes the CRC32C of what it streams from the registers that it
 // stores, where the CPU has AVX-512 and VPCLMULQDQ: ADR 17.
 //
+// [CPU.Short] says up to how much a copy and a Flush are quicker than a Stream, once
+// [Expect] has had the lines fetched: ADR 29.
+//
 // # What it assumes
 //
 // Memory is mapped write-back cacheable. Lines are 64 bytes on amd64; on arm64
