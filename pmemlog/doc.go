@@ -15,7 +15,7 @@
 // critical section, so no write that was admitted before a fence lands after it.
 //
 // A replica knows what it has lost. Its hint, the position up to which it has
-// acknowledged, is on media late by the last flush and less than 64 KiB before it
+// acknowledged, is on media late by the last flush and less than 256 KiB before it
 // (HintNext and PersistHint end that), and never ahead of what is persistent. A scan that ends below the hint, or below a
 // commit LSN that records behind its end carry, makes a suspect; its fence
 // persists that evidence as the hint, because rewriting destroys the records.

@@ -96,8 +96,9 @@ func (r *Replica) nextHintLine() (Span, format.Position, bool) {
 
 // hintEvery is how many bytes may be acknowledged and not hinted before a flush takes
 // the hint along: to make and store a line costs a quarter of a short append to
-// persistent memory, and a page more to sync as much on a disk.
-func hintEvery(capacity uint64) uint64 { return min(64<<10, capacity/16) }
+// persistent memory, and on a disk a page of its own to sync costs a tenth of an
+// append of 64 KiB.
+func hintEvery(capacity uint64) uint64 { return min(256<<10, capacity/16) }
 
 // hintDue says whether the next flush should take a hint line along: ADR 29. The first
 // one behind a header does, since the line tells if that header is lost. op is held.

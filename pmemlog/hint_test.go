@@ -7,24 +7,24 @@ import (
 	"github.com/gravenio/graven/pmemlog/pmemtest"
 )
 
-// hinting is a replica with a ring of 2 MiB, so that its hint falls behind as far as
+// hinting is a replica with a ring of 4 MiB, so that its hint falls behind as far as
 // that of any.
 func hinting(t *testing.T, kind pmemlog.Kind) (*pmemtest.Medium, *writer) {
 	t.Helper()
-	m := pmemtest.New(4<<20, pmemtest.Options{Kind: kind})
+	m := pmemtest.New(8<<20, pmemtest.Options{Kind: kind})
 	p := get[*pmemlog.Pool](t)(pmemlog.Format(m, formatOptions()))
 	t.Cleanup(func() { _ = p.Close() })
-	return m, openWriter(t, get[*pmemlog.Replica](t)(p.Create(spec(1, 2<<20))), 1)
+	return m, openWriter(t, get[*pmemlog.Replica](t)(p.Create(spec(1, 4<<20))), 1)
 }
 
 func kinds() []pmemlog.Kind { return []pmemlog.Kind{pmemlog.KindFile, pmemlog.KindPmem} }
 
-// TestHintFallsBehind: appends leave the hint behind, by less than 64 KiB of what
+// TestHintFallsBehind: appends leave the hint behind, by less than 256 KiB of what
 // they have acknowledged, and move it by as much. It is the persistent one that counts,
 // so what the power leaves is looked at.
 func TestHintFallsBehind(t *testing.T) {
 	t.Parallel()
-	const lag, record, appends = 64 << 10, 4 << 10, 200
+	const lag, record, appends = 256 << 10, 4 << 10, 800
 	for _, kind := range kinds() {
 		m, w := hinting(t, kind)
 		moved, last := 0, hintOnMedia(t, m).LSN
