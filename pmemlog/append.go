@@ -177,14 +177,17 @@ func (r *Replica) placed(lsn, n uint64) error {
 func (r *Replica) follow(chain format.Chain, p []byte) (format.Chain, error) {
 	for len(p) > 0 {
 		at := chain.LSN
-		h, err := chain.Follow(p) // rule: records follow
+		o, err := chain.FollowUnchecked(p) // rule: records follow
+		if err == nil && !o.CheckCRC(p) {
+			err = format.ErrCRC
+		}
 		if err != nil {
 			return chain, refused(at, len(p), err)
 		}
-		if err := r.may(h.LSN, h.Size(), h.Epoch); err != nil {
+		if err := r.may(o.LSN, o.Size(), o.Epoch); err != nil {
 			return chain, err
 		}
-		p = p[h.Size():]
+		p = p[o.Size():]
 	}
 	return chain, nil
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/gravenio/graven/pmemlog/crc32c"
 	"github.com/gravenio/graven/pmemlog/format"
 )
 
@@ -65,7 +66,7 @@ func (e *entry) encode(index int) []byte {
 	le.PutUint64(b[80:], uint64(e.length))
 	le.PutUint64(b[88:], e.capacity)
 	le.PutUint32(b[96:], version)
-	le.PutUint32(b[4:], castagnoli(b[entryPayload:]))
+	le.PutUint32(b[4:], crc32c.Checksum(b[entryPayload:]))
 	return b
 }
 
@@ -86,7 +87,7 @@ func decodeEntry(b []byte, index int) (entry, error) {
 	if len(b) < entrySize || le.Uint32(b) != entryMagic {
 		return entry{}, errNoEntry
 	}
-	if le.Uint32(b[4:]) != castagnoli(b[entryPayload:entrySize]) {
+	if le.Uint32(b[4:]) != crc32c.Checksum(b[entryPayload:entrySize]) {
 		return entry{}, format.ErrCRC
 	}
 	if err := checkVersion("entry", le.Uint32(b[96:])); err != nil {

@@ -2,10 +2,14 @@ package pmemlog
 
 import (
 	"encoding/binary"
+	"hash/crc32"
 	"runtime"
 
 	"github.com/gravenio/graven/pmemlog/format"
 )
+
+// castagnoli is the library's checksum, beside the one that is used.
+func castagnoli(b []byte) uint32 { return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)) }
 
 // WaitForSyncers returns when n callers wait for a sync that has not begun.
 func WaitForSyncers(p *Pool, n int) {

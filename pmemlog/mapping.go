@@ -3,11 +3,11 @@ package pmemlog
 import (
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"os"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/gravenio/graven/pmemlog/crc32c"
 	"github.com/gravenio/graven/pmemlog/persist"
 )
 
@@ -121,7 +121,7 @@ func (m *mapping) Stream(p []byte, off int64) error {
 // StreamSum implements [Memory].
 func (m *mapping) StreamSum(p []byte, off int64, crc uint32) (uint32, error) {
 	if m.sync {
-		return crc32.Update(crc, crc32.MakeTable(crc32.Castagnoli), p), m.Stream(p, off)
+		return crc32c.Update(crc, p), m.Stream(p, off)
 	}
 	return m.cpu.StreamSum(m.data[off:off+int64(len(p))], p, crc), nil
 }

@@ -28,8 +28,7 @@ type Memory interface {
 	// Stream writes p at off past the cache: it is persistent after the next
 	// fence. off and the length of p are multiples of LineSize.
 	Stream(p []byte, off int64) error
-	// StreamSum is Stream, and [crc32.Update] of crc with p, by the Castagnoli
-	// polynomial.
+	// StreamSum is Stream, and [crc32c.Update] of crc with p.
 	StreamSum(p []byte, off int64, crc uint32) (uint32, error)
 	// Flush begins to write back the lines that hold [off, off+n): they are
 	// persistent after the next fence.

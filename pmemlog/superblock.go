@@ -4,8 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 
+	"github.com/gravenio/graven/pmemlog/crc32c"
 	"github.com/gravenio/graven/pmemlog/format"
 )
 
@@ -27,8 +27,6 @@ const (
 )
 
 var errNoMagic = errors.New("the magic number is missing")
-
-func castagnoli(b []byte) uint32 { return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)) }
 
 // superblock is what a pool says of itself. Both copies are written at each
 // change, one after the other, so a flipped bit costs nothing.
@@ -59,7 +57,7 @@ func (s *superblock) encode() []byte {
 	le.PutUint32(b[80:], uint32(len(s.daemon)))
 	copy(b[daemonOffset:daemonOffset+MaxDaemonID], s.daemon)
 	le.PutUint64(b[confirmedOffset:], s.confirmed)
-	le.PutUint32(b[superblockCRC:], castagnoli(b[:superblockCRC]))
+	le.PutUint32(b[superblockCRC:], crc32c.Checksum(b[:superblockCRC]))
 	return b
 }
 
@@ -68,7 +66,7 @@ func decodeSuperblock(b []byte) (superblock, error) {
 	if len(b) < superblockSize || le.Uint64(b) != superblockMagic {
 		return superblock{}, errNoMagic
 	}
-	if le.Uint32(b[superblockCRC:]) != castagnoli(b[:superblockCRC]) {
+	if le.Uint32(b[superblockCRC:]) != crc32c.Checksum(b[:superblockCRC]) {
 		return superblock{}, format.ErrCRC
 	}
 	if err := checkVersion("superblock", le.Uint32(b[8:])); err != nil {

@@ -118,6 +118,23 @@ func (b *pmemBench) fio(size, jobs int) baseline {
 	return out
 }
 
+// fioAtOnce measures what the disk takes for as many writes of a size in one, with one
+// fdatasync: more than that nobody gets who writes them one behind the other. An
+// operation is one of the many.
+func (b *pmemBench) fioAtOnce(size, many int) baseline {
+	out := b.fio(size*many, 1)
+	one := out.measure
+	if one == nil {
+		return out
+	}
+	out.measure = func(ctx context.Context, d time.Duration) (work, error) {
+		w, err := one(ctx, d)
+		w.ops *= many
+		return w, err
+	}
+	return out
+}
+
 var errNoWrites = errors.New("fio reported no writes")
 
 // fioPatience bounds how long fio is given for its first write.

@@ -89,7 +89,7 @@ func (b *pmemBench) prepareMany(replica func(ring int64, payload int) (*appender
 			return err
 		}
 		item = &pmemItem{Media: agent.MediaFile, What: pmemCrowd, Size: int64(n), Appenders: len(all)}
-		b.add(item, newCrowd(a, len(all)).appends, b.beside(agent.MediaFile, pmemAppend, n, len(all)))
+		b.add(item, newCrowd(a, len(all)).appends, b.fioAtOnce(n, len(all)))
 	}
 	return nil
 }

@@ -9,7 +9,8 @@
 //   - imports: a package imports those of ours that its row of [Table] names,
 //     and a package that has no row is a finding of its own;
 //   - pure: a pure package touches no network, file, clock, global random
-//     source or foreign module, and starts no goroutine;
+//     source or foreign module (but for what says which instructions the CPU
+//     has), and starts no goroutine;
 //   - harness: a test harness is imported by tests and other harnesses only;
 //   - name: no package is a drawer for odds and ends (util, common, ...);
 //   - cgo: C is imported under rdmaio/internal/verbs and nowhere else;

@@ -4,7 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
+
+	"github.com/gravenio/graven/pmemlog/crc32c"
 )
 
 // Sizes of the format, in bytes.
@@ -37,9 +38,6 @@ var (
 	ErrChain    = errors.New("format: does not follow the record before") // its predecessor was another record
 	ErrEpoch    = errors.New("format: epoch is lower than the log's")     // left by an older writer
 )
-
-//nolint:gochecknoglobals // a constant table
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // Header is a record's header, decoded.
 type Header struct {
@@ -91,7 +89,7 @@ func EncodeHeader(rec []byte, h *Header) uint32 {
 	copy(rec[48:64], h.Meta[:])
 	end := HeaderSize + int(h.Length)
 	clear(rec[end:])
-	h.CRC = crc32.Checksum(rec[4:end], castagnoli)
+	h.CRC = checksum(rec, end)
 	le.PutUint32(rec, h.CRC)
 	return h.CRC
 }
@@ -168,11 +166,23 @@ func checkVersion(what string, is, must uint32) error {
 	return fmt.Errorf("%w: version of a %s is %d, must be %d; %s", ErrVersion, what, is, must, advice)
 }
 
+// beforeCRC is the state from which four zero bytes lead to that in which a CRC
+// begins. What is xored into it leads there from other bytes than zeroes.
+const beforeCRC = 0x641f6454
+
+// before is what a record's sum must begin with, for [crc32c.Update], so that its first
+// four bytes, where the sum itself stands, make no difference.
+func before(rec []byte) uint32 { return ^(beforeCRC ^ binary.LittleEndian.Uint32(rec)) }
+
+// checksum is the CRC32C of rec[4:end], taken from the first byte on: whole lines are
+// summed sooner than what begins in the middle of one.
+func checksum(rec []byte, end int) uint32 { return crc32c.Update(before(rec), rec[:end]) }
+
 // CheckCRC reports whether rec, at least HeaderSize+h.Length bytes, has the CRC
 // that its header names.
 func (h *Header) CheckCRC(rec []byte) bool {
 	end := HeaderSize + int(h.Length)
-	return len(rec) >= end && crc32.Checksum(rec[4:end], castagnoli) == h.CRC
+	return len(rec) >= end && checksum(rec, end) == h.CRC
 }
 
 // Chain is the state that the next record must follow: where it must stand,
@@ -231,20 +241,16 @@ func (o Outline) Size() uint64 { return RecordSize(int(o.Length)) }
 // names.
 func (o Outline) CheckCRC(rec []byte) bool {
 	end := HeaderSize + int(o.Length)
-	return len(rec) >= end && crc32.Checksum(rec[4:end], castagnoli) == o.CRC
+	return len(rec) >= end && checksum(rec, end) == o.CRC
 }
 
 // Sum is the CRC of a record that somebody takes while he copies it, from its
 // first byte on and in whole lines: see [Outline.Sum].
 type Sum struct {
 	Len   int    // how many bytes are to be summed, from the first on; whole lines of 64 bytes
-	CRC   uint32 // before them; once they are summed, behind them, as [crc32.Update] has it
+	CRC   uint32 // before them; once they are summed, behind them, as [crc32c.Update] has it
 	Taken bool   // they are
 }
-
-// beforeCRC is the state from which four zero bytes lead to that in which a CRC
-// begins. What is xored into it leads there from other bytes than zeroes.
-const beforeCRC = 0x641f6454
 
 // Sum returns how to sum rec, the whole record, without leaving out the CRC at
 // its head: it begins in a state in which these bytes make no difference.
@@ -252,7 +258,7 @@ func (o Outline) Sum(rec []byte) Sum {
 	const line = 64
 	return Sum{
 		Len: (HeaderSize + int(o.Length)) &^ (line - 1),
-		CRC: ^(beforeCRC ^ binary.LittleEndian.Uint32(rec)),
+		CRC: before(rec),
 	}
 }
 
@@ -265,7 +271,7 @@ func (o Outline) CheckSum(rec []byte, s *Sum) bool {
 	if s.Len == end {
 		return s.CRC == o.CRC
 	}
-	return len(rec) >= end && crc32.Update(s.CRC, castagnoli, rec[s.Len:end]) == o.CRC
+	return len(rec) >= end && crc32c.Update(s.CRC, rec[s.Len:end]) == o.CRC
 }
 
 // FollowUnchecked is Follow without the CRC, and so it costs next to nothing: the

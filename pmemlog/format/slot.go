@@ -4,7 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
+
+	"github.com/gravenio/graven/pmemlog/crc32c"
 )
 
 // Places in a replica's region, in bytes from its start.
@@ -86,7 +87,7 @@ func EncodeSlot(b []byte, s *Slot) {
 	for i, seal := range s.Seals {
 		EncodeSeal(b[slotSeals+i*sealSize:], seal)
 	}
-	le.PutUint32(b[slotCRC:], crc32.Checksum(b[:slotCRC], castagnoli))
+	le.PutUint32(b[slotCRC:], crc32c.Checksum(b[:slotCRC]))
 }
 
 // DecodeSlot reads a header slot. ErrVersion means a slot that is whole and of
@@ -99,7 +100,7 @@ func DecodeSlot(b []byte) (Slot, error) {
 	if le.Uint64(b) != slotMagic {
 		return Slot{}, ErrNoSlot
 	}
-	if le.Uint32(b[slotCRC:]) != crc32.Checksum(b[:slotCRC], castagnoli) {
+	if le.Uint32(b[slotCRC:]) != crc32c.Checksum(b[:slotCRC]) {
 		return Slot{}, ErrCRC
 	}
 	if err := checkVersion("header slot", le.Uint32(b[8:]), Version); err != nil {
@@ -172,7 +173,7 @@ func EncodeHint(b []byte, h HintLine) {
 	le.PutUint64(b[40:], hintVersion) // and reserved
 	le.PutUint64(b[48:], 0)
 	le.PutUint64(b[56:], 0)
-	le.PutUint32(b[4:], crc32.Checksum(b[hintPayload:], castagnoli))
+	le.PutUint32(b[4:], crc32c.Checksum(b[hintPayload:]))
 }
 
 // DecodeHint reads a hint line from the first HintSize bytes of b. ErrVersion
@@ -184,7 +185,7 @@ func DecodeHint(b []byte) (HintLine, error) {
 		return HintLine{}, ErrNoHint
 	}
 	le := binary.LittleEndian
-	if le.Uint32(b) != hintMagic || le.Uint32(b[4:]) != crc32.Checksum(b[hintPayload:HintSize], castagnoli) {
+	if le.Uint32(b) != hintMagic || le.Uint32(b[4:]) != crc32c.Checksum(b[hintPayload:HintSize]) {
 		return HintLine{}, ErrNoHint
 	}
 	if err := checkVersion("hint line", le.Uint32(b[40:]), hintVersion); err != nil {

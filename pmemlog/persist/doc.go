@@ -20,7 +20,7 @@
 // store buffer: [Fence].
 //
 // [CPU.StreamSum] takes the CRC32C of what it streams from the registers that it
-// stores, where the CPU has AVX-512 and VPCLMULQDQ: ADR 17.
+// stores, where package crc32c can: ADR 17.
 //
 // [CPU.Short] says up to how much a copy and a Flush are quicker than a Stream, once
 // [Expect] has had the lines fetched: ADR 29.
@@ -42,7 +42,5 @@
 // and volume 2, CLWB, CLFLUSHOPT, SFENCE, MOVNTDQ; volume 3, 12.3, write
 // combining. AMD64 Architecture Programmer's Manual, volume 2, 7.4. Arm
 // Architecture Reference Manual, DC CVAP. The choice of instructions is that of
-// Intel's libpmem. The sum folds by carry-less multiplication: Gopal, Ozturk,
-// Guilford and others, "Fast CRC Computation for Generic Polynomials Using
-// PCLMULQDQ Instruction", Intel, 2009.
+// Intel's libpmem.
 package persist

@@ -3,7 +3,8 @@ package persist
 import (
 	"errors"
 	"fmt"
-	"hash/crc32"
+
+	"github.com/gravenio/graven/pmemlog/crc32c"
 )
 
 // Line is the unit in which caches write back, in bytes, on amd64. Streams are
@@ -64,7 +65,6 @@ type CPU struct {
 	method Method
 	line   uintptr // what one instruction writes back, in bytes
 	wide   bool    // streams by 64-byte stores
-	sums   bool    // and takes their checksum on the way
 	short  int     // in bytes: see Short
 }
 
@@ -73,7 +73,7 @@ func New(m Method) (CPU, error) {
 	if !supported(m) {
 		return CPU{}, fmt.Errorf("%w: %s", ErrUnsupported, m)
 	}
-	return CPU{method: m, line: lineSize(), wide: wideStores(), sums: wideSums(), short: shortStores(m)}, nil
+	return CPU{method: m, line: lineSize(), wide: wideStores(), short: shortStores(m)}, nil
 }
 
 // Method returns the method.
@@ -92,25 +92,17 @@ func (c CPU) Flush(b []byte) {
 	}
 }
 
-// StreamSum is Stream, and [crc32.Update] of crc with the bytes of src by the
-// Castagnoli polynomial. Where the CPU has wide carry-less multiplication, the sum
-// is taken of the very registers that are stored, and costs next to nothing.
+// StreamSum is Stream, and [crc32c.Update] of crc with the bytes of src. Where the CPU
+// can, the sum is taken of the very registers that are stored, and costs next to
+// nothing: [crc32c.Stream].
 func (c CPU) StreamSum(dst, src []byte, crc uint32) uint32 {
-	if !c.sums {
+	if !crc32c.Streams() {
 		c.Stream(dst, src)
-		return crc32.Update(crc, castagnoli, src)
+		return crc32c.Update(crc, src)
 	}
 	mustStream(dst, src)
-	for len(dst) > 0 {
-		n := min(len(dst), callBytes)
-		crc = streamSum(dst[:n], src[:n], crc)
-		dst, src = dst[n:], src[n:]
-	}
-	return crc
+	return crc32c.Stream(crc, dst, src)
 }
-
-// castagnoli is read-only.
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // mustStream panics unless dst and src can be streamed.
 func mustStream(dst, src []byte) {

@@ -40,18 +40,6 @@ func lineSize() uintptr { return Line }
 // half a line in a write-combining buffer.
 func wideStores() bool { return cpu.X86.HasAVX512F }
 
-// wideSums says that the checksum of what is streamed by wide stores can be taken
-// on the way, 64 bytes at a time.
-func wideSums() bool {
-	const bitVPCLMULQDQ = 1 << 10 // of leaf 7, ECX
-	highest, _, _, _ := cpuid(0, 0)
-	if highest < 7 || !wideStores() || !cpu.X86.HasAVX512VL || !cpu.X86.HasSSE42 {
-		return false
-	}
-	_, _, leaf7, _ := cpuid(7, 0)
-	return leaf7&bitVPCLMULQDQ != 0
-}
-
 func aligned(b []byte) bool { return uintptr(unsafe.Pointer(unsafe.SliceData(b)))%Line == 0 }
 
 // shortStores is the limit of libpmem on every CPU. On those of AMD a stream was
@@ -94,10 +82,6 @@ func (c CPU) stream(dst, src []byte) {
 	stream128(d, s, lines)
 }
 
-func streamSum(dst, src []byte, crc uint32) uint32 {
-	return streamSum512(unsafe.Pointer(unsafe.SliceData(dst)), unsafe.Pointer(unsafe.SliceData(src)), uintptr(len(dst)/Line), crc)
-}
-
 func fence() { sfence() }
 
 //go:noescape
@@ -123,11 +107,6 @@ func stream128(dst, src unsafe.Pointer, lines uintptr)
 
 //go:noescape
 func stream512(dst, src unsafe.Pointer, lines uintptr)
-
-// streamSum512 copies at least one line, and is [crc32.Update].
-//
-//go:noescape
-func streamSum512(dst, src unsafe.Pointer, lines uintptr, crc uint32) uint32
 
 //go:noescape
 func sfence()

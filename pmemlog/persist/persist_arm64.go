@@ -14,10 +14,6 @@ func lineSize() uintptr { return 4 << (ctr() >> 16 & 0xf) }
 
 func wideStores() bool { return false }
 
-func wideSums() bool { return false }
-
-func streamSum([]byte, []byte, uint32) uint32 { panic("persist: no wide sums") }
-
 // shortStores is 0: a stream is a copy and a flush anyway.
 func shortStores(Method) int { return 0 }
 

@@ -8,10 +8,6 @@ func lineSize() uintptr { return Line }
 
 func wideStores() bool { return false }
 
-func wideSums() bool { return false }
-
-func streamSum([]byte, []byte, uint32) uint32 { panic("persist: no wide sums") }
-
 func shortStores(Method) int { return 0 }
 
 func expect([]byte) {}

@@ -3,9 +3,9 @@ package pmemtest
 import (
 	"errors"
 	"fmt"
-	"hash/crc32"
 
 	"github.com/gravenio/graven/pmemlog"
+	"github.com/gravenio/graven/pmemlog/crc32c"
 )
 
 // memory is a [Medium] of persistent memory as the product's own [pmemlog.PMem]
@@ -36,7 +36,7 @@ func (c memory) Stream(p []byte, off int64) error {
 
 // StreamSum implements [pmemlog.Memory].
 func (c memory) StreamSum(p []byte, off int64, crc uint32) (uint32, error) {
-	return crc32.Update(crc, crc32.MakeTable(crc32.Castagnoli), p), c.Stream(p, off)
+	return crc32c.Update(crc, p), c.Stream(p, off)
 }
 
 // store puts what is written into the cache, or past it, line by line: each

@@ -3,8 +3,8 @@ package tcp
 import (
 	"encoding/binary"
 	"fmt"
-	"hash/crc32"
 
+	"github.com/gravenio/graven/pmemlog/crc32c"
 	"github.com/gravenio/graven/pmemlog/format"
 	"github.com/gravenio/graven/rdmaio"
 )
@@ -96,11 +96,6 @@ func (k kind) String() string {
 	return fmt.Sprintf("type %d", uint8(k))
 }
 
-//nolint:gochecknoglobals // a constant table
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
-func checksum(b []byte) uint32 { return crc32.Checksum(b, castagnoli) }
-
 // header is a frame's head, decoded.
 type header struct {
 	version uint8 // of the protocol, as agreed
@@ -123,7 +118,7 @@ func (h *header) put(b []byte) {
 	le.PutUint32(b[12:], h.length)
 	le.PutUint64(b[16:], h.arg)
 	le.PutUint32(b[24:], h.crc)
-	le.PutUint32(b[28:], checksum(b[:28]))
+	le.PutUint32(b[28:], crc32c.Checksum(b[:28]))
 }
 
 // parseHeader decodes a header that came from the given side and checks all
@@ -138,7 +133,7 @@ func parseHeader(b []byte, from side, agreed uint8) (header, error) {
 	if m := le.Uint32(b); m != magic {
 		return header{}, refuse(rdmaio.ErrFrame, "the frame begins with %#08x, not with this protocol's magic", m)
 	}
-	if checksum(b[:28]) != le.Uint32(b[28:]) {
+	if crc32c.Checksum(b[:28]) != le.Uint32(b[28:]) {
 		return header{}, refuse(rdmaio.ErrFrame, "checksum of a frame's header does not match")
 	}
 	if agreed != 0 && b[4] != agreed {
@@ -168,7 +163,7 @@ func (h *header) check(from side) error {
 // checkBody compares the body with the checksum in the header. Write has none:
 // each record in it carries its own, which the target checks.
 func (h *header) checkBody(body []byte) error {
-	if h.kind != kindWrite && checksum(body) != h.crc {
+	if h.kind != kindWrite && crc32c.Checksum(body) != h.crc {
 		return refuse(rdmaio.ErrFrame, "checksum of the body of %v does not match", h.kind)
 	}
 	return nil
@@ -181,7 +176,7 @@ func appendFrame(b []byte, h header, body []byte) []byte {
 
 // seal appends the header of a frame with a checked body.
 func (h *header) seal(b, body []byte) []byte {
-	h.length, h.crc = uint32(len(body)), checksum(body)
+	h.length, h.crc = uint32(len(body)), crc32c.Checksum(body)
 	b = append(b, make([]byte, headerSize)...)
 	h.put(b[len(b)-headerSize:])
 	return b

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/gravenio/graven/pmemlog/crc32c"
 	"github.com/gravenio/graven/rdmaio"
 )
 
@@ -30,7 +31,7 @@ type outgoing struct {
 
 func (o *outgoing) encode() {
 	if o.head.kind != kindWrite {
-		o.head.length, o.head.crc = uint32(len(o.body)), checksum(o.body)
+		o.head.length, o.head.crc = uint32(len(o.body)), crc32c.Checksum(o.body)
 	}
 	o.head.put(o.wire[:])
 }

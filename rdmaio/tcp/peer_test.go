@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/gravenio/graven/internal/faultproxy"
+	"github.com/gravenio/graven/pmemlog/crc32c"
 	"github.com/gravenio/graven/rdmaio"
 )
 
@@ -78,7 +79,7 @@ func change(frame []byte, at int, to byte) []byte {
 	frame = bytes.Clone(frame)
 	frame[at] = to
 	h := frame[:headerSize]
-	le.PutUint32(h[28:], checksum(h[:28]))
+	le.PutUint32(h[28:], crc32c.Checksum(h[:28]))
 	return frame
 }
 

@@ -28,51 +28,65 @@ GLOBL foldLine<>(SB), RODATA|NOPTR, $64
 	VPCLMULQDQ $0x11, k, acc, acc \
 	VPTERNLOGD $0x96, t, next, acc
 
-// func streamSum512(dst, src unsafe.Pointer, lines uintptr, crc uint32) uint32
-TEXT ·streamSum512(SB), NOSPLIT, $0-36
-	MOVQ dst+0(FP), DI
-	MOVQ src+8(FP), SI
-	MOVQ lines+16(FP), CX
-	MOVL crc+24(FP), AX
-	NOTL AX
-	VMOVD AX, X16
-	VBROADCASTI32X4 fold512<>(SB), Z9
-	CMPQ CX, $8
-	JB   short
+// PAST stores four lines past the cache, if there is somewhere to: BX.
+#define PAST(a, b, c, d, skip) \
+	TESTQ    BX, BX      \
+	JZ       skip        \
+	VMOVNTDQ a, (BX)     \
+	VMOVNTDQ b, 64(BX)   \
+	VMOVNTDQ c, 128(BX)  \
+	VMOVNTDQ d, 192(BX)  \
+	ADDQ     $256, BX
 
-	VMOVDQU64       (SI), Z0
-	VMOVDQU64       64(SI), Z1
-	VMOVDQU64       128(SI), Z2
-	VMOVDQU64       192(SI), Z3
-	VMOVNTDQ        Z0, (DI)
-	VMOVNTDQ        Z1, 64(DI)
-	VMOVNTDQ        Z2, 128(DI)
-	VMOVNTDQ        Z3, 192(DI)
+// func fold512(dst, src unsafe.Pointer, n uintptr, crc uint32) uint32
+TEXT ·fold512(SB), NOSPLIT, $0-36
+	MOVQ  dst+0(FP), BX
+	MOVQ  src+8(FP), SI
+	MOVQ  n+16(FP), DX
+	MOVL  crc+24(FP), R8
+	NOTL  R8
+	MOVQ  DX, CX
+	ANDQ  $63, DX
+	SHRQ  $6, CX
+	JZ    words
+
+	VMOVD           R8, X16
+	VBROADCASTI32X4 fold512<>(SB), Z9
+	CMPQ            CX, $4
+	JB              short
+
+	VMOVDQU64 (SI), Z0
+	VMOVDQU64 64(SI), Z1
+	VMOVDQU64 128(SI), Z2
+	VMOVDQU64 192(SI), Z3
+	PAST(Z0, Z1, Z2, Z3, begin)
+
+begin:
 	VPXORQ          Z16, Z0, Z0
 	VBROADCASTI32X4 fold2048<>(SB), Z8
 	ADDQ            $256, SI
-	ADDQ            $256, DI
 	SUBQ            $4, CX
+	CMPQ            CX, $4
+	JB              together
 
 four:
 	VMOVDQU64 (SI), Z4
 	VMOVDQU64 64(SI), Z5
 	VMOVDQU64 128(SI), Z6
 	VMOVDQU64 192(SI), Z7
-	VMOVNTDQ  Z4, (DI)
-	VMOVNTDQ  Z5, 64(DI)
-	VMOVNTDQ  Z6, 128(DI)
-	VMOVNTDQ  Z7, 192(DI)
+	PAST(Z4, Z5, Z6, Z7, behind)
+
+behind:
 	FOLD(Z0, Z4, Z8, Z10)
 	FOLD(Z1, Z5, Z8, Z11)
 	FOLD(Z2, Z6, Z8, Z12)
 	FOLD(Z3, Z7, Z8, Z13)
-	ADDQ      $256, SI
-	ADDQ      $256, DI
-	SUBQ      $4, CX
-	CMPQ      CX, $4
-	JAE       four
+	ADDQ $256, SI
+	SUBQ $4, CX
+	CMPQ CX, $4
+	JAE  four
 
+together:
 	FOLD(Z0, Z1, Z9, Z10)
 	FOLD(Z0, Z2, Z9, Z10)
 	FOLD(Z0, Z3, Z9, Z10)
@@ -80,11 +94,15 @@ four:
 
 short:
 	VMOVDQU64 (SI), Z0
-	VMOVNTDQ  Z0, (DI)
-	VPXORQ    Z16, Z0, Z0
-	ADDQ      $64, SI
-	ADDQ      $64, DI
-	DECQ      CX
+	TESTQ     BX, BX
+	JZ        one
+	VMOVNTDQ  Z0, (BX)
+	ADDQ      $64, BX
+
+one:
+	VPXORQ Z16, Z0, Z0
+	ADDQ   $64, SI
+	DECQ   CX
 
 rest:
 	TESTQ CX, CX
@@ -92,31 +110,60 @@ rest:
 
 line:
 	VMOVDQU64 (SI), Z4
-	VMOVNTDQ  Z4, (DI)
+	TESTQ     BX, BX
+	JZ        next
+	VMOVNTDQ  Z4, (BX)
+	ADDQ      $64, BX
+
+next:
 	FOLD(Z0, Z4, Z9, Z10)
-	ADDQ      $64, SI
-	ADDQ      $64, DI
-	DECQ      CX
-	JNZ       line
+	ADDQ $64, SI
+	DECQ CX
+	JNZ  line
 
 reduce:
 	// The four parts of the line come together in 128 bits, and these are a
 	// message of 16 bytes like any other.
-	VMOVDQU64      foldLine<>(SB), Z8
-	VPCLMULQDQ     $0x00, Z8, Z0, Z1
-	VPCLMULQDQ     $0x11, Z8, Z0, Z2
-	VPXORQ         Z2, Z1, Z1
-	VEXTRACTI32X4  $3, Z0, X3
-	VEXTRACTI64X4  $1, Z1, Y2
-	VPXORQ         Y2, Y1, Y1
-	VEXTRACTI32X4  $1, Y1, X2
-	VPTERNLOGD     $0x96, X3, X2, X1
-	VMOVQ          X1, AX
-	VPEXTRQ        $1, X1, BX
-	XORL           R8, R8
-	CRC32Q         AX, R8
-	CRC32Q         BX, R8
-	NOTL           R8
+	VMOVDQU64     foldLine<>(SB), Z8
+	VPCLMULQDQ    $0x00, Z8, Z0, Z1
+	VPCLMULQDQ    $0x11, Z8, Z0, Z2
+	VPXORQ        Z2, Z1, Z1
+	VEXTRACTI32X4 $3, Z0, X3
+	VEXTRACTI64X4 $1, Z1, Y2
+	VPXORQ        Y2, Y1, Y1
+	VEXTRACTI32X4 $1, Y1, X2
+	VPTERNLOGD    $0x96, X3, X2, X1
+	VMOVQ         X1, AX
+	VPEXTRQ       $1, X1, R9
+	XORL          R8, R8
+	CRC32Q        AX, R8
+	CRC32Q        R9, R8
 	VZEROUPPER
-	MOVL           R8, ret+32(FP)
+
+words: // what is left is less than a line
+	CMPQ   DX, $8
+	JB     half
+	CRC32Q (SI), R8
+	ADDQ   $8, SI
+	SUBQ   $8, DX
+	JMP    words
+
+half:
+	CMPQ   DX, $4
+	JB     bytes
+	CRC32L (SI), R8
+	ADDQ   $4, SI
+	SUBQ   $4, DX
+
+bytes:
+	TESTQ  DX, DX
+	JZ     done
+	CRC32B (SI), R8
+	INCQ   SI
+	DECQ   DX
+	JMP    bytes
+
+done:
+	NOTL R8
+	MOVL R8, ret+32(FP)
 	RET

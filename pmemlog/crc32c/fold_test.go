@@ -1,4 +1,4 @@
-package persist_test
+package crc32c_test
 
 import (
 	"fmt"
@@ -20,7 +20,7 @@ func behind(n int) uint32 {
 // TestFoldConstants derives what the assembly folds by.
 func TestFoldConstants(t *testing.T) {
 	t.Parallel()
-	source, err := os.ReadFile("sum_amd64.s")
+	source, err := os.ReadFile("fold_amd64.s")
 	if err != nil {
 		t.Fatal(err)
 	}
