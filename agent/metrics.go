@@ -118,6 +118,14 @@ func (m *metrics) register(a *Agent) error {
 			return fmt.Errorf("agent: Registry: %w", err)
 		}
 	}
+	expires := a.opts.CertificateExpires
+	if expires == nil {
+		return nil
+	}
+	if err := a.opts.Registry.Register(number("certificate_expires_timestamp_seconds", "When this daemon's certificate expires, in seconds since 1970.",
+		func() float64 { return float64(expires().Unix()) })); err != nil {
+		return fmt.Errorf("agent: Registry: %w", err)
+	}
 	return nil
 }
 

@@ -123,6 +123,10 @@ type Options struct {
 	// proves anything, and packets travel as they are.
 	TLS *tls.Config
 
+	// CertificateExpires says when the certificate that is used with TLS stops being
+	// valid; nil without one. It is shown with the metrics.
+	CertificateExpires func() time.Time
+
 	// DialTLS is how the agent reaches other daemons when it recovers a log; see
 	// tcp.Options. It must be set if TLS is.
 	DialTLS func(daemon, host string) (*tls.Config, error)

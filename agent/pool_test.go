@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -186,20 +187,28 @@ func TestMetricsWithTLS(t *testing.T) {
 	if o.MetricsTLS, err = own.Server(tls.RequireAndVerifyClientCert); err != nil {
 		t.Fatal(err)
 	}
+	o.CertificateExpires = func() time.Time { return own.Expiry().At }
 	a := start(t, o)
-	get := func(client *identity.TLS) error {
+	get := func(client *identity.TLS) (string, error) {
 		tr := &http.Transport{DialTLSContext: func(context.Context, string, string) (net.Conn, error) {
 			return tls.Dial("tcp", a.MetricsAddr().String(), client.ClientOf(identity.RoleDaemon, "d1"))
 		}}
 		defer tr.CloseIdleConnections()
 		res, err := (&http.Client{Transport: tr}).Get("https://d1/metrics")
-		if err == nil {
-			_ = res.Body.Close()
+		if err != nil {
+			return "", err
 		}
-		return err
+		defer res.Body.Close()
+		text, err := io.ReadAll(res.Body)
+		return string(text), err
 	}
-	if err := get(ca.load(identity.RoleViewer, "prometheus")); err != nil {
+	text, err := get(ca.load(identity.RoleViewer, "prometheus"))
+	if err != nil {
 		t.Errorf("with a certificate: %v", err)
+	}
+	line := "graven_agent_certificate_expires_timestamp_seconds " + strconv.FormatFloat(float64(own.Expiry().At.Unix()), 'g', -1, 64)
+	if !strings.Contains(text, line) {
+		t.Errorf("metrics lack %s", line)
 	}
 	nobody, err := identity.LoadClient(identity.Files{}, nil)
 	if err != nil {

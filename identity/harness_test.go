@@ -79,6 +79,12 @@ func (l *logged) Write(p []byte) (int, error) {
 	return l.buf.Write(p)
 }
 
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
+
 func (l *logged) count(text string) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -125,15 +125,6 @@ func (t *TLS) Key() string {
 	return ""
 }
 
-// Expires is when the party's own certificate stops being valid; zero without
-// one.
-func (t *TLS) Expires() time.Time {
-	if m := t.current(); m.cert != nil {
-		return m.cert.Leaf.NotAfter
-	}
-	return time.Time{}
-}
-
 // Server is a configuration for a listener. It fails without a certificate, and
 // without authorities if the clients' certificates are to be verified.
 func (t *TLS) Server(clients tls.ClientAuthType) (*tls.Config, error) {

@@ -9,6 +9,7 @@ import (
 
 // Defines values for AlarmKind.
 const (
+	AlarmCertificate     AlarmKind = "certificate"
 	AlarmDaemonDown      AlarmKind = "daemon-down"
 	AlarmDaemonUnhealthy AlarmKind = "daemon-unhealthy"
 	AlarmEtcdCorrupt     AlarmKind = "etcd-corrupt"
@@ -29,6 +30,8 @@ const (
 // Valid indicates whether the value is a known member of the AlarmKind enum.
 func (e AlarmKind) Valid() bool {
 	switch e {
+	case AlarmCertificate:
+		return true
 	case AlarmDaemonDown:
 		return true
 	case AlarmDaemonUnhealthy:

@@ -255,7 +255,7 @@ func TestRefusedIdentities(t *testing.T) {
 
 	admin := &http.Transport{DialTLSContext: p.load(p.issue(p.ca, "root", 0, identity.RoleAdmin)).DialContext}
 	defer admin.CloseIdleConnections()
-	line := "graven_certificate_expires_timestamp_seconds " + strconv.FormatFloat(float64(p.own.Expires().Unix()), 'g', -1, 64)
+	line := "graven_certificate_expires_timestamp_seconds " + strconv.FormatFloat(float64(p.own.Expiry().At.Unix()), 'g', -1, 64)
 	if a := c.over(admin).do(http.MethodGet, "/metrics", ""); !strings.Contains(string(a.body), line) {
 		t.Errorf("metrics lack %s", line)
 	}

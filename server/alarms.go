@@ -119,6 +119,23 @@ func since(t time.Time) string {
 	return " since " + t.UTC().Format(time.RFC3339)
 }
 
+// certificateAlarm tells that this server's certificate must be renewed. Who is asked
+// with one that has expired can't be asked, except by those who don't verify it.
+func (s *Server) certificateAlarm() []openapi.Alarm {
+	if s.o.Identities == nil || s.o.Identities.TLS == nil {
+		return nil
+	}
+	e := s.o.Identities.TLS.Expiry()
+	if !e.Soon {
+		return nil
+	}
+	is := "is about to expire"
+	if e.Past {
+		is = "has expired"
+	}
+	return []openapi.Alarm{{Kind: openapi.AlarmCertificate, Detail: fmt.Sprintf("this server's certificate %s (%s): renew its files, it reads them again by itself", is, e.At.UTC().Format(time.RFC3339))}}
+}
+
 // volatileAlarm says in one line that some pools forget everything.
 func volatileAlarm(ds []store.Daemon) []openapi.Alarm {
 	var ids []string

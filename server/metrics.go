@@ -64,7 +64,7 @@ func (s *Server) watchCertificate(reg *prometheus.Registry) error {
 	expires := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "graven_certificate_expires_timestamp_seconds",
 		Help: "When this server's certificate expires, in seconds since 1970.",
-	}, func() float64 { return float64(s.o.Identities.TLS.Expires().Unix()) })
+	}, func() float64 { return float64(s.o.Identities.TLS.Expiry().At.Unix()) })
 	if err := reg.Register(expires); err != nil && !is[prometheus.AlreadyRegisteredError](err) {
 		return fmt.Errorf("server: register metrics: %w", err)
 	}

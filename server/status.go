@@ -44,6 +44,7 @@ func (s *Server) GetStatus(context.Context, openapi.GetStatusRequestObject) (ope
 		Bytes: countBytes(ds, ncs), Operators: countOperators(view),
 	}
 	all := append(alarms(ready, s.store.Health(), ds, ls), operatorAlarms(view)...)
+	all = append(all, s.certificateAlarm()...)
 	body.AlarmCount = len(all)
 	body.Alarms = all[:min(len(all), maxAlarms)]
 	return openapi.GetStatus200JSONResponse{

@@ -58,6 +58,7 @@ one that --pool names must be there: make it with ` + "`graven pool format`" + `
 		if err != nil {
 			return err
 		}
+		defer watchExpiry(cmd.Context(), a.loaded)()
 		return runAgent(cmd.Context(), o)
 	}
 	return cmd
@@ -149,6 +150,7 @@ func (fl *agentFlags) secure(a *app, o *agent.Options) error {
 	if o.TLS, err = t.Server(tls.RequireAnyClientCert); err != nil {
 		return trimmed(err)
 	}
+	o.CertificateExpires = func() time.Time { return t.Expiry().At }
 	o.DialTLS = func(_, host string) (*tls.Config, error) { return t.Client(host), nil }
 	if fl.metrics == "" {
 		return nil

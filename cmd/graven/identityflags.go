@@ -23,6 +23,8 @@ type identityFlags struct {
 	hosts    []string
 	rate     int
 	insecure bool
+
+	etcdLoaded *identity.TLS // nil until etcd has read etcdTLS, or without
 }
 
 func (fl *identityFlags) flags(f *pflag.FlagSet) {
@@ -89,6 +91,6 @@ func (fl *identityFlags) etcd(log *slog.Logger) (store.DialOptions, error) {
 	if err != nil {
 		return o, withHint(trimmed(err), "see --etcd-ca, --etcd-cert and --etcd-key")
 	}
-	o.TLS = t.Client
+	o.TLS, fl.etcdLoaded = t.Client, t
 	return o, nil
 }

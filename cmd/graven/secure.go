@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/spf13/pflag"
 
@@ -85,6 +87,19 @@ func (c *credentials) apiOptions(endpoints []string, log *slog.Logger) (apiclien
 	}
 	o.Token = c.token
 	return o, nil
+}
+
+// watchExpiry has the log say when certificates are about to expire, until it is ended.
+// Nil is none.
+func watchExpiry(ctx context.Context, all ...*identity.TLS) (end func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var watches sync.WaitGroup
+	for _, t := range all {
+		if t != nil {
+			watches.Go(func() { t.WatchExpiry(ctx) })
+		}
+	}
+	return func() { cancel(); watches.Wait() }
 }
 
 // trimmed drops our own package's name from an error's text.

@@ -77,6 +77,7 @@ otherwise by --insecure. docs/security.md says who may do what.`,
 		if err != nil {
 			return err
 		}
+		defer watchExpiry(cmd.Context(), a.loaded, who.etcdLoaded)()
 		return serveExternal(cmd.Context(), endpoints, dial, ln, ttl, o)
 	}
 	return cmd
