@@ -176,18 +176,18 @@ func (r *Replica) placed(lsn, n uint64) error {
 // behind them.
 func (r *Replica) follow(chain format.Chain, p []byte) (format.Chain, error) {
 	for len(p) > 0 {
-		at := chain.LSN
-		o, err := chain.FollowUnchecked(p) // rule: records follow
+		next := chain
+		o, err := next.FollowUnchecked(p) // rule: records follow
 		if err == nil && !o.CheckCRC(p) {
 			err = format.ErrCRC
 		}
 		if err != nil {
-			return chain, refused(at, len(p), err)
+			return chain, refused(chain.LSN, len(p), err)
 		}
 		if err := r.may(o.LSN, o.Size(), o.Epoch); err != nil {
 			return chain, err
 		}
-		p = p[o.Size():]
+		p, chain = p[o.Size():], next
 	}
 	return chain, nil
 }

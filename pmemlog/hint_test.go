@@ -7,14 +7,14 @@ import (
 	"github.com/gravenio/graven/pmemlog/pmemtest"
 )
 
-// hinting is a replica with a ring of 4 MiB, so that its hint falls behind as far as
+// hinting is a replica with a ring of 8 MiB, so that its hint falls behind as far as
 // that of any.
 func hinting(t *testing.T, kind pmemlog.Kind) (*pmemtest.Medium, *writer) {
 	t.Helper()
-	m := pmemtest.New(8<<20, pmemtest.Options{Kind: kind})
+	m := pmemtest.New(16<<20, pmemtest.Options{Kind: kind})
 	p := get[*pmemlog.Pool](t)(pmemlog.Format(m, formatOptions()))
 	t.Cleanup(func() { _ = p.Close() })
-	return m, openWriter(t, get[*pmemlog.Replica](t)(p.Create(spec(1, 4<<20))), 1)
+	return m, openWriter(t, get[*pmemlog.Replica](t)(p.Create(spec(1, 8<<20))), 1)
 }
 
 func kinds() []pmemlog.Kind { return []pmemlog.Kind{pmemlog.KindFile, pmemlog.KindPmem} }

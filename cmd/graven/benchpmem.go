@@ -46,7 +46,8 @@ func newBenchPMem(a *app) *cobra.Command {
 makes, without a network. Beside them, in turns and in the same run: libpmem (the
 program that ` + "`make bench-baseline`" + ` builds: CRC32C and pmem_memcpy_persist of the same
 bytes), fio (a write and an fdatasync of the same size, with as many jobs as there
-are appenders) and Go's CRC32C. What is not installed is said to be missing.`,
+are appenders; for many to one log, one that writes as much as all of them) and
+Go's CRC32C. What is not installed is said to be missing.`,
 		Example: `  make build bench-baseline && bin/graven bench pmem
   graven bench pmem --media file --dir /mnt/disk --rounds 5 -o json
   graven bench pmem --media pmem --pmem-dir /mnt/pmem0`,

@@ -1,10 +1,16 @@
 package crc32c_test
 
 import (
+	"bytes"
 	"fmt"
 	"hash/crc32"
 	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime/debug"
 	"testing"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -102,6 +108,117 @@ func TestEachBitCounts(t *testing.T) {
 		}
 		seen[crc] = true
 		b[bit/8] ^= 1 << (bit % 8)
+	}
+}
+
+// TestStream stores what it sums, all of it, and nothing beside it.
+func TestStream(t *testing.T) {
+	t.Parallel()
+	streams(t)
+	src, dst := guarded(t, 300<<10), guarded(t, 300<<10)
+	rng := random(t, src)
+	for _, n := range []int{0, 64, 128, 192, 256, 320, 512, 1024 + 64, 64 << 10, 64<<10 + 64, 300 << 10} {
+		clear(dst)
+		crc, to, from := rng.Uint32(), dst[len(dst)-n:], src[len(src)-n:]
+		if got, want := crc32c.Stream(crc, to, from), crc32.Update(crc, library, from); got != want {
+			t.Errorf("the sum of %d bytes is %08x, must be %08x", n, got, want)
+		}
+		if !bytes.Equal(to, from) || !bytes.Equal(dst[:len(dst)-n], make([]byte, len(dst)-n)) {
+			t.Errorf("%d bytes are not what has been streamed", n)
+		}
+	}
+	if got := crc32c.Stream(7, dst[:64], src[1:65]); got != crc32.Update(7, library, src[1:65]) {
+		t.Errorf("the sum of what is not aligned is %08x", got)
+	}
+}
+
+// streams skips where nothing can be streamed.
+func streams(t *testing.T) {
+	t.Helper()
+	if !crc32c.Streams() {
+		t.Skip("this CPU has no AVX-512 with VPCLMULQDQ")
+	}
+}
+
+func TestStreamRefusesWhatIsNoLine(t *testing.T) {
+	t.Parallel()
+	b, src := guarded(t, 4096), make([]byte, 4096)
+	for _, tt := range []struct{ dst, src []byte }{
+		{b[:63], src[:63]},
+		{b[:64], src[:128]},
+		{b[:128], src[:64]},
+		{b[8:72], src[:64]},
+	} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("a stream of %d bytes to %d was taken", len(tt.src), len(tt.dst))
+				}
+			}()
+			crc32c.Stream(0, tt.dst, tt.src)
+		}()
+	}
+}
+
+// TestFaultIsThePanicOfACaller: the pages of a mapping whose file has been cut off.
+func TestFaultIsThePanicOfACaller(t *testing.T) {
+	t.Parallel()
+	page := unix.Getpagesize()
+	f, err := os.Create(filepath.Join(t.TempDir(), "mapped"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := f.Truncate(int64(2 * page)); err != nil {
+		t.Fatal(err)
+	}
+	m, err := unix.Mmap(int(f.Fd()), 0, 2*page, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Munmap(m) }()
+	if err := f.Truncate(int64(page)); err != nil {
+		t.Fatal(err)
+	}
+	gone := uintptr(unsafe.Pointer(&m[page]))
+	touch := func(what string, do func()) {
+		t.Helper()
+		defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+		defer func() {
+			at, ok := recover().(interface{ Addr() uintptr })
+			if !ok || at.Addr() < gone || at.Addr() >= gone+uintptr(page) {
+				t.Errorf("%s: no fault there, but %v", what, at)
+			}
+		}()
+		do()
+	}
+	ours := guarded(t, 2*page)
+	for _, n := range []int{page + 1, page + 64, page + 300, 2 * page} {
+		touch("sum", func() { crc32c.Checksum(m[:n]) })
+	}
+	if crc32c.Streams() {
+		touch("stream from it", func() { crc32c.Stream(0, ours, m) })
+		touch("stream to it", func() { crc32c.Stream(0, m, ours) })
+	}
+	if got, want := crc32c.Checksum(m[:page]), crc32.Checksum(make([]byte, page), library); got != want {
+		t.Errorf("behind a fault the sum is %08x, must be %08x", got, want)
+	}
+}
+
+// narrow has a process do without wide registers.
+const narrow = "GODEBUG=cpu.avx512vpclmulqdq=off"
+
+// TestWithoutWideRegisters runs the tests once more as a CPU would that lacks them.
+func TestWithoutWideRegisters(t *testing.T) {
+	t.Parallel()
+	if !crc32c.Streams() {
+		t.Skip("they are what this run is without")
+	}
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^Test(KnownSum|EveryLength|Long|EachBit|Stream|Fault)", "-test.v")
+	cmd.Env = append(os.Environ(), narrow)
+	text, err := cmd.CombinedOutput()
+	if err != nil || !bytes.Contains(text, []byte("--- SKIP: TestStream ")) || !bytes.Contains(text, []byte("--- PASS: TestEveryLength")) {
+		t.Errorf("%v\n%s", err, text)
 	}
 }
 

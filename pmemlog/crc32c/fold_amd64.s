@@ -50,7 +50,7 @@ TEXT ·fold512(SB), NOSPLIT, $0-36
 	SHRQ  $6, CX
 	JZ    words
 
-	VMOVD           R8, X16
+	VMOVD           R8, X14
 	VBROADCASTI32X4 fold512<>(SB), Z9
 	CMPQ            CX, $4
 	JB              short
@@ -62,7 +62,7 @@ TEXT ·fold512(SB), NOSPLIT, $0-36
 	PAST(Z0, Z1, Z2, Z3, begin)
 
 begin:
-	VPXORQ          Z16, Z0, Z0
+	VPXORQ          Z14, Z0, Z0
 	VBROADCASTI32X4 fold2048<>(SB), Z8
 	ADDQ            $256, SI
 	SUBQ            $4, CX
@@ -100,7 +100,7 @@ short:
 	ADDQ      $64, BX
 
 one:
-	VPXORQ Z16, Z0, Z0
+	VPXORQ Z14, Z0, Z0
 	ADDQ   $64, SI
 	DECQ   CX
 

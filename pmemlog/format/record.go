@@ -279,28 +279,28 @@ func (o Outline) CheckSum(rec []byte, s *Sum) bool {
 // past it. Whoever believes it must call [Outline.CheckCRC] before anything
 // depends on that. A record that is refused gets the error that Follow has for it.
 func (c *Chain) FollowUnchecked(rec []byte) (Outline, error) {
-	if !c.plausible(rec) { // rule: record follows unchecked
+	o, ok := c.plausible(rec)
+	if !ok { // rule: record follows unchecked
 		h, err := c.Follow(rec)
 		return Outline{CRC: h.CRC, Length: h.Length, LSN: h.LSN, Epoch: h.Epoch}, err
 	}
-	le := binary.LittleEndian
-	o := Outline{CRC: le.Uint32(rec), Length: le.Uint32(rec[16:]), LSN: c.LSN, Epoch: le.Uint64(rec[32:])}
 	c.LSN, c.CRC, c.Epoch = o.LSN+o.Size(), o.CRC, o.Epoch
 	return o, nil
 }
 
 // plausible says whether a header's fields are right behind c, as far as this
-// version knows them all.
-func (c *Chain) plausible(rec []byte) bool {
+// version knows them all. Each that the outline has is read once: a network card may
+// write to it meanwhile.
+func (c *Chain) plausible(rec []byte) (Outline, bool) {
 	le := binary.LittleEndian
 	if len(rec) < HeaderSize {
-		return false
+		return Outline{}, false
 	}
 	const reserved = 0 // flags, and the word behind the length
-	length := le.Uint32(rec[16:])
-	return le.Uint16(rec[8:]) == recordMagic && rec[10] == Version &&
+	o := Outline{CRC: le.Uint32(rec), Length: le.Uint32(rec[16:]), LSN: c.LSN, Epoch: le.Uint64(rec[32:])}
+	return o, le.Uint16(rec[8:]) == recordMagic && rec[10] == Version &&
 		(Kind(rec[11]) == KindData || Kind(rec[11]) == KindPad) &&
 		le.Uint32(rec[12:]) == reserved && le.Uint32(rec[20:]) == reserved &&
-		length <= MaxPayload && RecordSize(int(length)) <= uint64(len(rec)) &&
-		le.Uint64(rec[24:]) == c.LSN && le.Uint32(rec[4:]) == c.CRC && le.Uint64(rec[32:]) >= c.Epoch
+		o.Length <= MaxPayload && o.Size() <= uint64(len(rec)) &&
+		le.Uint64(rec[24:]) == c.LSN && le.Uint32(rec[4:]) == c.CRC && o.Epoch >= c.Epoch
 }
