@@ -94,7 +94,7 @@ func (m *metrics) register(a *Agent) error {
 		return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "graven_agent_" + name, Help: help},
 			func() float64 { return float64(v.Load()) })
 	}
-	for _, c := range []prometheus.Collector{
+	all := []prometheus.Collector{
 		m.syncs, m.fences, m.renewals, m.renewalFailures, m.registerFailures, m.refusals, m.recoveries, m.recovered,
 		total("written_bytes_total", "Bytes written into replicas.", &m.written),
 		total("flushes_total", "Flushes acknowledged.", &m.flushes),
@@ -113,18 +113,15 @@ func (m *metrics) register(a *Agent) error {
 		total("scrub_healed_total", "Headers and copies of the pool's structures that scrubs have rewritten.", &a.scrubs.healed),
 		number("scrub_age_seconds", "Time since a scrub of the whole pool has ended, or since the agent was started.", func() float64 { return a.scrubs.age().Seconds() }),
 		number("read_only", "1 when the medium has failed.", func() float64 { return truth(a.pool.Failure() != nil) }),
-	} {
+	}
+	if expires := a.opts.CertificateExpires; expires != nil {
+		all = append(all, number("certificate_expires_timestamp_seconds", "When this daemon's certificate expires, in seconds since 1970.",
+			func() float64 { return float64(expires().Unix()) }))
+	}
+	for _, c := range all {
 		if err := a.opts.Registry.Register(c); err != nil {
 			return fmt.Errorf("agent: Registry: %w", err)
 		}
-	}
-	expires := a.opts.CertificateExpires
-	if expires == nil {
-		return nil
-	}
-	if err := a.opts.Registry.Register(number("certificate_expires_timestamp_seconds", "When this daemon's certificate expires, in seconds since 1970.",
-		func() float64 { return float64(expires().Unix()) })); err != nil {
-		return fmt.Errorf("agent: Registry: %w", err)
 	}
 	return nil
 }

@@ -22,7 +22,7 @@ const (
 // know.
 type Expiry struct {
 	At   time.Time
-	Soon bool // less than a quarter of its validity is left, and less than 30 days; or none
+	Soon bool // less than a quarter of its validity is left, and less than 30 days; so also once it is past
 	Past bool // it has expired
 }
 

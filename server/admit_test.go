@@ -288,24 +288,33 @@ func trusting(who, good *identity.TLS) *tls.Config {
 	return c
 }
 
+// withToken asks, by a connection of its own, and hands out the answer to be read.
+func withToken(t *testing.T, url, token string) *http.Response {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", token)
+	tr := &http.Transport{}
+	rsp, err := tr.RoundTrip(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = rsp.Body.Close()
+		tr.CloseIdleConnections()
+	})
+	return rsp
+}
+
 // A stream ends when its caller may no longer follow.
 func TestStreamEndsWithItsToken(t *testing.T) {
 	t.Parallel()
 	p := newPassport(t)
 	token := p.give("v", time.Time{}, identity.RoleViewer)
 	c := start(t, setup{server: server.Options{Identities: p.who, KeepAlive: 10 * time.Millisecond}})
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, c.url+"/v1/events", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.Header.Set("Authorization", token)
-	tr := &http.Transport{}
-	defer tr.CloseIdleConnections()
-	rsp, err := tr.RoundTrip(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer rsp.Body.Close()
+	rsp := withToken(t, c.url+"/v1/events", token)
 	if _, err := io.ReadFull(rsp.Body, make([]byte, 32)); err != nil || rsp.StatusCode != http.StatusOK {
 		t.Fatalf("%d, %v", rsp.StatusCode, err)
 	}

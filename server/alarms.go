@@ -119,8 +119,9 @@ func since(t time.Time) string {
 	return " since " + t.UTC().Format(time.RFC3339)
 }
 
-// certificateAlarm tells that this server's certificate must be renewed. Who is asked
-// with one that has expired can't be asked, except by those who don't verify it.
+// certificateAlarm tells that this server's certificate must be renewed. Once it has
+// expired, only those learn it who are asked by connections that they have already, or
+// do not verify it.
 func (s *Server) certificateAlarm() []openapi.Alarm {
 	if s.o.Identities == nil || s.o.Identities.TLS == nil {
 		return nil

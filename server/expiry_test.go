@@ -51,18 +51,7 @@ func TestCertificateThatExpiresIsAnAlarm(t *testing.T) {
 	viewer := p.give("alice", time.Time{}, identity.RoleViewer)
 	alarms := func() (found []openapi.Alarm) {
 		t.Helper()
-		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, c.url+"/v1/status", http.NoBody)
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.Header.Set("Authorization", viewer)
-		tr := &http.Transport{}
-		defer tr.CloseIdleConnections()
-		rsp, err := tr.RoundTrip(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer rsp.Body.Close()
+		rsp := withToken(t, c.url+"/v1/status", viewer)
 		body, err := io.ReadAll(rsp.Body)
 		if err != nil || rsp.StatusCode != http.StatusOK {
 			t.Fatalf("%d %s, %v", rsp.StatusCode, body, err)

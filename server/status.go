@@ -43,8 +43,8 @@ func (s *Server) GetStatus(context.Context, openapi.GetStatusRequestObject) (ope
 		},
 		Bytes: countBytes(ds, ncs), Operators: countOperators(view),
 	}
-	all := append(alarms(ready, s.store.Health(), ds, ls), operatorAlarms(view)...)
-	all = append(all, s.certificateAlarm()...)
+	own := append(etcdAlarms(s.store.Health()), s.certificateAlarm()...)
+	all := append(alarms(ready, own, ds, ls), operatorAlarms(view)...)
 	body.AlarmCount = len(all)
 	body.Alarms = all[:min(len(all), maxAlarms)]
 	return openapi.GetStatus200JSONResponse{
@@ -88,15 +88,16 @@ func countBytes(ds []store.Daemon, cs []store.Condemned) openapi.ByteCounts {
 // maxAlarms bounds what one status lists; alarm_count has them all.
 const maxAlarms = 256
 
-// alarms is what a person should look at, the worst first.
-func alarms(ready error, etcd store.EtcdHealth, ds []store.Daemon, ls []store.Log) []openapi.Alarm {
+// alarms is what a person should look at, the worst first. Its own are of what the
+// server itself stands on.
+func alarms(ready error, own []openapi.Alarm, ds []store.Daemon, ls []store.Log) []openapi.Alarm {
 	out := []openapi.Alarm{}
 	if ready != nil {
 		out = append(out, openapi.Alarm{
 			Kind: openapi.AlarmNotReady, Detail: strings.TrimPrefix(ready.Error(), "store: "),
 		})
 	}
-	out = append(out, etcdAlarms(etcd)...)
+	out = append(out, own...)
 	var degraded, replacing []openapi.Alarm
 	for i := range ls {
 		lost, other := logAlarms(&ls[i])
