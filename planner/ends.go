@@ -81,8 +81,16 @@ func (r *round) endOfRecovery(o *Operator) (State, string) {
 	return "", ""
 }
 
+// scrubPatience is for how long a scrub may go on if no interval says when the next one
+// is due: at an agent's usual rate, 64 MiB/s, it has read 5 TiB by then.
+const scrubPatience = 24 * Hour
+
 func (r *round) endOfScrub(o *Operator) (State, string) {
-	limit := max(r.limits.Timeout, r.limits.ScrubEvery) // a scrub is slow, and tells nothing on its way
+	limit := r.limits.ScrubEvery // a scrub is slow, and tells nothing on its way
+	if limit <= 0 {              // no more are asked for since it was begun
+		limit = scrubPatience
+	}
+	limit = max(limit, r.limits.Timeout)
 	scrubbed := r.sights.held("scrubbed/" + attempt(o))
 	switch d := r.daemons[o.DaemonID]; {
 	case d == nil:

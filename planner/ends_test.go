@@ -143,7 +143,8 @@ func TestEndsOfScrubs(t *testing.T) {
 		"too slow":           {20 * Hour, endCase{nil, 20 * Hour, Failed, "not done within 72000 s"}},
 		"often":              {Minute, endCase{nil, 15*Minute - 1, "", ""}},
 		"often and too slow": {Minute, endCase{nil, 15 * Minute, Failed, "not done within 900 s"}},
-		"none any more":      {0, endCase{nil, 15 * Minute, Failed, "not done within 900 s"}},
+		"none any more":      {0, endCase{nil, 24*Hour - 1, "", ""}},
+		"none and too slow":  {0, endCase{nil, 24 * Hour, Failed, "not done within 86400 s"}},
 		"its daemon down":    {20 * Hour, endCase{func(v *View) { v.Daemons[0].Up = false }, 0, Failed, "down"}},
 		"its daemon removed": {20 * Hour, endCase{func(v *View) { v.Daemons = v.Daemons[1:] }, 0, Cancelled, "removed"}},
 		"another one down":   {20 * Hour, endCase{func(v *View) { v.Daemons[1].Up = false }, 0, "", ""}},
@@ -174,18 +175,18 @@ func TestTimesOfEndsRun(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			v, p := replacing(Missing), New(1)
-			v.Operators[0].Kind = c.kind
+			v, p, l := replacing(Missing), New(1), limits()
+			v.Operators[0].Kind, l.ScrubEvery = c.kind, Minute
 			if c.kind == Recover {
 				v.Logs[0].Vanished, v.Logs[0].Replicas[1].DurableLSN = true, 8
 			}
 			for i := range 3 {
 				c.other(v, i == 1)
-				if plan := p.Plan(v, limits(), false, Duration(i)*Minute); (len(plan.Ends) > 0) != (i == 1) {
+				if plan := p.Plan(v, l, false, Duration(i)*Minute); (len(plan.Ends) > 0) != (i == 1) {
 					t.Fatalf("after %d minutes: %q", i, plan.text())
 				}
 			}
-			if plan := p.Plan(v, limits(), false, 15*Minute); len(plan.Ends) != 1 || plan.Ends[0].State != Failed {
+			if plan := p.Plan(v, l, false, 15*Minute); len(plan.Ends) != 1 || plan.Ends[0].State != Failed {
 				t.Errorf("after its time: %q", plan.text())
 			}
 		})

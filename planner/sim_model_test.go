@@ -119,7 +119,11 @@ func (m *model) lookAtOperator(o *Operator) {
 			at = fmt.Sprint(key, r.Epoch, r.DurableLSN)
 		}
 		if o.Kind == Scrub {
-			limit = max(limit, m.w.l.ScrubEvery)
+			next := m.w.l.ScrubEvery
+			if next == 0 { // none
+				next = 24 * Hour
+			}
+			limit = max(limit, next)
 		}
 		m.overdue[o.ID] = m.held("stands still"+at) >= limit
 	default:

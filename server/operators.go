@@ -86,7 +86,7 @@ func (s *Server) GetOperatorSettings(context.Context, openapi.GetOperatorSetting
 
 // SetOperatorLimits implements openapi.StrictServerInterface.
 func (s *Server) SetOperatorLimits(ctx context.Context, r openapi.SetOperatorLimitsRequestObject) (openapi.SetOperatorLimitsResponseObject, error) {
-	rev, err := revisionOf(r.Params.IfMatch)
+	rev, err := anyRevisionOf(r.Params.IfMatch)
 	if err != nil {
 		return nil, err
 	}

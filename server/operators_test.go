@@ -125,7 +125,8 @@ func TestOperatorLimits(t *testing.T) {
 	c := start(t, setup{})
 	a := c.do(http.MethodGet, "/v1/operators/settings", "")
 	const body = `{"grace_seconds":60,"timeout_seconds":900,"per_daemon":3,"cluster":16,"max_down_percent":25,"scrub_every_seconds":0}`
-	set := c.do(http.MethodPut, "/v1/operators/settings", body)
+	unset := a.header.Get("ETag")
+	set := c.do(http.MethodPut, "/v1/operators/settings", body, "If-Match", unset)
 	if a.status != http.StatusOK || set.status != http.StatusOK {
 		t.Fatalf("%d %s; %d %s", a.status, a.body, set.status, set.body)
 	}
@@ -138,6 +139,9 @@ func TestOperatorLimits(t *testing.T) {
 	}
 	if a = c.do(http.MethodPut, "/v1/operators/settings", body, "If-Match", tag); a.status != http.StatusPreconditionFailed {
 		t.Errorf("with a stale tag: %d %s", a.status, a.body)
+	}
+	if a = c.do(http.MethodPut, "/v1/operators/settings", body, "If-Match", unset); a.status != http.StatusPreconditionFailed {
+		t.Errorf("with the tag of what nobody had set: %d %s", a.status, a.body)
 	}
 	for _, bad := range []string{
 		strings.Replace(body, `"grace_seconds":60`, `"grace_seconds":0`, 1), strings.Replace(body, `"cluster":16,`, "", 1),

@@ -79,12 +79,29 @@ func etag(rev int64) string { return `"` + strconv.FormatInt(rev, 10) + `"` }
 
 // revisionOf reads If-Match; zero is none.
 func revisionOf(tag *string) (int64, error) {
+	switch rev, err := anyRevisionOf(tag); {
+	case err != nil || rev == nil:
+		return 0, err
+	case *rev == 0:
+		return 0, noTag(*tag)
+	default:
+		return *rev, nil
+	}
+}
+
+// anyRevisionOf reads If-Match for what has an ETag before anybody has written it; nil is
+// none.
+func anyRevisionOf(tag *string) (*int64, error) {
 	if tag == nil {
-		return 0, nil
+		return nil, nil
 	}
 	rev, err := strconv.ParseInt(strings.Trim(*tag, `"`), 10, 64)
-	if err != nil || rev <= 0 {
-		return 0, invalid("If-Match", "must be an ETag that this API gave, not %.40q", *tag)
+	if err != nil || rev < 0 {
+		return nil, noTag(*tag)
 	}
-	return rev, nil
+	return &rev, nil
+}
+
+func noTag(tag string) error {
+	return invalid("If-Match", "must be an ETag that this API gave, not %.40q", tag)
 }

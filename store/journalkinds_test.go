@@ -145,7 +145,7 @@ func tellingsOfTheCluster() []telling {
 		{kind: JournalOperatorLimits, stage: func(_ *testing.T, s *Store) (acts, string) {
 			l := DefaultLimits()
 			l.Cluster++
-			return func(ctx context.Context) error { return limited(s.SetOperatorLimits(ctx, l, 0)) }, ""
+			return func(ctx context.Context) error { return limited(s.SetOperatorLimits(ctx, l, nil)) }, ""
 		}},
 		{kind: JournalOperatorCancelled, stage: func(t *testing.T, s *Store) (acts, string) {
 			o := recovery(makeLog(t, s), planner.Running)

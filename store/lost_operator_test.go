@@ -49,7 +49,7 @@ func lostOfOperators() []lostAnswer {
 			t.Cleanup(shared.settings.Unlock)
 			l := DefaultLimits()
 			l.Cluster = 104
-			return func(ctx context.Context, s *Store) (any, error) { return s.SetOperatorLimits(ctx, l, 0) }, func() error {
+			return func(ctx context.Context, s *Store) (any, error) { return s.SetOperatorLimits(ctx, l, nil) }, func() error {
 				rec, _ := recordOf[plannerRecord](t, keyPlanner)
 				return equal("limit", rec.Limits.Cluster, l.Cluster)
 			}

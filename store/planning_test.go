@@ -33,7 +33,7 @@ func newPlanned(t *testing.T, daemons int, edit ...func(*OperatorLimits)) *plann
 	for _, f := range edit {
 		f(&l)
 	}
-	if _, err := c.s.SetOperatorLimits(t.Context(), l, 0); err != nil {
+	if _, err := c.s.SetOperatorLimits(t.Context(), l, nil); err != nil {
 		t.Fatal(err)
 	}
 	for range daemons {

@@ -173,15 +173,15 @@ func operatorRaces() []race {
 			defer shared.settings.Unlock()
 			first, second, third := DefaultLimits(), DefaultLimits(), DefaultLimits()
 			first.Cluster, second.Cluster, third.Cluster = 101, 102, 103
-			set, err := s.SetOperatorLimits(t.Context(), first, 0)
+			set, err := s.SetOperatorLimits(t.Context(), first, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
 			p.before = func() error {
-				_, err := s.SetOperatorLimits(t.Context(), second, 0)
+				_, err := s.SetOperatorLimits(t.Context(), second, nil)
 				return err
 			}
-			_, err = shared.edges.SetOperatorLimits(p.in(t.Context()), third, set.ModRevision)
+			_, err = shared.edges.SetOperatorLimits(p.in(t.Context()), third, &set.ModRevision)
 			now, _ := recordOf[plannerRecord](t, keyPlanner)
 			return errors.Join(answered(err, ErrPrecondition), equal("limit", now.Limits.Cluster, 102))
 		}},

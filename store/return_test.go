@@ -47,7 +47,7 @@ func TestAThousandDaemonsReturn(t *testing.T) {
 	}
 	patience := f.limits
 	patience.GraceSeconds = 600 // how long the others take is this machine's luck
-	if err := limited(servers[0].SetOperatorLimits(t.Context(), patience, 0)); err != nil {
+	if err := limited(servers[0].SetOperatorLimits(t.Context(), patience, nil)); err != nil {
 		t.Fatal(err)
 	}
 	register(t, last, servers...)
@@ -108,7 +108,7 @@ func newReturning(t *testing.T) *returning {
 		t.Fatal(err)
 	}
 	t.Cleanup(stop)
-	if err := limited(f.s.SetOperatorLimits(t.Context(), f.limits, 0)); err != nil {
+	if err := limited(f.s.SetOperatorLimits(t.Context(), f.limits, nil)); err != nil {
 		t.Fatal(err)
 	}
 	for range n {

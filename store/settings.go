@@ -99,7 +99,7 @@ func (s *Store) PauseOperators(ctx context.Context, paused bool) (OperatorSettin
 	if paused {
 		kind, detail = JournalOperatorsPaused, "no more operators are begun"
 	}
-	return s.setPlanner(ctx, 0, kind, detail, func(rec *plannerRecord) bool {
+	return s.setPlanner(ctx, nil, kind, detail, func(rec *plannerRecord) bool {
 		changed := rec.Paused != paused
 		rec.Paused = paused
 		return changed
@@ -107,9 +107,9 @@ func (s *Store) PauseOperators(ctx context.Context, paused bool) (OperatorSettin
 }
 
 // SetOperatorLimits changes the limits. ifMatch is the ModRevision that the
-// settings must have, or 0. Errors: ErrInvalid, ErrPrecondition, ErrConflict,
+// settings must have, 0 if nobody may have set any; nil for whatever it is. Errors: ErrInvalid, ErrPrecondition, ErrConflict,
 // ErrUnavailable.
-func (s *Store) SetOperatorLimits(ctx context.Context, l OperatorLimits, ifMatch int64) (OperatorSettings, error) {
+func (s *Store) SetOperatorLimits(ctx context.Context, l OperatorLimits, ifMatch *int64) (OperatorSettings, error) {
 	if err := l.check(); err != nil {
 		return OperatorSettings{}, err
 	}
@@ -123,7 +123,7 @@ func (s *Store) SetOperatorLimits(ctx context.Context, l OperatorLimits, ifMatch
 }
 
 // setPlanner changes the settings' record, which nobody has made at first.
-func (s *Store) setPlanner(ctx context.Context, ifMatch int64, kind JournalKind, detail string, change func(*plannerRecord) bool) (out OperatorSettings, err error) {
+func (s *Store) setPlanner(ctx context.Context, ifMatch *int64, kind JournalKind, detail string, change func(*plannerRecord) bool) (out OperatorSettings, err error) {
 	ctx, cancel := s.call(ctx)
 	defer cancel()
 	err = retry(ctx, fmt.Errorf("set operators: %w", ErrConflict), func() (bool, error) {
@@ -137,7 +137,7 @@ func (s *Store) setPlanner(ctx context.Context, ifMatch int64, kind JournalKind,
 				return false, err
 			}
 		}
-		if ifMatch != 0 && ifMatch != es[0].mod {
+		if ifMatch != nil && *ifMatch != es[0].mod {
 			return false, fmt.Errorf("the operators' settings are at revision %d: %w", es[0].mod, ErrPrecondition)
 		}
 		changed := change(&rec)
