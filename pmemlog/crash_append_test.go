@@ -10,6 +10,12 @@ func TestCrashAppendAtOnce(t *testing.T) {
 	crash(t, crashCase{prepare: begins(), operate: steps(commits(1, 500), commits(1, 100, 100), appends(1, 10), commits(1, 70))})
 }
 
+// One record without a hint line takes a way of its own, and one of over 256 bytes
+// goes past the cache.
+func TestCrashCommitOne(t *testing.T) {
+	crash(t, crashCase{prepare: begins(), operate: steps(commits(1, 20), hintless(1, commits(1, 300)), commits(1, 10), hintless(1, commits(1, 30)))})
+}
+
 func TestCrashBatch(t *testing.T) {
 	crash(t, crashCase{prepare: begins(), operate: steps(appends(1, 100, 300, 1, 64, 200), flushes(1))})
 }

@@ -2,6 +2,8 @@ package pmemlog_test
 
 import (
 	"errors"
+	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/gravenio/graven/pmemlog"
@@ -51,6 +53,24 @@ func appends(b byte, sizes ...int) step {
 
 func commits(b byte, sizes ...int) step {
 	return func(w *world) error { return w.commit(b, sizes...) }
+}
+
+// hintless is a step that stores to no hint line on persistent memory, or it is an error.
+func hintless(b byte, do step) step {
+	return func(w *world) error {
+		before := len(w.m.Events())
+		if err := do(w); err != nil || w.m.PMem() == nil {
+			return err
+		}
+		listed := w.p.Replicas()
+		at := listed[slices.IndexFunc(listed, func(l pmemlog.Listed) bool { return l.Replica == id(b) })].Offset + format.HintOffset
+		for _, e := range w.m.Events()[before:] {
+			if at <= e.Off && e.Off < at+format.SlotSize {
+				return fmt.Errorf("%+v is of a hint line", e)
+			}
+		}
+		return nil
+	}
 }
 
 func flushes(b byte) step { return func(w *world) error { return w.flush(b) } }

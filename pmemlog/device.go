@@ -34,7 +34,7 @@ func newDevice(m Medium) *device {
 	d := &device{medium: m}
 	d.ended.L = &d.mu
 	if m.Kind() == KindPmem {
-		d.persister, _ = m.(persister)
+		d.persister = m.(persister) // what is not, can't keep what others store: a bug, not a lesser medium
 		b, ok := m.(blocker)
 		d.blocks = ok && b.Blocks()
 	}
@@ -112,6 +112,14 @@ func (d *device) persistFeed(p []byte, f Feed) error {
 		return err
 	}
 	return d.persister.PersistFeed(p, f)
+}
+
+// persistOne is persistFeed of one span.
+func (d *device) persistOne(p []byte, off int64) error {
+	if err := d.failure(); err != nil {
+		return err
+	}
+	return d.persister.PersistOne(p, off)
 }
 
 // fed judges how a persistFeed has ended.

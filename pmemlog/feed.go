@@ -29,8 +29,8 @@ type feed struct {
 }
 
 // alone is the size, in bytes, below which a record that is the last to be stored is
-// checked behind its stores, which are on their way for as long as that takes. Of
-// a longer one, and of all but the last, the sum is taken as they are stored.
+// checked behind its stores, or behind the fence, which are on their way for as long as
+// that takes. Of a longer one, and of all but the last, the sum is taken as they are stored.
 const alone = 16 << 10
 
 // feed persists records and, if it may and one is due, beside them the hint of what

@@ -43,7 +43,7 @@ type Medium interface {
 	Sync() error
 	// Size never changes.
 	Size() int64
-	// Kind never changes.
+	// Kind never changes. Only what has all methods of PMem may be of KindPmem.
 	Kind() Kind
 	// Close gives the medium up without making anything persistent.
 	Close() error
@@ -70,8 +70,11 @@ type persister interface {
 	// Persist writes all spans and returns when they are persistent; before, any
 	// part of any of them may be.
 	Persist(spans []Span) error
-	// PersistFeed is Persist of what a feed makes of p.
+	// PersistFeed is Persist of what a feed makes of p, for a caller who keeps the
+	// medium open meanwhile.
 	PersistFeed(p []byte, f Feed) error
+	// PersistOne is PersistFeed of one span, all of p, for the same caller.
+	PersistOne(p []byte, off int64) error
 	// WriteBack begins to make persistent what another has stored in [off, off+n);
 	// the next Persist completes it.
 	WriteBack(off, n int64) error

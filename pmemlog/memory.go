@@ -58,21 +58,24 @@ type Span struct {
 // cost one fence with Persist.
 type PMem struct {
 	mem   Memory
-	short int // mem's
+	short int   // mem's
+	size  int64 // mem's
 
 	use    sync.RWMutex // shared while mem is touched
 	closed bool
 }
 
+var _ persister = (*PMem)(nil)
+
 // NewPMem makes a medium of a memory, and owns it.
-func NewPMem(mem Memory) *PMem { return &PMem{mem: mem, short: mem.Short()} }
+func NewPMem(mem Memory) *PMem { return &PMem{mem: mem, short: mem.Short(), size: mem.Size()} }
 
 // check says whether n bytes at off are there to be touched. use is held.
 func (m *PMem) check(off, n int64) error {
 	if m.closed {
 		return ErrClosed
 	}
-	return checkRange(m.mem.Size(), off, n)
+	return checkRange(m.size, off, n)
 }
 
 // begin is deferred with its own result by what touches the memory:
@@ -150,9 +153,9 @@ type Feed interface {
 // its way.
 const SumFrom = 4 << 10
 
-// PersistFeed is Persist of what a feed makes of p. Unlike all else, it is for a
-// caller who keeps the medium open meanwhile: it takes no lock, of which each would
-// cost as much as the line of a small record.
+// PersistFeed is Persist of what a feed makes of p. It and PersistOne are for a caller
+// who keeps the medium open meanwhile: unlike all else, they take no lock, of which each
+// would cost as much as the line of a small record.
 func (m *PMem) PersistFeed(p []byte, f Feed) (err error) {
 	defer func(panicked bool) { m.caught(recover(), panicked, &err) }(debug.SetPanicOnFault(true))
 	if m.closed {
@@ -165,10 +168,30 @@ func (m *PMem) PersistFeed(p []byte, f Feed) (err error) {
 		}
 		last = s
 	}
+	return m.arrive(p, last.Off+int64(len(last.Bytes)))
+}
+
+// PersistOne is PersistFeed of one span, all of p, for the same caller.
+func (m *PMem) PersistOne(p []byte, off int64) (err error) {
+	defer func(panicked bool) { m.caught(recover(), panicked, &err) }(debug.SetPanicOnFault(true))
+	if len(p) <= m.short {
+		err = m.through(p, off)
+	} else {
+		err = m.write(p, off)
+	}
+	if err != nil {
+		return err
+	}
+	return m.arrive(p, off+int64(len(p)))
+}
+
+// arrive returns when what left for persistent memory is there: an append of p, all of
+// it, and the next one is expected to begin at end.
+func (m *PMem) arrive(p []byte, end int64) error {
 	if err := m.mem.Fence(); err != nil || len(p) > m.short {
 		return err
 	}
-	m.mem.Expect(last.Off+int64(len(last.Bytes)), int64(len(p))) // while what left is on its way
+	m.mem.Expect(end, int64(len(p))) // while what left is on its way
 	return nil
 }
 
@@ -178,15 +201,20 @@ func (m *PMem) PersistFeed(p []byte, f Feed) (err error) {
 func (m *PMem) feed(p []byte, s Span, f Feed) error {
 	switch {
 	case len(p) <= m.short:
-		if err := m.check(s.Off, int64(len(s.Bytes))); err != nil {
-			return err
-		}
-		return m.store(s.Bytes, s.Off)
+		return m.through(s.Bytes, s.Off)
 	case len(s.Bytes) < SumFrom || s.Off%LineSize != 0:
 		return m.write(s.Bytes, s.Off)
 	default:
 		return m.writeSum(s.Bytes, s.Off, f.Sum(p))
 	}
+}
+
+// through puts p on its way through the cache.
+func (m *PMem) through(p []byte, off int64) error {
+	if err := m.check(off, int64(len(p))); err != nil {
+		return err
+	}
+	return m.store(p, off)
 }
 
 // writeSum is write of whole lines at first, and takes the sum that is asked for.
@@ -341,7 +369,7 @@ func (m *PMem) How() string {
 func (m *PMem) Sync() error { return nil }
 
 // Size implements [Medium].
-func (m *PMem) Size() int64 { return m.mem.Size() }
+func (m *PMem) Size() int64 { return m.size }
 
 // Kind implements [Medium].
 func (m *PMem) Kind() Kind { return KindPmem }

@@ -77,11 +77,11 @@ func New(m Method) (CPU, error) {
 }
 
 // Method returns the method.
-func (c CPU) Method() Method { return c.method }
+func (c *CPU) Method() Method { return c.method }
 
 // Flush begins to write back the lines that hold b. They are persistent after
 // the next Fence.
-func (c CPU) Flush(b []byte) {
+func (c *CPU) Flush(b []byte) {
 	if c.method == Fence {
 		return
 	}
@@ -95,7 +95,7 @@ func (c CPU) Flush(b []byte) {
 // StreamSum is Stream, and [crc32c.Update] of crc with the bytes of src. Where the CPU
 // can, the sum is taken of the very registers that are stored, and costs next to
 // nothing: [crc32c.Stream].
-func (c CPU) StreamSum(dst, src []byte, crc uint32) uint32 {
+func (c *CPU) StreamSum(dst, src []byte, crc uint32) uint32 {
 	if !crc32c.Streams() {
 		c.Stream(dst, src)
 		return crc32c.Update(crc, src)
@@ -114,7 +114,7 @@ func mustStream(dst, src []byte) {
 // with a flush. dst must be aligned to Line bytes and both must be of the same
 // length, a multiple of Line: anything else is a programming error. The bytes
 // are persistent after the next Fence.
-func (c CPU) Stream(dst, src []byte) {
+func (c *CPU) Stream(dst, src []byte) {
 	mustStream(dst, src)
 	for len(dst) > 0 {
 		n := min(len(dst), callBytes)
@@ -125,7 +125,7 @@ func (c CPU) Stream(dst, src []byte) {
 
 // Short returns up to how many bytes at a time, in lines that [Expect] was told of,
 // arrive sooner by a copy and a Flush than by Stream; 0 for none.
-func (c CPU) Short() int { return c.short }
+func (c *CPU) Short() int { return c.short }
 
 // Expect has the CPU fetch the lines of b, which begins with one, if it can: they
 // will be stored to. It touches nothing, and can't fault.
@@ -137,4 +137,4 @@ func Expect(b []byte) {
 
 // Fence returns when all that this goroutine has flushed or streamed is
 // persistent.
-func (c CPU) Fence() { fence() }
+func (c *CPU) Fence() { fence() }

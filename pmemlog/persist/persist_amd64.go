@@ -73,7 +73,7 @@ func flush(m Method, b []byte, _ uintptr) {
 	}
 }
 
-func (c CPU) stream(dst, src []byte) {
+func (c *CPU) stream(dst, src []byte) {
 	d, s, lines := unsafe.Pointer(unsafe.SliceData(dst)), unsafe.Pointer(unsafe.SliceData(src)), uintptr(len(dst)/Line)
 	if c.wide {
 		stream512(d, s, lines)

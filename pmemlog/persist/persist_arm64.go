@@ -28,7 +28,7 @@ func flush(_ Method, b []byte, line uintptr) {
 }
 
 // stream goes through the cache: what STNP promises about persistence is nothing.
-func (c CPU) stream(dst, src []byte) {
+func (c *CPU) stream(dst, src []byte) {
 	copy(dst, src)
 	c.Flush(dst)
 }

@@ -117,6 +117,9 @@ func (m *Medium) Persist(spans []pmemlog.Span) error { return m.pmem.Persist(spa
 // of p.
 func (m *Medium) PersistFeed(p []byte, f pmemlog.Feed) error { return m.pmem.PersistFeed(p, f) }
 
+// PersistOne carries out what the product's medium makes of one record.
+func (m *Medium) PersistOne(p []byte, off int64) error { return m.pmem.PersistOne(p, off) }
+
 // WriteBack carries out what the product's medium makes of bytes that have
 // arrived.
 func (m *Medium) WriteBack(off, n int64) error { return m.pmem.WriteBack(off, n) }
