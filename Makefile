@@ -24,6 +24,10 @@ export TEST_JSON := $(TOOLS)/test.json
 export REDOCLY_TELEMETRY := off
 export REDOCLY_SUPPRESS_UPDATE_NOTICE := true
 
+# What the compiler is told to run most: docs/adr/0031. Not default.pgo, with which
+# `go test` would compile everything once more.
+PROFILE := $(CURDIR)/bench/graven.pgo
+
 FUZZTIME ?= 3s
 BENCH ?= .
 BENCHTIME ?= 1s
@@ -36,7 +40,7 @@ help: ## list the targets (default)
 
 .PHONY: build
 build: ## build bin/graven
-	go build -ldflags "$(LDFLAGS)" -o $(BIN)/graven ./cmd/graven
+	go build -pgo "$(PROFILE)" -ldflags "$(LDFLAGS)" -o $(BIN)/graven ./cmd/graven
 
 .PHONY: run
 run: build ## build, then start a cluster on this machine; more flags in ARGS
@@ -53,6 +57,10 @@ bench: build ## benchmarks of the packages, then log against bare fabric, pools 
 bench-baseline: ## build bin/pmem_baseline, what `graven bench pmem` is measured beside; needs libpmem-dev
 	@mkdir -p $(BIN)
 	$(CC) -O2 -Wall -Wextra -Werror -msse4.2 -o $(BIN)/pmem_baseline bench/pmem_baseline.c -lpmem
+
+.PHONY: profile
+profile: ## measure anew what the compiler is told to run most, when the path of an append has changed
+	@tools/profile
 
 SIMTIME ?= 8760h
 SEED ?= $(shell date +%s)000
@@ -78,7 +86,7 @@ check: fmt-check build-cgo build-nocgo vet lint unit-short ## the quick loop bef
 
 .PHONY: test
 test: ## everything that CI runs, with seconds per stage
-	@tools/stages prereqs generate-check fmt-check build-cgo build-nocgo tools lint spec-lint unit fuzz-short
+	@tools/stages prereqs generate-check fmt-check build-cgo build-nocgo smoke tools lint spec-lint unit fuzz-short
 
 .PHONY: prereqs
 prereqs: ## find (as root: install) what the full tests need
@@ -107,6 +115,12 @@ build-cgo: ## compile everything, with C
 .PHONY: build-nocgo
 build-nocgo: ## compile everything, without C
 	CGO_ENABLED=0 go build ./...
+
+.PHONY: smoke
+smoke: build ## have bin/graven, which is compiled otherwise than the tests are, append to pools and to logs
+	@dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; set -x; \
+	$(BIN)/graven bench pmem --media pmem,volatile --pmem-dir $$dir --dir $$dir --baseline $$dir --rounds 1 --duration 20ms --ring 4MiB --open-ring 4MiB; \
+	$(BIN)/graven bench log --dir $$dir --rounds 1 --duration 100ms
 
 .PHONY: vet
 vet: ## go vet
