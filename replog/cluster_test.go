@@ -53,6 +53,7 @@ type cluster struct {
 	down   bool
 	lose   int // answers to MakePresent and Renew that get lost
 	opens  int
+	onOpen func(r OpenRequest) error // what an open is refused with, if that is not nil; the cluster is locked
 	renews int
 	made   int         // calls of MakePresent
 	deaf   bool        // Renew is not answered
@@ -164,6 +165,11 @@ func (c *cluster) Open(_ context.Context, r OpenRequest) (Grant, error) {
 	c.opens++
 	if c.down {
 		return Grant{}, errDown
+	}
+	if c.onOpen != nil {
+		if err := c.onOpen(r); err != nil {
+			return Grant{}, err
+		}
 	}
 	if c.learns != nil && c.opens == 2 { // what daemons have told it meanwhile
 		c.state.version, c.state.set, c.state.learner = c.learns.version, c.learns.set, nil

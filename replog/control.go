@@ -14,7 +14,9 @@ import (
 // keep its lease and to change the replica set: never to append.
 type Control interface {
 	// Open takes the log's next epoch for this writer. ErrInUse while another
-	// writer's lease lives and r.Takeover is false.
+	// writer's lease lives and r.Takeover is false; core.ErrSetBehind while the control
+	// plane knows that it was set back to before the replica set of now, and not yet
+	// where all of that set's members are.
 	Open(ctx context.Context, r OpenRequest) (Grant, error)
 	// Renew keeps the writer's lease and returns the replica set as it is now.
 	// ErrSuperseded when another writer has opened the log.

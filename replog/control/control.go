@@ -264,6 +264,8 @@ func check(r openapi.Response, g replog.Grant) error {
 	switch {
 	case openapi.IsProblem(err, openapi.ProblemLogInUse):
 		return fmt.Errorf("%w: %w", replog.ErrInUse, err)
+	case openapi.IsProblem(err, openapi.ProblemSetBehind):
+		return setBehind{err}
 	case !openapi.IsProblem(err, openapi.ProblemSuperseded):
 		return err
 	case errors.As(err, &p) && p.Problem.Epoch > 0 && uint64(p.Problem.Epoch) <= g.Term.Epoch:
@@ -271,6 +273,13 @@ func check(r openapi.Response, g replog.Grant) error {
 	}
 	return fmt.Errorf("%w: %w", replog.ErrSuperseded, err)
 }
+
+// setBehind is the API's refusal to grant an old replica set, by which no replica was
+// asked.
+type setBehind struct{ error }
+
+func (setBehind) Is(target error) bool { return target == core.ErrSetBehind }
+func (e setBehind) Unwrap() error      { return e.error }
 
 func writerOf(g replog.Grant) openapi.WriterRequest {
 	return openapi.WriterRequest{

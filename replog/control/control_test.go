@@ -318,6 +318,7 @@ func TestRefusals(t *testing.T) {
 		}{
 			{openapi.ProblemLogInUse, http.StatusConflict, replog.ErrInUse},
 			{openapi.ProblemSuperseded, http.StatusConflict, replog.ErrSuperseded},
+			{openapi.ProblemSetBehind, http.StatusConflict, core.ErrSetBehind},
 			{openapi.ProblemUnavailable, http.StatusServiceUnavailable, nil},
 			{openapi.ProblemNotFound, http.StatusNotFound, nil},
 		} {
@@ -325,7 +326,7 @@ func TestRefusals(t *testing.T) {
 			if err == nil || !openapi.IsProblem(err, p.t) || !strings.Contains(err.Error(), "since host h9 has it") {
 				t.Errorf("%s, %s: %v", name, p.t, err)
 			}
-			for _, kind := range []error{replog.ErrInUse, replog.ErrSuperseded} {
+			for _, kind := range []error{replog.ErrInUse, replog.ErrSuperseded, core.ErrSetBehind} {
 				if errors.Is(err, kind) != errors.Is(p.want, kind) {
 					t.Errorf("%s, %s: is %v: %v", name, p.t, kind, errors.Is(err, kind))
 				}
