@@ -1464,7 +1464,8 @@ type OperatorLimits struct {
 	// ScrubEverySeconds How often each daemon is asked to scrub its pool; 0 for never (daemons scrub by themselves, too).
 	ScrubEverySeconds int64 `json:"scrub_every_seconds"`
 
-	// TimeoutSeconds For how long an operator may make no progress before it is given up.
+	// TimeoutSeconds For how long an operator may make no progress before it is given up. A scrub, which tells nothing on its way, has
+	// the time until the next one, if that is longer; a day if none is asked for.
 	TimeoutSeconds int64 `json:"timeout_seconds"`
 }
 

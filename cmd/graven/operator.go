@@ -236,7 +236,7 @@ at once, and touch nothing that runs.`,
 	}
 	f := limitFlags{set: cmd.Flags()}
 	f.set.DurationVar(&f.grace, "grace", 0, "for how long a daemon must be down, or a replica unfit, before it is replaced")
-	f.set.DurationVar(&f.stuck, "stuck-after", 0, "for how long an operator may make no progress before it is given up")
+	f.set.DurationVar(&f.stuck, "stuck-after", 0, "for how long an operator may make no progress before it is given up; a scrub is when the next one is due, too")
 	f.set.Int32Var(&f.perDaemon, "per-daemon", 0, "how many operators a daemon takes part in at a time")
 	f.set.Int32Var(&f.cluster, "cluster", 0, "how many operators run at a time")
 	f.set.Int32Var(&f.maxDown, "max-down", 0, "the `PERCENT` of daemons that may be down before nothing is begun any more")
@@ -273,10 +273,9 @@ at once, and touch nothing that runs.`,
 }
 
 // unchangedSince has the limits changed only if they are still those that were
-// read: what is not named is sent, too. Settings that nobody has made have no
-// version.
+// read: what is not named is sent, too.
 func unchangedSince(rsp *openapi.GetOperatorSettingsResponse) *openapi.SetOperatorLimitsParams {
-	if rsp.Headers200 == nil || rsp.Headers200.ETag == `"0"` {
+	if rsp.Headers200 == nil {
 		return nil
 	}
 	return &openapi.SetOperatorLimitsParams{IfMatch: &rsp.Headers200.ETag}

@@ -283,7 +283,7 @@ func TestNoOperators(t *testing.T) {
 	}
 }
 
-// Settings that nobody has made yet have no version that could be compared.
+// Two who are the first to change settings are told of each other, too.
 func TestLimitsOfNobody(t *testing.T) {
 	t.Parallel()
 	s := someOperators()
@@ -291,7 +291,7 @@ func TestLimitsOfNobody(t *testing.T) {
 	if status, _, stderr := s.graven(t, "limits", "--cluster", "7"); status != 0 {
 		t.Errorf("exit status %d\n%s", status, stderr)
 	}
-	s.wasAsked(t, "GET /v1/operators/settings", "PUT /v1/operators/settings "+
+	s.wasAsked(t, "GET /v1/operators/settings", `PUT /v1/operators/settings "0" `+
 		`{"cluster":7,"grace_seconds":600,"max_down_percent":25,"per_daemon":2,"scrub_every_seconds":72000,"timeout_seconds":900}`)
 }
 
