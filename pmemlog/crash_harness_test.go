@@ -24,7 +24,7 @@ func crashMedia() []crashMedium {
 	return []crashMedium{
 		{"line", pmemtest.Options{Unit: pmemtest.Line}},
 		{"sector", pmemtest.Options{Unit: pmemtest.Sector}},
-		{"pmem", pmemtest.Options{Kind: pmemlog.KindPmem}},
+		{"pmem", pmemtest.Options{Kind: pmemlog.KindPmem, Log: true}},
 	}
 }
 

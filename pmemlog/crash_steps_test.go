@@ -64,8 +64,12 @@ func hintless(b byte, do step) step {
 		}
 		listed := w.p.Replicas()
 		at := listed[slices.IndexFunc(listed, func(l pmemlog.Listed) bool { return l.Replica == id(b) })].Offset + format.HintOffset
-		for _, e := range w.m.Events()[before:] {
-			if at <= e.Off && e.Off < at+format.SlotSize {
+		events := w.m.Events()[before:]
+		if len(events) == 0 {
+			return errors.New("nothing was logged of a step that is to store to no hint line")
+		}
+		for _, e := range events {
+			if e.Off < at+format.SlotSize && at < e.Off+int64(e.Len) {
 				return fmt.Errorf("%+v is of a hint line", e)
 			}
 		}
