@@ -107,8 +107,8 @@ func (s *Store) PauseOperators(ctx context.Context, paused bool) (OperatorSettin
 }
 
 // SetOperatorLimits changes the limits. ifMatch is the ModRevision that the
-// settings must have, 0 if nobody may have set any; nil for whatever it is. Errors: ErrInvalid, ErrPrecondition, ErrConflict,
-// ErrUnavailable.
+// settings must have, 0 if nobody may have set any; nil is for whatever it is.
+// Errors: ErrInvalid, ErrPrecondition, ErrConflict, ErrUnavailable.
 func (s *Store) SetOperatorLimits(ctx context.Context, l OperatorLimits, ifMatch *int64) (OperatorSettings, error) {
 	if err := l.check(); err != nil {
 		return OperatorSettings{}, err

@@ -5,8 +5,8 @@
 //
 // Refusals that a writer must tell apart come back as replog's errors
 // (ErrInUse, ErrSuperseded, ErrAbandoned, core.ErrSetBehind) that wrap the server's
-// problem; all others are the problem or the transport's error, and may be tried again: what
-// has taken effect already does so no second time.
+// problem; all others are the problem or the transport's error, and may be tried
+// again: what has taken effect already does so no second time.
 //
 // # What it assumes
 //
